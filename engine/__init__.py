@@ -1,0 +1,1 @@
+"""engine: scheduling, cache pages, model execution and sampling, behind a process boundary."""

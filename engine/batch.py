@@ -1,0 +1,53 @@
+"""The boundary between planning a step and running it.
+
+What it is for: `StepBatch` is everything that a forward pass needs, as plain arrays; `Runner` is what executes it. The
+scheduler makes the one and never touches a device; the runner executes the other and never decides anything. What may not
+enter: requests, sampling, grammars.
+
+The idea: a step is always "verify-shaped": each sequence brings q ≥ 1 query tokens behind the context it already has in
+the cache. Decode is q = 1, a prefill chunk is q = its length, a draft to verify is q = 1 + its length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+    from engine.messages import ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatch:
+    """One forward pass over S sequences with T query tokens in all; logits are wanted for R of the tokens.
+
+    Sequence s owns the tokens `query_starts[s]:query_starts[s + 1]`; its cache then holds `context_lengths[s]` tokens,
+    this step's included, in the pages `page_table[s, :ceil(context_lengths[s] / page_size)]` (further entries are 0).
+    """
+
+    token_ids: NDArray[np.int64]  # (T,)
+    positions: NDArray[np.int64]  # (T,)
+    query_starts: NDArray[np.int32]  # (S + 1,)
+    context_lengths: NDArray[np.int32]  # (S,)
+    page_table: NDArray[np.int32]  # (S, widest)
+    slots: NDArray[np.int64]  # (T,): page · page_size + offset, where each token's keys and values go
+    logit_rows: NDArray[np.int64]  # (R,): which of the T tokens need logits, ascending
+
+
+class Runner(Protocol):
+    """Executes steps. Single-threaded: only the engine loop calls it."""
+
+    info: ModelInfo
+
+    def run(self, batch: StepBatch) -> torch.Tensor:
+        """Logits, float32, (R, vocab_size), on the runner's device; the buffer is valid until the next `run`."""
+        ...
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Copies the keys and values of one page in every layer (copy-on-write of a shared partial page)."""
+        ...
