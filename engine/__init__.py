@@ -1,1 +1,37 @@
 """engine: scheduling, cache pages, model execution and sampling, behind a process boundary."""
+
+from engine.config import EngineConfig
+from engine.errors import (
+    BudgetTooSmall,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    EngineDied,
+    EngineError,
+    EngineOverloaded,
+    EngineUnavailable,
+    GrammarDeadEnd,
+    InternalError,
+    InvalidRequest,
+    NumericError,
+    UnknownGrammar,
+)
+from engine.interface import Continuity, Engine, EngineState
+
+__all__ = [
+    "BudgetTooSmall",
+    "ContextLengthExceeded",
+    "Continuity",
+    "DeadlineExceeded",
+    "Engine",
+    "EngineConfig",
+    "EngineDied",
+    "EngineError",
+    "EngineOverloaded",
+    "EngineState",
+    "EngineUnavailable",
+    "GrammarDeadEnd",
+    "InternalError",
+    "InvalidRequest",
+    "NumericError",
+    "UnknownGrammar",
+]

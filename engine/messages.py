@@ -35,12 +35,14 @@ class ErrorCode(StrEnum):
     UNKNOWN_GRAMMAR = "unknown_grammar"
     BAD_REQUEST = "bad_request"
     INTERNAL = "internal_error"
+    DEADLINE = "deadline_exceeded"  # the one that the caller set
     ENGINE_DIED = "engine_died"
+    UNAVAILABLE = "engine_unavailable"  # draining, closed, or given up after a crash loop
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
-    """How tokens are drawn. Order: logits → logit bias → grammar mask → penalties → temperature → typical, top-k, top-p,
-    min-p → watermark → draw. `temperature == 0` is greedy."""
+    """How tokens are drawn. Order: logits → logit bias → grammar mask → penalties → temperature → typical, top-k,
+    top-p, min-p → watermark → draw. `temperature == 0` is greedy."""
 
     max_tokens: int
     seed: int  # the service draws one when the client gave none, so that a resumed request repeats itself

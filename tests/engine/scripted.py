@@ -43,6 +43,7 @@ class ScriptedEngine:
         self.continuity = Continuity()
         self.requests: list[tuple[Generate, Plan | None]] = []
         self.closed_early: list[str] = []
+        self.drained_s: float | None = None
 
     async def generate(self, request: Generate, plan: Plan | None = None) -> AsyncGenerator[Output, None]:
         self.requests.append((request, plan))
@@ -63,3 +64,4 @@ class ScriptedEngine:
 
     async def close(self, drain_s: float = 0.0) -> None:
         self.state = EngineState.CLOSED
+        self.drained_s = drain_s

@@ -1,0 +1,30 @@
+"""What the engine process is told at start, as one frozen value.
+
+What it is for: the API process builds it from its settings and sends it down a pipe (never argv: a process list is
+public). What may not enter: the environment, defaults that depend on the machine (the engine finds those and tells them
+in `Ready`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an engine process needs. Sizes are in tokens unless the name says otherwise."""
+
+    model: str  # a local folder or a hub id
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"  # "cpu", "cuda", "cuda:1", or "auto": the GPU if there is one
+    page_size: int = 16
+    cache_bytes: int | None = None  # None: found by measuring free memory (CUDA), a quarter of it (CPU)
+    max_batch_tokens: int = 512  # query tokens in one step, prefill chunks and decode together
+    max_sequences: int = 64  # running at once
+    max_waiting: int = 256  # beyond it a request is refused as overloaded
+    max_grammar_bytes: int = 1 << 30  # all loaded grammars together
+    threads: int | None = None  # torch's and the mask kernels'; None: the cores this process may use
+    prefix_sharing: bool = True
+    watermark_key_file: str | None = None  # None: the key ring comes from the environment, if it is there
+    trust_remote_code: bool = False
