@@ -1,0 +1,33 @@
+"""How a runner is set up, as one frozen value.
+
+What it is for: the engine process builds it from its own configuration. What may not enter: the environment, defaults
+that depend on the machine (the runner measures those and tells them in `ModelInfo`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerConfig:
+    """A model and the memory it may use.
+
+    The cache holds `pages` pages if given, else `cache_bytes`, else `memory_fraction` of what is free once the weights
+    are there.
+    """
+
+    path: str  # a local folder or a hub id
+    dtype: DtypeName = "auto"  # auto: the checkpoint's own on CUDA, float32 on CPU
+    device: str = "auto"  # "cpu", "cuda", "cuda:1", or "auto": the GPU if there is one
+    page_size: int = 16
+    pages: int | None = None
+    cache_bytes: int | None = None
+    memory_fraction: float | None = None  # None: 0.9 on CUDA, 0.25 on CPU
+    threads: int | None = None  # None: one for small models, else the cores this process may use
+    max_batch_tokens: int = 512  # the largest step that will be asked for; warm-up and measurements use it
+    max_sequences: int = 64  # likewise
+    revision: str | None = None  # of a hub id
