@@ -1,0 +1,161 @@
+"""Finding the mark: from eligible choices as plain data to a p-value that means what it says.
+
+The caller yields the choices that could have carried a mark: by replaying the grammar over the text, or, without it,
+the inside of JSON strings, or all of it. A choice is scored if it has its full context and shows a draw that no
+earlier choice showed; the sum of the scores has an exact null distribution. Several keys or schemes are several
+tries: `adjusted` corrects for them (Šidák: under the null they are independent). Imports no torch, no grammar and no
+tokenizer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from watermark.keys import Key, KeyRing
+from watermark.schemes.base import Contexts, Draws, Kind, Scheme
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """One eligible choice: the token, and what precedes it inside its value or prose (the last h tokens are enough)."""
+
+    token_id: int
+    context: tuple[int, ...]
+    kind: Kind = Kind.VALUE
+
+
+class Standing(IntEnum):
+    """What became of a position."""
+
+    SCORED = 0
+    SHORT_CONTEXT = 1
+    REPEATED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScore:
+    """One position's part in the evidence; `percentile` is its place in the null distribution (0.5 is typical)."""
+
+    standing: Standing
+    percentile: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """The evidence for one key and scheme."""
+
+    scheme: str
+    key_id: str
+    eligible: int
+    scored: int
+    statistic: float
+    z: float
+    """Deviations above the null's mean: for comparing, never for a p-value."""
+    log_p: float
+    """Natural logarithm of the p-value; finite where `p_value` has underflown to 0."""
+    log_adjusted: float
+    """The same after the correction for all keys and schemes tried."""
+    tokens: tuple[TokenScore, ...]
+    """One entry for each position, in order. Shows what the key says about each token: for the key's owner only."""
+
+    @property
+    def p_value(self) -> float:
+        """Chance that unmarked text scores as high under this key."""
+        return float(np.exp(self.log_p))
+
+    @property
+    def adjusted(self) -> float:
+        """Chance that unmarked text scores as high under any of the keys and schemes tried."""
+        return float(np.exp(self.log_adjusted))
+
+
+def adjust(log_p: float, tries: int) -> float:
+    """log of 1 − (1 − p)^tries, accurate for tiny p."""
+    if tries == 1 or log_p == -np.inf:
+        return log_p
+    if log_p < -30.0:  # 1 − (1 − p)^n = n·p to rounding
+        return log_p + float(np.log(tries))
+    return float(np.log(-np.expm1(tries * np.log1p(-min(np.exp(log_p), 1.0 - 1e-16)))))
+
+
+class Detector:
+    """Looks for every key of a ring (of one tenant) under one or several schemes."""
+
+    def __init__(
+        self, scheme: Scheme | Sequence[Scheme], keys: KeyRing | Sequence[Key], tenant: str | None = None
+    ) -> None:
+        self._schemes = (scheme,) if isinstance(scheme, Scheme) else tuple(scheme)
+        self._keys = keys.keys(tenant) if isinstance(keys, KeyRing) else tuple(keys)
+
+    def score(self, positions: Sequence[Position]) -> Detection:
+        """The strongest evidence of all keys and schemes, corrected for having looked at all of them."""
+        return min(self.score_each(positions), key=lambda detection: detection.log_p)
+
+    def score_each(self, positions: Sequence[Position]) -> tuple[Detection, ...]:
+        """The evidence for each scheme and key."""
+        tries = len(self._schemes) * len(self._keys)
+        found = []
+        for scheme in self._schemes:
+            gathered = gather(positions, scheme)
+            found += [_detection(scheme, key, gathered, tries) for key in self._keys]
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The positions that have their full context, as arrays; `places` says where each stood."""
+
+    eligible: int
+    places: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    contexts: Contexts
+
+
+def gather(positions: Sequence[Position], scheme: Scheme) -> Gathered:
+    """Cut contexts to the scheme's width and leave out positions that have less."""
+    places, tokens, rows = [], [], []
+    for place, position in enumerate(positions):
+        width = scheme.h(position.kind)
+        if len(position.context) >= width:
+            places.append(place)
+            tokens.append(position.token_id)
+            rows.append(position.context[len(position.context) - width :])
+    as_array = np.array(places, dtype=np.int64), np.array(tokens, dtype=np.int64)
+    return Gathered(len(positions), *as_array, Contexts.of(rows))
+
+
+def first_showings(draws: Draws) -> NDArray[np.int64]:
+    """Indices of the draws shown for the first time, in order."""
+    return np.sort(np.unique(draws.units, return_index=True)[1])
+
+
+def _detection(scheme: Scheme, key: Key, gathered: Gathered, tries: int) -> Detection:
+    draws = scheme.scores(gathered.tokens, gathered.contexts, key)
+    fresh = first_showings(draws)
+    total = float(draws.scores[fresh].sum())
+    log_p = scheme.log_tail(total, len(fresh)) if len(fresh) else 0.0
+    mean, variance = scheme.null_moments
+    z = (total - len(fresh) * mean) / np.sqrt(len(fresh) * variance) if len(fresh) else 0.0
+    return Detection(
+        scheme=scheme.name,
+        key_id=key.id,
+        eligible=gathered.eligible,
+        scored=len(fresh),
+        statistic=total,
+        z=float(z),
+        log_p=log_p,
+        log_adjusted=adjust(log_p, tries),
+        tokens=_token_scores(scheme, gathered, draws, fresh),
+    )
+
+
+def _token_scores(scheme: Scheme, gathered: Gathered, draws: Draws, fresh: NDArray[np.int64]) -> tuple[TokenScore, ...]:
+    out = [TokenScore(Standing.SHORT_CONTEXT)] * gathered.eligible
+    for place in gathered.places:
+        out[place] = TokenScore(Standing.REPEATED)
+    for index, percentile in zip(fresh, scheme.percentile(draws.scores[fresh]), strict=True):
+        out[gathered.places[index]] = TokenScore(Standing.SCORED, float(percentile))
+    return tuple(out)
