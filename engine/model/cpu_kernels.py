@@ -76,7 +76,7 @@ def attend(  # noqa: PLR0913, PLR0912, C901 - one fat call a layer: a numba call
                         if softcap > 0.0:
                             score = np.float32(softcap) * np.float32(math.tanh(score / np.float32(softcap)))
                         if slopes.shape[0] > 0:
-                            score += slopes[head] * np.float32(j)
+                            score += slopes[head] * np.float32(j - last)
                         scores[j] = score
                         top = max(top, score)
                 total = np.float32(0.0)

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedModel
 
+from engine.model.adapters import ADAPTED_TYPES
 from engine.model.attention import ATTENTION_NAME, register_attention
 from engine.model.errors import BrokenModel, UnsupportedModel
 
@@ -35,7 +36,7 @@ def load_model(path: str, config: PretrainedConfig, dtype: torch.dtype, revision
         config=config,
         revision=revision,
         dtype=dtype,
-        attn_implementation=ATTENTION_NAME,
+        attn_implementation="eager" if config.model_type in ADAPTED_TYPES else ATTENTION_NAME,
         use_safetensors=True,
         trust_remote_code=False,
     )

@@ -10,7 +10,8 @@ import torch
 
 from engine.batch import StepBatch
 from engine.messages import ModelInfo
-from engine.model.attention import AttentionCall
+from engine.model.adapters import Passenger, adapt
+from engine.model.attention import AttentionCall, AttentionStep
 from engine.model.config import RunnerConfig
 from engine.model.cpu_attention import CpuCache, CpuStep, LayerShape
 from engine.model.errors import UnsupportedModel
@@ -25,9 +26,10 @@ class ModelRunner:
     def __init__(self, config: RunnerConfig) -> None:
         model_config = load_config(config.path, config.revision)
         self._model = load_model(config.path, model_config, torch.float32, config.revision)
+        self._step_name = "past_key_values" if adapt(self._model) else "paged"
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        layers = _cache_shapes(self._model)
+        layers = self._cache_shapes()
         pages = config.pages or _DEFAULT_PAGES
         self._cache = CpuCache(layers, pages, config.page_size)
         self.info = ModelInfo(
@@ -50,7 +52,7 @@ class ModelRunner:
                 position_ids=torch.from_numpy(batch.positions)[None],
                 use_cache=False,
                 logits_to_keep=torch.from_numpy(batch.logit_rows),
-                paged=CpuStep(self._cache, batch),
+                **self._travelling(CpuStep(self._cache, batch)),
             )
             logits: torch.Tensor = output.logits[0].float()
             return logits
@@ -58,6 +60,20 @@ class ModelRunner:
     def copy_page(self, source: int, target: int) -> None:
         """Copies the keys and values of one page in every layer."""
         self._cache.copy_page(source, target)
+
+    def _travelling(self, step: AttentionStep) -> dict[str, AttentionStep | Passenger]:
+        return {self._step_name: Passenger(step) if self._step_name == "past_key_values" else step}
+
+    def _cache_shapes(self) -> list[LayerShape]:
+        """Per layer, what it stores per token; refuses models that keep state anywhere else."""
+        probe = _Probe()
+        zero = torch.zeros((1, 1), dtype=torch.long)
+        with torch.inference_mode():
+            self._model(input_ids=zero, position_ids=zero, use_cache=False, **self._travelling(probe))
+        layers: int = self._model.config.num_hidden_layers
+        if sorted(probe.shapes) != list(range(layers)):
+            raise UnsupportedModel(f"only layers {sorted(probe.shapes)} of {layers} attend through the attention interface")
+        return [probe.shapes[layer] for layer in range(layers)]
 
 
 class _Probe:
@@ -69,15 +85,3 @@ class _Probe:
     def attend(self, call: AttentionCall) -> torch.Tensor:
         self.shapes[call.layer] = LayerShape(call.key.shape[1], call.key.shape[2], call.value.shape[2])
         return call.query.new_zeros((*call.query.shape[:2], call.value.shape[2]))
-
-
-def _cache_shapes(model: torch.nn.Module) -> list[LayerShape]:
-    """Per layer, what it stores per token; refuses models that keep state anywhere else."""
-    probe = _Probe()
-    zero = torch.zeros((1, 1), dtype=torch.long)
-    with torch.inference_mode():
-        model(input_ids=zero, position_ids=zero, use_cache=False, paged=probe)
-    layers = model.config.num_hidden_layers  # type: ignore[union-attr]
-    if sorted(probe.shapes) != list(range(layers)):
-        raise UnsupportedModel(f"only layers {sorted(probe.shapes)} of {layers} attend through the attention interface")
-    return [probe.shapes[layer] for layer in range(layers)]

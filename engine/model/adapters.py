@@ -1,0 +1,213 @@
+"""Families whose attention modules do not call transformers' attention interface with our step.
+
+What it is for: Falcon, BLOOM, GPT-J and MPT compute attention inside their module, StableLM's layers do not hand keywords
+on. All of them do hand on `past_key_values`, so the step travels there, and a subclass of the attention module picks it
+up. What may not enter: weights (a module keeps its own and only changes class), any other part of a model.
+
+The idea: each class below says how one family makes queries, keys and values, and what it does with the result.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.masking_utils import AttentionMaskInterface
+from transformers.models.bloom.modeling_bloom import BloomAttention, build_alibi_tensor
+from transformers.models.falcon import modeling_falcon
+from transformers.models.falcon.modeling_falcon import FalconAttention
+from transformers.models.gptj import modeling_gptj
+from transformers.models.gptj.modeling_gptj import GPTJAttention
+from transformers.models.mpt.modeling_mpt import MptAttention, build_mpt_alibi_tensor
+from transformers.models.stablelm.modeling_stablelm import StableLmAttention
+
+from engine.model.attention import AttentionCall, AttentionStep, paged_attention
+
+ADAPTED_NAME = "formwork_paged_adapted"
+
+
+class Passenger:
+    """A step in the place of `past_key_values`: looks empty to the model, carries the attention to the module."""
+
+    def __init__(self, step: AttentionStep) -> None:
+        self.step = step
+
+    def get_seq_length(self, *_: Any) -> int:
+        """No past: positions are always given."""
+        return 0
+
+    def get_query_offset(self, *_: Any) -> int:
+        """As above."""
+        return 0
+
+    def get_mask_sizes(self, query_length: int, *_: Any) -> tuple[int, int]:
+        """The keys of this step only, from the first."""
+        return query_length, 0
+
+
+def attend(  # noqa: PLR0913, PLR0917 - AttentionCall's fields
+    module: nn.Module,
+    passenger: Passenger,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scale: float,
+    slopes: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """(1, T, heads, dim) three times in, (1, T, heads · dim) out."""
+    call = AttentionCall(
+        layer=module.layer_idx,  # type: ignore[arg-type]
+        query=query[0],
+        key=key[0],
+        value=value[0],
+        scale=scale,
+        slopes=slopes,
+    )
+    return passenger.step.attend(call).flatten(1).unsqueeze(0)
+
+
+class PagedGPTJAttention(GPTJAttention):  # type: ignore[misc]
+    """Rotary embedding on the first `rotary_dim` dimensions, interleaved."""
+
+    def forward(
+        self, hidden_states: torch.Tensor, *, layer_past: Passenger, position_ids: torch.Tensor, **_: Any
+    ) -> tuple[torch.Tensor, None]:
+        """As GPTJAttention, over the paged cache."""
+        heads = (*hidden_states.shape[:-1], self.num_attention_heads, self.head_dim)
+        query = self.q_proj(hidden_states).view(heads)
+        key = self.k_proj(hidden_states).view(heads)
+        value = self.v_proj(hidden_states).view(heads)
+        # The table's rows are picked here rather than by the base class, which would copy the whole table every time.
+        sin, cos = self.embed_positions[position_ids].to(key.dtype).chunk(2, dim=-1)
+        query, key = self._rotate(query, sin, cos), self._rotate(key, sin, cos)
+        out = attend(self, layer_past, query, key, value, 1.0 / float(self.scale_attn))
+        return self.out_proj(out), None
+
+    def _rotate(self, states: torch.Tensor, sin: torch.Tensor, cos: torch.Tensor) -> torch.Tensor:
+        width = self.rotary_dim or self.head_dim
+        turned = modeling_gptj.apply_rotary_pos_emb(states[..., :width], sin, cos)
+        return torch.cat([turned, states[..., width:]], dim=-1)
+
+
+class PagedFalconAttention(FalconAttention):  # type: ignore[misc]
+    """Rotary or ALiBi; multi-head, multi-query, or grouped heads laid out group by group."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        *,
+        alibi: torch.Tensor | None,
+        layer_past: Passenger,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        **_: Any,
+    ) -> tuple[torch.Tensor, None]:
+        """As FalconAttention, over the paged cache, without repeating grouped keys."""
+        query, key, value = self._heads(self.query_key_value(hidden_states))
+        slopes = None
+        if alibi is None:
+            cos, sin = position_embeddings
+            query, key = modeling_falcon.apply_rotary_pos_emb(
+                query.transpose(1, 2), key.transpose(1, 2), cos, sin
+            )
+            query, key = query.transpose(1, 2), key.transpose(1, 2)
+        else:
+            slopes = self.formwork_slopes
+        out = attend(self, layer_past, query, key, value, self.inv_norm_factor, slopes)
+        return self.dense(out), None
+
+    def _heads(self, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        if not self.new_decoder_architecture:
+            query, key, value = self._split_heads(fused)
+            return query, key, value
+        grouped = fused.view(*fused.shape[:2], self.num_kv_heads, -1, self.head_dim)
+        return grouped[..., :-2, :].flatten(2, 3), grouped[..., -2, :], grouped[..., -1, :]
+
+    def prepare(self) -> None:
+        """Keeps the ALiBi slopes, scaled as the scores are (this family scales their sum)."""
+        two = torch.ones(1, 2, dtype=torch.long)
+        slopes = modeling_falcon.build_alibi_tensor(two, self.num_heads, torch.float32)[:, 0, 1]
+        self.register_buffer("formwork_slopes", slopes * self.inv_norm_factor, persistent=False)
+
+
+class PagedBloomAttention(BloomAttention):  # type: ignore[misc]
+    """ALiBi, multi-head; the residual is added in here."""
+
+    def forward(
+        self, hidden_states: torch.Tensor, residual: torch.Tensor, *, layer_past: Passenger, **_: Any
+    ) -> tuple[torch.Tensor, None]:
+        """As BloomAttention, over the paged cache."""
+        fused = self.query_key_value(hidden_states)
+        query, key, value = fused.view(*fused.shape[:2], self.num_heads, 3, self.head_dim).unbind(3)
+        out = attend(self, layer_past, query, key, value, self.inv_norm_factor, self.formwork_slopes)
+        return self.dense(out) + residual, None
+
+    def prepare(self) -> None:
+        """Keeps the ALiBi slopes."""
+        two = torch.ones(1, 2, dtype=torch.long)
+        slopes = build_alibi_tensor(two, self.num_heads, torch.float32)[:, 0, 1]
+        self.register_buffer("formwork_slopes", slopes.contiguous(), persistent=False)
+
+
+class PagedMptAttention(MptAttention):  # type: ignore[misc]
+    """ALiBi, multi-head, optionally clipped."""
+
+    def forward(
+        self, hidden_states: torch.Tensor, *, past_key_values: Passenger, **_: Any
+    ) -> tuple[torch.Tensor, None]:
+        """As MptAttention, over the paged cache."""
+        fused = self.Wqkv(hidden_states)
+        if self.clip_qkv:
+            fused = fused.clamp(min=-self.clip_qkv, max=self.clip_qkv)
+        query, key, value = fused.view(*fused.shape[:2], 3, self.n_heads, self.head_dim).unbind(2)
+        out = attend(self, past_key_values, query, key, value, float(self.softmax_scale), self.formwork_slopes)
+        return self.out_proj(out), None
+
+    def prepare(self) -> None:
+        """Keeps the ALiBi slopes (MPT's differ from BLOOM's where the heads are no power of two)."""
+        pair = build_mpt_alibi_tensor(self.n_heads, 2)[:, 0]
+        self.register_buffer("formwork_slopes", pair[:, 1] - pair[:, 0], persistent=False)
+
+
+class PagedStableLmAttention(StableLmAttention):  # type: ignore[misc]
+    """Uses the attention interface, but its layer hands no keywords on."""
+
+    def forward(
+        self, hidden_states: torch.Tensor, *, past_key_values: Passenger, **rest: Any
+    ) -> tuple[torch.Tensor, None]:
+        """As StableLmAttention, with the step as the keyword that the interface expects."""
+        rest.update(attention_mask=None, past_key_values=None, paged=past_key_values.step)
+        output, _ = super().forward(hidden_states, **rest)
+        return output, None
+
+
+_ADAPTED: dict[type[nn.Module], type[nn.Module]] = {
+    GPTJAttention: PagedGPTJAttention,
+    FalconAttention: PagedFalconAttention,
+    BloomAttention: PagedBloomAttention,
+    MptAttention: PagedMptAttention,
+    StableLmAttention: PagedStableLmAttention,
+}
+
+ADAPTED_TYPES = frozenset({"gptj", "falcon", "bloom", "mpt", "stablelm"})
+
+
+def adapt(model: PreTrainedModel) -> bool:
+    """Changes the class of attention modules that need it; True iff the step must travel as `past_key_values`."""
+    found = [module for module in model.modules() if type(module) in _ADAPTED]
+    for module in found:
+        module.__class__ = _ADAPTED[type(module)]
+        prepare = getattr(module, "prepare", None)
+        if prepare is not None:
+            prepare()
+    if found:
+        AttentionInterface.register(ADAPTED_NAME, paged_attention)
+        AttentionMaskInterface.register(ADAPTED_NAME, _nothing)
+        model.config._attn_implementation = ADAPTED_NAME
+    return bool(found)
+
+
+def _nothing(*_: Any, **__: Any) -> torch.Tensor:
+    """In place of a mask: MPT converts what it gets, so None would not do."""
+    return torch.empty(0)
