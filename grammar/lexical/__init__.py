@@ -1,0 +1,10 @@
+"""Regular constraints as deterministic byte automata: patterns, numbers, formats and literals all become a `Dfa`.
+
+Languages are over the UTF-8 bytes of *decoded* text: JSON's escapes, lengths and structure belong to the rest of the
+grammar room.
+"""
+
+from grammar.lexical.dfa import DEAD, Dfa, canonical, union_all
+from grammar.lexical.limits import DEFAULT_LIMITS, Limits
+
+__all__ = ["DEAD", "DEFAULT_LIMITS", "Dfa", "Limits", "canonical", "union_all"]
