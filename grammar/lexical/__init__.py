@@ -6,5 +6,17 @@ grammar room.
 
 from grammar.lexical.dfa import DEAD, Dfa, canonical, union_all
 from grammar.lexical.limits import DEFAULT_LIMITS, Limits
+from grammar.lexical.regex import as_counted, compile_chars, compile_pattern, compile_regex
 
-__all__ = ["DEAD", "DEFAULT_LIMITS", "Dfa", "Limits", "canonical", "union_all"]
+__all__ = [
+    "DEAD",
+    "DEFAULT_LIMITS",
+    "Dfa",
+    "Limits",
+    "as_counted",
+    "canonical",
+    "compile_chars",
+    "compile_pattern",
+    "compile_regex",
+    "union_all",
+]
