@@ -15,6 +15,7 @@ from engine.model.attention import AttentionCall, AttentionStep
 from engine.model.config import RunnerConfig
 from engine.model.cpu_attention import CpuCache, CpuStep, LayerShape
 from engine.model.errors import UnsupportedModel
+from engine.model.linear import pack_linears
 from engine.model.loading import eos_token_ids, load_config, load_model, max_positions
 
 _DEFAULT_PAGES = 512
@@ -24,24 +25,27 @@ class ModelRunner:
     """A transformers causal LM over a paged cache; implements `engine.batch.Runner`."""
 
     def __init__(self, config: RunnerConfig) -> None:
-        model_config = load_config(config.path, config.revision)
-        self._model = load_model(config.path, model_config, torch.float32, config.revision)
-        self._step_name = "past_key_values" if adapt(self._model) else "paged"
         if config.threads is not None:
             torch.set_num_threads(config.threads)
+        model_config = load_config(config.path, config.revision)
+        self._model = load_model(config.path, model_config, torch.float32, config.revision)
+        vocab_size = self._model.get_output_embeddings().weight.shape[0]
+        parameters = sum(p.numel() for p in self._model.parameters())
+        pack_linears(self._model)
+        self._step_name = "past_key_values" if adapt(self._model) else "paged"
         layers = self._cache_shapes()
         pages = config.pages or _DEFAULT_PAGES
         self._cache = CpuCache(layers, pages, config.page_size)
         self.info = ModelInfo(
             model_type=model_config.model_type,
-            vocab_size=self._model.get_output_embeddings().weight.shape[0],
+            vocab_size=vocab_size,
             max_positions=min(max_positions(model_config), pages * config.page_size),
             eos_token_ids=eos_token_ids(self._model),
             dtype="float32",
             device="cpu",
             page_size=config.page_size,
             pages=pages,
-            parameters=sum(p.numel() for p in self._model.parameters()),
+            parameters=parameters,
         )
 
     def run(self, batch: StepBatch) -> torch.Tensor:

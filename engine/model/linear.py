@@ -1,0 +1,198 @@
+"""Matrix products on a CPU that give a row the same bits whatever rows stand beside it.
+
+What it is for: oneDNN's packed weights take the place of `nn.Linear`, GPT-2's `Conv1D`, experts and routers; they are
+faster at the few rows of a decode step, too. What may not enter: other layers (norms and activations work row by row as
+they are).
+
+The idea: a library may choose another kernel, with another order of additions, for another number of rows. So each
+shape of weight is probed once: the least number of rows from which on all agree is its floor, and fewer rows are padded
+to it. Many rows go in blocks no larger than what was probed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.integrations.moe import ExpertsInterface
+from transformers.pytorch_utils import Conv1D
+
+_log = logging.getLogger(__name__)
+
+EXPERTS_NAME = "formwork_packed"
+_BLOCK = 256  # rows; larger blocks gain under 5 %
+_FIXED = 16  # rows of every block where no floor up to this was found
+_PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 17, 24, 32, 48, 64, 96, 128, 192)
+_LARGE = 8 << 20  # weights beyond which only the small probes are affordable at start
+_LARGE_PROBES = (1, 2, 3, 4, 8, 16, 32, 64)
+
+Product = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
+
+
+class PackedWeight:
+    """A weight (out, in) in oneDNN's own layout; rows times it are bitwise independent of their neighbours."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self.outputs, self.inputs = weight.shape
+        self.dtype = weight.dtype
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), 16)
+        self._floor, self._block = _rows_that_agree(self._product, weight)
+
+    def __call__(self, rows: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """(..., in) times the weight, plus the bias: (..., out)."""
+        count = rows.numel() // self.inputs
+        if self._floor <= count <= self._block:
+            return self._product(rows, bias)
+        flat = rows.reshape(count, self.inputs)
+        blocks = [self._padded(block, bias) for block in flat.split(self._block)] if count else []
+        out = torch.cat(blocks) if blocks else flat.new_empty(0, self.outputs)
+        return out.view(*rows.shape[:-1], self.outputs)
+
+    def _padded(self, block: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        missing = self._floor - block.shape[0]
+        if missing <= 0:
+            return self._product(block, bias)
+        return self._product(nn.functional.pad(block, (0, 0, 0, missing)), bias)[: block.shape[0]]
+
+    def _product(self, rows: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._packed, bias, "none", [], "")
+        return out
+
+
+_floors: dict[tuple[Any, ...], tuple[int, int]] = {}
+
+
+def _rows_that_agree(product: Product, weight: torch.Tensor) -> tuple[int, int]:
+    """(floor, block): any number of rows between the two gives each row the same bits. Probed once for each shape."""
+    key = (*weight.shape, weight.dtype, torch.get_num_threads())
+    if key not in _floors:
+        _floors[key] = _probe(product, weight)
+    return _floors[key]
+
+
+def _probe(product: Product, weight: torch.Tensor) -> tuple[int, int]:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(_BLOCK, weight.shape[1], generator=generator).to(weight.dtype)
+    expected = product(rows, None)
+    probes = _PROBES if weight.numel() <= _LARGE else _LARGE_PROBES
+    disagreeing = [m for m in probes if not torch.equal(product(rows[:m].contiguous(), None), expected[:m])]
+    floor = min((m for m in (*probes, _BLOCK) if m > max(disagreeing, default=0)))
+    if floor <= _FIXED:
+        return floor, _BLOCK
+    _log.warning("weights of shape %s: no floor of rows found, every block is padded to %d", weight.shape, _FIXED)
+    return _FIXED, _FIXED
+
+
+class PackedLinear(nn.Module):
+    """Takes the place of `nn.Linear` and `Conv1D`."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self.packed = PackedWeight(weight)
+        self.in_features, self.out_features = self.packed.inputs, self.packed.outputs
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """(..., in) to (..., out)."""
+        return self.packed(rows, self.bias)
+
+
+class RouterWeight(torch.Tensor):
+    """A weight that routers hand to `F.linear` themselves; the product is a packed one, in the dtype they ask for."""
+
+    packed: dict[torch.dtype, PackedWeight]
+
+    @classmethod
+    def of(cls, weight: torch.Tensor) -> RouterWeight:
+        """The same values, packed at first use."""
+        made: RouterWeight = weight.detach().as_subclass(cls)
+        made.packed = {}
+        return made
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Linear products are packed, a change of dtype is put off until the product, all else is as ever."""
+        if func is nn.functional.linear and isinstance(args[1], cls):
+            rows, weight, *bias = args
+            if rows.dtype not in weight.packed:
+                with torch._C.DisableTorchFunctionSubclass():
+                    weight.packed[rows.dtype] = PackedWeight(weight.as_subclass(torch.Tensor).to(rows.dtype))
+            return weight.packed[rows.dtype](rows, *bias, **(kwargs or {}))
+        if func is torch.Tensor.type and len(args) == 2:
+            return args[0]
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def packed_experts(
+    module: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
+) -> torch.Tensor:
+    """transformers' experts interface: each expert's rows through its packed weights, added in the experts' order."""
+    out = torch.zeros_like(hidden_states)
+    for expert in torch.unique(top_k_index).tolist():
+        if expert >= len(module.formwork_experts):  # a masked slot
+            continue
+        up, up_bias, down, down_bias = module.formwork_experts[expert]
+        tokens, slots = torch.where(top_k_index == expert)
+        rows = down(module._apply_gate(up(hidden_states[tokens], up_bias)), down_bias)
+        out.index_add_(0, tokens, (rows * top_k_weights[tokens, slots, None]).to(out.dtype))
+    return out
+
+
+def pack_linears(model: nn.Module) -> None:
+    """Replaces every matrix product of the model; unpacked copies are dropped as it goes (tied embeddings stay)."""
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            packed = _packed_module(child)
+            if packed is not None:
+                setattr(module, name, packed)
+        if "Router" in type(module).__name__ and "weight" in module._parameters:
+            weight = module._parameters.pop("weight")
+            assert weight is not None
+            module.weight = RouterWeight.of(weight)
+        if _has_packable_experts(module):
+            _pack_experts(module)
+            ExpertsInterface.register(EXPERTS_NAME, packed_experts)
+            module.config._experts_implementation_internal = EXPERTS_NAME  # type: ignore[union-attr]
+
+
+def _packed_module(module: nn.Module) -> PackedLinear | None:
+    # By exact type: a subclass's forward may do something else. FalconLinear differs from Linear in nothing.
+    if type(module) is nn.Linear or type(module).__name__ == "FalconLinear":
+        return PackedLinear(module.weight, module.bias)  # type: ignore[arg-type]
+    if type(module) is Conv1D:
+        return PackedLinear(module.weight.t(), module.bias)
+    return None
+
+
+def _has_packable_experts(module: nn.Module) -> bool:
+    return (
+        hasattr(module, "_apply_gate")
+        and getattr(module, "has_gate", False)
+        and not getattr(module, "has_post_expert_norm", False)
+        and {"gate_up_proj", "down_proj"} <= module._parameters.keys()
+    )
+
+
+def _pack_experts(module: Any) -> None:
+    names = ("gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias")
+    up, up_bias, down, down_bias = (module._parameters.pop(name, None) for name in names)
+    if module.is_transposed:
+        up, down = up.transpose(1, 2), down.transpose(1, 2)
+    module.formwork_experts = [
+        (
+            PackedWeight(up[e]),
+            None if up_bias is None else up_bias[e].detach(),
+            PackedWeight(down[e]),
+            None if down_bias is None else down_bias[e].detach(),
+        )
+        for e in range(up.shape[0])
+    ]
