@@ -67,10 +67,19 @@ class Embedder:
         """How many tokens of context `choose` reads; passing more is harmless."""
         return self._scheme.h(kind)
 
+    def window(self, *, greedy: bool) -> float:
+        """Candidates further than this below the best logit (after temperature) never win: they need not be passed."""
+        return self._scheme.window(greedy=greedy)
+
     def marks(self, context: Sequence[int], kind: Kind) -> bool:
         """Whether the next choice would carry the mark: enough context, and none that was used before."""
         narrow = self._narrow(context, kind)
         return narrow is not None and not (self._scheme.once_per_context and narrow in self._seen)
+
+    def seed(self, context: Sequence[int], kind: Kind) -> np.uint64 | None:
+        """What `watermark.tensors` needs to make the next choice on a device; None where it carries no mark."""
+        width = self._scheme.h(kind)
+        return self._scheme.seed(context[len(context) - width :], self._key) if self.marks(context, kind) else None
 
     def choose(
         self, ids: Ids, logits: Logits, context: Sequence[int], kind: Kind, uniform: float, *, greedy: bool
@@ -82,10 +91,14 @@ class Embedder:
             width = self._scheme.h(kind)
             narrow = context[len(context) - width :]
             return self._scheme.choose(ids, logits, narrow, self._key, uniform, greedy=greedy)
-        return Choice(int(plain_draw(np.asarray(logits), uniform, greedy)), False, *self._scheme.null_moments)
+        return Choice(int(plain_draw(logits, uniform, greedy)), marked=False)
 
     def observe(self, token_id: int, context: Sequence[int], kind: Kind, choice: Choice | None = None) -> None:
-        """Commit an eligible choice that was emitted; without its `Choice` (a replay) it promises no evidence."""
+        """Commit an eligible choice that was emitted.
+
+        Without its `Choice` (a replay) it is taken as marked where it could be, and promises no evidence: what the model
+        thought of it is no longer known, so a resumed response promises less than it holds.
+        """
         self._eligible += 1
         narrow = self._narrow(context, kind)
         if narrow is None:
@@ -94,8 +107,10 @@ class Embedder:
         first = unit not in self._seen
         self._remember(unit)
         mean, variance = self._scheme.null_moments
-        if choice is not None:
-            self._marked += choice.marked
+        if choice is None:
+            self._marked += first
+        elif choice.marked:
+            self._marked += 1
             mean, variance = choice.expected, choice.spread
         if first:
             self._scored += 1

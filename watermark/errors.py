@@ -15,7 +15,7 @@ class KeyRingError(WatermarkError):
     """A key ring that cannot be read; says where, never what the secret was."""
 
 
-class UnknownKey(WatermarkError):  # noqa: N818 - it is the answer to a question, as KeyError is
+class UnknownKey(WatermarkError):
     """No key of this id."""
 
 

@@ -1,70 +1,85 @@
 """Exact tail probabilities, as natural logarithms, for the statistics of the schemes.
 
-Normal approximations are wrong where it matters: at z = 4 and a share of 1/4 they make p too small by 3 to 14 times
-for 10 to 200 tokens. So all tails are summed: finite sums of positive terms in log space, exact to rounding at any
-depth (p = 1e-500 is still a number), O(count).
+Normal approximations are wrong where it matters: at z = 4 and a share of 1/4 they make p too small by 3 to 14 times for
+10 to 200 tokens. So binomial and Gamma tails come from the incomplete beta and gamma functions, and, where those would
+underflow, from their finite sums in log space: p = 1e-500 is still a number.
 """
 
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
-
-from watermark.jit import compiled
 
 Floats = NDArray[np.float64]
 
-
-def log_binomial_tail(successes: int, trials: int, share: float) -> float:
-    """log P(Bin(trials, share) ≥ successes)."""
-    if successes <= 0:
-        return 0.0
-    if successes > trials:
-        return -np.inf
-    k = np.arange(successes, trials + 1, dtype=np.float64)
-    return min(0.0, float(special.logsumexp(_log_binomial_terms(k, trials, share))))
+_DEEP = 1e-280  # below this the functions of scipy lose digits, then underflow
 
 
-def log_binomial_term(successes: int, trials: int, share: float) -> float:
-    """log P(Bin(trials, share) = successes)."""
-    if not 0 <= successes <= trials:
-        return -np.inf
-    return float(_log_binomial_terms(np.float64(successes), trials, share))
+def log_binomial_tails(successes: ArrayLike, trials: ArrayLike, share: float) -> Floats:
+    """log P(Bin(trials, share) ≥ successes), elementwise."""
+    k, n = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64))
+    possible = (k > 0) & (k <= n)
+    tails = special.betainc(np.where(possible, k, 1.0), np.where(possible, n - k + 1.0, 1.0), share)
+    out = np.where(possible, np.log(np.maximum(tails, _DEEP)), np.where(k <= 0, 0.0, -np.inf))
+    for i in np.argwhere(possible & (tails < _DEEP)):
+        at = tuple(i)
+        out[at] = special.logsumexp(_log_binomial_terms(np.arange(k[at], n[at] + 1.0), n[at], share))
+    return np.asarray(out, dtype=np.float64)
 
 
-def _log_binomial_terms(k: Floats | np.float64, trials: int, share: float) -> Floats:
+def _log_binomial_terms(k: Floats, trials: float, share: float) -> Floats:
     choose = special.gammaln(trials + 1.0) - special.gammaln(k + 1.0) - special.gammaln(trials - k + 1.0)
     return np.asarray(choose + k * np.log(share) + (trials - k) * np.log1p(-share))
 
 
-def log_gamma_tail(total: float, count: int) -> float:
-    """log P(Gamma(count, 1) ≥ total) = log of a Poisson sum: exp(−total) · Σ total^k / k! for k < count."""
-    if total <= 0.0 or count == 0:
+def log_gamma_tails(totals: ArrayLike, counts: ArrayLike) -> Floats:
+    """log P(Gamma(count, 1) ≥ total), elementwise; deep down a Poisson sum, exp(−total) · Σ total^k / k! for k <
+    count.
+    """
+    total, count = np.broadcast_arrays(np.asarray(totals, dtype=np.float64), np.asarray(counts, dtype=np.float64))
+    tails = np.where((count > 0) & (total > 0), special.gammaincc(np.maximum(count, 1.0), np.maximum(total, 0.0)), 1.0)
+    out = np.log(np.maximum(tails, _DEEP))
+    for i in np.argwhere(tails < _DEEP):
+        at = tuple(i)
+        k = np.arange(count[at])
+        out[at] = special.logsumexp(k * np.log(total[at]) - total[at] - special.gammaln(k + 1.0))
+    return np.asarray(out, dtype=np.float64)
+
+
+def log_lattice_tail(terms: Floats, total: int, count: int) -> float:
+    """log P(sum ≥ total) for `count` independent draws of a whole number with P(x) = terms[x].
+
+    The distribution is tilted until its mean is at `total`, raised to the count by a Fourier transform, and tilted
+    back: the terms that make up the tail are then the large ones of the transform, so that rounding (1e-16 of the
+    largest) does not reach the result however small it is. O(count · len(terms) · log).
+    """
+    most = (len(terms) - 1) * count
+    if total <= 0 or count == 0:
         return 0.0
-    k = np.arange(count, dtype=np.float64)
-    return min(0.0, float(special.logsumexp(k * np.log(total) - total - special.gammaln(k + 1.0))))
+    if total > most:
+        return -np.inf
+    values = np.arange(len(terms), dtype=np.float64)
+    tilt = _tilt_to(terms, total / count)
+    log_scale = special.logsumexp(tilt * values, b=terms)
+    tilted = terms * np.exp(tilt * values - log_scale)
+    size = 1 << int(most + 1).bit_length()
+    sums = np.maximum(np.fft.irfft(np.fft.rfft(tilted, size) ** count, size)[total : most + 1], 0.0)
+    back = special.logsumexp(-tilt * np.arange(len(sums)), b=sums)
+    return min(0.0, float(back + count * log_scale - tilt * total))
 
 
-@compiled
-def poisson_binomial_terms(shares: Floats) -> Floats:
-    """P(k successes) for k = 0 … n in n independent trials of the given shares; O(n²) sums of positive terms."""
-    terms = np.zeros(len(shares) + 1, dtype=np.float64)
-    terms[0] = 1.0
-    for n in range(len(shares)):
-        share = shares[n]
-        for k in range(n + 1, 0, -1):
-            terms[k] = terms[k] * (1.0 - share) + terms[k - 1] * share
-        terms[0] *= 1.0 - share
-    return terms
-
-
-def log_poisson_binomial_tail(successes: int, shares: Floats) -> float:
-    """log P(at least `successes` of the trials with the given shares succeed)."""
-    if successes <= 0:
-        return 0.0
-    tail = float(poisson_binomial_terms(shares)[successes:].sum())
-    return min(0.0, float(np.log(tail))) if tail > 0.0 else -np.inf
+def _tilt_to(terms: Floats, mean: float) -> float:
+    """The t ≥ 0 at which the tilted distribution, ∝ terms[x]·e^(t·x), has this mean (0 if it lies below the plain
+    mean).
+    """
+    values = np.arange(len(terms), dtype=np.float64)
+    low, high = 0.0, 40.0
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        weights = terms * np.exp(middle * (values - values[-1]))
+        low, high = (middle, high) if (weights @ values) / weights.sum() < mean else (low, middle)
+    return low
 
 
 def split(log_tail: float, log_tail_above: float, uniform: float) -> float:
@@ -73,21 +88,21 @@ def split(log_tail: float, log_tail_above: float, uniform: float) -> float:
     return float(log_tail + np.log(above + uniform * (1.0 - above)))
 
 
-def expectation_over_integers(log_tail: Callable[[int], float], mean: float, variance: float, most: int) -> float:
+def expectation_over_counts(log_tails: Callable[[Floats], Floats], mean: float, variance: float, most: int) -> float:
     """E[log_tail(G)] for a count G of 0 … most with this mean and variance (normal shape, cut at whole numbers)."""
-    deviation = max(np.sqrt(variance), 1e-9)
+    deviation = max(float(np.sqrt(variance)), 1e-9)
     low = max(0, int(np.floor(mean - 6.0 * deviation)))
     high = min(most, int(np.ceil(mean + 6.0 * deviation)))
-    # At most some 60 points: for wide distributions every few integers is enough.
-    points = np.arange(low, high + 1, max(1, (high - low) // 60))
-    step = float(points[1] - points[0]) if len(points) > 1 else 1.0
-    weights = np.diff(special.ndtr((np.append(points - step / 2, points[-1] + step / 2) - mean) / deviation))
-    values = np.array([log_tail(int(point)) for point in points])
-    return float((weights * values).sum() / weights.sum())
+    # Some 60 points at most: where the distribution is wide, every few whole numbers are enough.
+    step = max(1, (high - low) // 60)
+    points = np.arange(low, high + 1, step, dtype=np.float64)
+    edges = np.append(points - step / 2, points[-1] + step / 2)
+    weights = np.diff(special.ndtr((edges - mean) / deviation))
+    return float((weights * log_tails(points)).sum() / weights.sum())
 
 
-def expectation_over_gamma(log_tail: Callable[[float], float], mean: float, variance: float, points: int = 32) -> float:
+def expectation_over_gamma(log_tails: Callable[[Floats], Floats], mean: float, variance: float) -> float:
     """E[log_tail(S)] for S Gamma-shaped with this mean and variance: exact for unmarked text, close for marked."""
     shape, scale = mean * mean / variance, variance / mean
-    quantiles = special.gammaincinv(shape, (np.arange(points) + 0.5) / points) * scale
-    return float(np.mean([log_tail(float(quantile)) for quantile in quantiles]))
+    quantiles = special.gammaincinv(shape, (np.arange(32) + 0.5) / 32) * scale
+    return float(log_tails(quantiles).mean())

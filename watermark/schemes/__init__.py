@@ -4,10 +4,11 @@ from watermark.errors import SchemeError
 from watermark.schemes.base import Choice, Contexts, Draws, Kind, Scheme
 from watermark.schemes.gumbel import Gumbel
 from watermark.schemes.kgw import Kgw, SelfHash, Unigram
+from watermark.schemes.synthid import SynthId
 
 __all__ = ["SCHEMES", "Choice", "Contexts", "Draws", "Kind", "Scheme", "default_scheme", "scheme"]
 
-SCHEMES: dict[str, type[Scheme]] = {each.name: each for each in (Kgw, SelfHash, Unigram, Gumbel)}
+SCHEMES: dict[str, type[Scheme]] = {each.name: each for each in (Kgw, SelfHash, Unigram, Gumbel, SynthId)}
 
 
 def scheme(name: str, **parameters: float) -> Scheme:

@@ -2,10 +2,11 @@
 
 A scheme holds public parameters only; the key is an argument. `choose` and `scores` call the same keyed function, one
 with all candidates of a position, the other with the token that was chosen. Under the null hypothesis (text made
-without the key) the scores of distinct draws are independent with a known distribution, so that `log_tail` is a
+without the key) the scores of distinct draws are independent with a known distribution, so that `log_tails` is a
 p-value and not an approximation.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from watermark import prf
 from watermark.draw import Ids, Logits
 from watermark.keys import Key
+from watermark.tails import Floats
 
 Scores = NDArray[np.float64]
 
@@ -37,7 +40,7 @@ class Choice:
     index: int
     marked: bool
     expected: float = 0.0
-    """Expected score of this position (for a position without the mark: the null's mean)."""
+    """Expected score of this position, if marked."""
     spread: float = 0.0
     """Variance of that score."""
 
@@ -74,6 +77,8 @@ class Scheme(ABC):
     """A way to mark. Stateless, immutable, shared by all requests."""
 
     name: ClassVar[str]
+    domain: ClassVar[int]
+    """Keeps the seeds of schemes apart that share a key."""
     reweighs: ClassVar[bool]
     """True if the mark changes probabilities (a bias), False if it only replaces the noise."""
     marks_greedy: ClassVar[bool] = False
@@ -86,6 +91,14 @@ class Scheme(ABC):
     def h(self, kind: Kind) -> int:
         """How many earlier tokens of the same value (or prose) seed a choice."""
         return self.widths[kind]
+
+    def window(self, *, greedy: bool) -> float:
+        """How far below the best logit a candidate may lie and still be chosen."""
+        return 0.0 if greedy else math.inf
+
+    def seed(self, context: Sequence[int], key: Key) -> np.uint64:
+        """The seed of all candidates' words at this context."""
+        return np.uint64(prf.context_seed(np.array(context, dtype=np.int64), key.words, self.domain))
 
     @abstractmethod
     def choose(
@@ -103,16 +116,23 @@ class Scheme(ABC):
         """Mean and variance of one score under the null."""
 
     @abstractmethod
+    def log_tails(self, totals: Floats, counts: Floats) -> Floats:
+        """Natural log of P(sum of `count` null scores ≥ total), exactly, elementwise."""
+
     def log_tail(self, total: float, count: int) -> float:
-        """Natural log of P(sum of `count` null scores ≥ total), exactly."""
+        """`log_tails` of one sum; 0 (p = 1) for none at all."""
+        return float(self.log_tails(np.array([total]), np.array([float(count)]))[0]) if count else 0.0
 
     @abstractmethod
-    def log_tail_between(self, total: float, count: int, uniform: float) -> float:
-        """`log_tail` with the jump of a discrete statistic split at `uniform`: exactly uniform p under the null."""
+    def log_randomised_tail(self, total: float, count: int, uniform: float) -> float:
+        """`log_tail` with the step of a discrete statistic split at `uniform`: exactly uniform p under the null.
+
+        For testing the tests; a detector that rolled dice would give one text two answers.
+        """
 
     @abstractmethod
     def expected_log_tail(self, mean: float, variance: float, count: int) -> float:
-        """E[log_tail] when the total has this mean and variance."""
+        """E[`log_tail`] when the total has this mean and variance."""
 
     @abstractmethod
     def percentile(self, scores: Scores) -> Scores:

@@ -11,9 +11,9 @@ change its colour. `Unigram` (2306.17439) has one list for all positions: it sur
 by who collects enough text.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from watermark.errors import SchemeError
 from watermark.jit import compiled
 from watermark.keys import Key
 from watermark.schemes.base import Choice, Contexts, Draws, Scheme, Scores
-from watermark.tails import expectation_over_integers, log_binomial_tail, split
+from watermark.tails import Floats, expectation_over_counts, log_binomial_tails, split
 
 _ANCHOR_STREAM, _COLOUR_STREAM = 1, 2  # Philox streams of the self-hash; stream 0 is everyone's
 
@@ -126,9 +126,9 @@ class Kgw(Scheme):
     """Near-tie green lists seeded by the h tokens before."""
 
     name = "kgw"
+    domain = prf.DOMAIN_KGW
     reweighs = True
     marks_greedy = True
-    domain: ClassVar[int] = prf.DOMAIN_KGW
 
     gamma: float = 0.5
     delta: float = 2.0
@@ -139,13 +139,16 @@ class Kgw(Scheme):
         if not 0.0 < self.delta <= 10.0:
             raise SchemeError(f"delta is the bias in nats, above 0 and at most 10; got {self.delta}")
 
+    def window(self, *, greedy: bool) -> float:
+        """At temperature 0 only near ties count; a draw may take anything."""
+        return self.delta if greedy else math.inf
+
     @property
     def _threshold(self) -> int:
         return round(self.gamma * 2**32)
 
-    def _words(self, ids: Ids, context: Sequence[int], key: Key) -> NDArray[np.uint32]:
-        seed = prf.context_seed(np.array(context, dtype=np.int64), key.words, self.domain)
-        return prf.words(np.uint64(seed), ids)
+    def _words(self, ids: Ids, context: Sequence[int], key: Key) -> prf.Words:
+        return prf.words(self.seed(context, key), ids)
 
     def choose(
         self, ids: Ids, logits: Logits, context: Sequence[int], key: Key, uniform: float, *, greedy: bool
@@ -172,19 +175,20 @@ class Kgw(Scheme):
         """Those of a coin of share gamma."""
         return self.gamma, self.gamma * (1.0 - self.gamma)
 
-    def log_tail(self, total: float, count: int) -> float:
+    def log_tails(self, totals: Floats, counts: Floats) -> Floats:
         """Binomial."""
-        return log_binomial_tail(round(total), count, self.gamma)
+        return log_binomial_tails(np.rint(totals), counts, self.gamma)
 
-    def log_tail_between(self, total: float, count: int, uniform: float) -> float:
+    def log_randomised_tail(self, total: float, count: int, uniform: float) -> float:
         """Binomial, the last step split."""
-        greens = round(total)
-        below, above = (log_binomial_tail(k, count, self.gamma) for k in (greens, greens + 1))
+        below, above = log_binomial_tails(np.rint([total, total + 1.0]), count, self.gamma)
         return split(below, above, uniform)
 
     def expected_log_tail(self, mean: float, variance: float, count: int) -> float:
         """Averaged over whole numbers of greens."""
-        return expectation_over_integers(lambda k: log_binomial_tail(k, count, self.gamma), mean, variance, count)
+        return expectation_over_counts(
+            lambda greens: log_binomial_tails(greens, count, self.gamma), mean, variance, count
+        )
 
     def percentile(self, scores: Scores) -> Scores:
         """Green is 1, red 0."""
@@ -196,6 +200,7 @@ class SelfHash(Kgw):
     """Green lists seeded by the least of the pairs (earlier token, candidate)."""
 
     name = "kgw-selfhash"
+    domain = prf.DOMAIN_SELF_HASH
     widths = (2, 3)
 
     def _words(self, ids: Ids, context: Sequence[int], key: Key) -> NDArray[np.uint32]:
@@ -222,5 +227,4 @@ class Unigram(Kgw):
 
     def scores(self, tokens: NDArray[np.int64], contexts: Contexts, key: Key) -> Draws:
         """1 for green, 0 for red; a token used twice shows the same draw twice."""
-        coloured = Kgw.scores(self, tokens, contexts, key)
-        return Draws(tokens.astype(np.uint64), coloured.scores)
+        return Draws(tokens.astype(np.uint64), Kgw.scores(self, tokens, contexts, key).scores)
