@@ -1,11 +1,11 @@
 """The boundary between planning a step and running it.
 
-What it is for: `StepBatch` is everything that a forward pass needs, as plain arrays; `Runner` is what executes it. The
-scheduler makes the one and never touches a device; the runner executes the other and never decides anything. What may
-not enter: requests, sampling, grammars.
+What it is for: `StepBatch` is everything that a forward pass needs, as plain arrays; `Runner` is what executes it.
+The scheduler makes the one and never touches a device; the runner executes the other and never decides anything. What
+may not enter: requests, sampling, grammars.
 
-The idea: a step is always "verify-shaped": each sequence brings q ≥ 1 query tokens behind the context it already has in
-the cache. Decode is q = 1, a prefill chunk is q = its length, a draft to verify is q = 1 + its length.
+The idea: a step is always "verify-shaped": each sequence brings q ≥ 1 query tokens behind the context it already has
+in the cache. Decode is q = 1, a prefill chunk is q = its length, a draft to verify is q = 1 + its length.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What the engine process is told at start, as one frozen value.
 
 What it is for: the API process builds it from its settings and sends it down a pipe (never argv: a process list is
-public). What may not enter: the environment, defaults that depend on the machine (the engine finds those and tells them
-in `Ready`).
+public). What may not enter: the environment, defaults that depend on the machine (the engine finds those and tells
+them in `Ready`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the service needs of an engine: one small protocol.
 
-What it is for: the service depends on `Engine` alone, so that a scripted engine of forty lines tests every route, and a
-remote or replicated engine can take the process's place. What may not enter: torch, ZeroMQ, HTTP.
+What it is for: the service depends on `Engine` alone, so that a scripted engine of forty lines tests every route, and
+a remote or replicated engine can take the process's place. What may not enter: torch, ZeroMQ, HTTP.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ What it is for: the only values that cross the local ZeroMQ socket, in both dire
 MessagePack and checks every field's type when it decodes, so a malformed frame is an error here and nothing is ever
 unpickled. What may not enter: behaviour, torch, HTTP.
 
-The idea: the API process owns a request (its prompt, the tokens emitted so far, its seed); the engine owns nothing that
-could not be rebuilt from a `Generate`. A resumed request is therefore the same message with `emitted` filled in.
+The idea: the API process owns a request (its prompt, the tokens emitted so far, its seed); the engine owns nothing
+that could not be rebuilt from a `Generate`. A resumed request is therefore the same message with `emitted` filled in.
 """
 
 from __future__ import annotations
@@ -205,9 +205,10 @@ class Stats(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     preemptions: int = 0
     grammars: int = 0
     grammar_bytes: int = 0
-    mask_s: float = 0.0  # cumulated seconds, as the next two
+    mask_s: float = 0.0  # cumulated seconds, as the next three
     forward_s: float = 0.0
     sample_s: float = 0.0
+    schedule_s: float = 0.0
     queue_s_p50: float = 0.0  # over the last minute
 
 

@@ -1,0 +1,321 @@
+"""One request from its first token to its last: what may come next, and what became of it.
+
+What it is for: everything of a request that the scheduler does not need: its place in the grammar, stop strings,
+watermark, penalties, log-probs, its ending. What may not enter: pages, other requests, the wire's socket.
+
+The idea: a step asks three things in turn. `propose`: which tokens probably follow (a draft behind the certain ones).
+`rows`: how each wanted row of logits is to be drawn from, the draft's positions included. `accept`: given the draws,
+the tokens up to the first that differs from the draft are certain; they are checked for an ending one by one and
+reported. Each draw is a function of (seed, position), so verifying a draft this way gives exactly what single steps
+would have given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.errors import GrammarDeadEnd, NumericError
+from engine.grammars import Constraint
+from engine.marking import is_choice, standing
+from engine.masks import MaskRows
+from engine.messages import Finish, FinishReason, Generate, MarkReport, PromptToken, Token
+from engine.sampler import Drawn, History, Marking, Rejected, Row, penalises
+from engine.stops import StopScanner
+
+if TYPE_CHECKING:
+    from engine.scheduler import Part
+    from engine.sequence import Sequence
+    from watermark import Embedder
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """What the engine knows of the vocabulary: the bytes of each id (as long as a logits row), and which ids end."""
+
+    tokens: list[bytes]
+    eos_token_ids: frozenset[int]
+
+
+@dataclass(slots=True)
+class Timing:
+    """Seconds on the loop's clock."""
+
+    arrived: float
+    started: float | None = None  # first scheduled
+    first_token: float | None = None
+    deadline: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Generation:
+    """Changed by the loop only."""
+
+    request: Generate
+    sequence: Sequence
+    spelling: Spelling
+    max_tokens: int  # what was asked for, within the model's and the cache's length
+    timing: Timing
+    constraint: Constraint | None = None
+    embedder: Embedder | None = None
+    unmarked_reason: str | None = None
+    stops: StopScanner = field(default_factory=lambda: StopScanner(()))
+    emitted: list[int] = field(default_factory=list)
+    reported: int = 0  # of the emitted tokens, how many were published (or came with a resumed request)
+    prompt_tokens: list[PromptToken] = field(default_factory=list)
+    stopped_by: bytes | int | None = None
+    forced_tokens: int = 0
+    finish: Finish | None = None
+
+    def replay(self) -> None:
+        """Brings matcher, stop strings and watermark to the end of the tokens that a resumed request comes with."""
+        for token in self.request.emitted:
+            self._observe_again(token)
+            self._advance(token)
+            self._note(token)
+        self.reported = len(self.emitted)
+
+    # What may come next
+
+    def propose(self) -> None:
+        """Guesses the tokens behind the certain ones; the next pass verifies them."""
+        self.sequence.draft = []
+
+    def rows(self, part: Part, masks: MaskRows) -> list[Row]:
+        """How to read the part's rows of logits, in order: prompt tokens to score, then the next token and the draft's."""
+        draws = 1 + len(self.sequence.draft) if part.is_last else 0
+        first_scored = part.start + part.count - part.rows
+        rows = [self._score_row(first_scored + index + 1) for index in range(part.rows - draws)]
+        return rows + self._draw_rows(masks) if part.is_last else rows
+
+    def _score_row(self, index: int) -> Row:
+        sampling = self.request.sampling
+        return Row(sampling, 0, known=self.sequence.tokens[index], alternatives=sampling.prompt_logprobs or 0)
+
+    def _draw_rows(self, masks: MaskRows) -> list[Row]:
+        draft = self.sequence.draft
+        rows = [self._draw_row(masks, [])]
+        taken = 0
+        for index, token in enumerate(draft):
+            if not self._try(token):
+                break
+            taken += 1
+            rows.append(self._draw_row(masks, draft[: index + 1]))
+        if self.constraint is not None and taken:
+            self.constraint.matcher.rollback(taken)
+        # A draft that the grammar refuses cannot be accepted: its rows are never looked at, any reading will do.
+        return rows + [rows[0]] * (len(draft) - taken)
+
+    def _try(self, token: int) -> bool:
+        if token in self.spelling.eos_token_ids:
+            return False
+        return self.constraint is None or self.constraint.matcher.advance(token)
+
+    def _draw_row(self, masks: MaskRows, ahead: list[int]) -> Row:
+        sampling = self.request.sampling
+        position = len(self.emitted) + len(ahead)
+        alone, drawn_from = self._masks(masks, position, len(ahead))
+        forced = alone is not None and not is_choice(masks.row(alone))
+        return Row(
+            sampling=sampling,
+            position=position,
+            mask=alone,
+            drawn_from=drawn_from,
+            alternatives=sampling.top_logprobs,
+            forced=forced,
+            history=self._history(ahead) if penalises(sampling) else None,
+            marking=None if forced else self._marking(ahead),
+        )
+
+    def _masks(self, masks: MaskRows, position: int, ahead: int) -> tuple[int | None, int | None]:
+        """Rows of the grammar's own mask and of what may be drawn."""
+        if self.constraint is None:
+            bans_end = position < self.request.sampling.min_tokens
+            return None, masks.all_but(self.spelling.eos_token_ids) if bans_end else None
+        drawn_from = masks.take()
+        alone = masks.take()
+        if self.constraint.fill(masks.row(alone), masks.row(drawn_from), ahead):
+            self.constraint.closed_by_budget = True
+            return alone, drawn_from
+        masks.give_back(alone)
+        return drawn_from, drawn_from
+
+    def _marking(self, ahead: list[int]) -> Marking | None:
+        if self.embedder is None:
+            return None
+        matcher = None if self.constraint is None else self.constraint.matcher
+        place = standing(matcher, self.emitted + ahead if ahead else self.emitted, _WIDEST_CONTEXT)
+        if place is None:
+            return None
+        kind, context = place
+        return Marking(self.embedder, context, kind)
+
+    def _history(self, ahead: list[int]) -> History:
+        output = self.emitted + ahead
+        ids, counts = np.unique(np.array(output, np.int64), return_counts=True)
+        if self.request.sampling.repetition_penalty == 1.0:
+            return History(ids, counts.astype(np.float32))
+        every = np.union1d(ids, np.array(self.request.prompt, np.int64))
+        all_counts = np.zeros(len(every), np.float32)
+        all_counts[np.searchsorted(every, ids)] = counts
+        return History(every, all_counts)
+
+    # What became of it
+
+    def take_prompt_tokens(self) -> list[PromptToken] | None:
+        """The prompt's log-probs, once, if they were asked for."""
+        if not self.sequence.scores_prompt or not self.prompt_tokens:
+            return None
+        first, self.sequence.scores_prompt = PromptToken(self.request.prompt[0], None), False
+        return [first, *self.prompt_tokens]
+
+    def accept(self, part: Part, rows: list[Row], draw: Callable[[int], Drawn | Rejected]) -> list[Token]:
+        """Draws and commits until a token differs from the draft; returns those to publish. Sets `finish` at the end.
+
+        `draw(i)` draws from the part's row i. Raises NumericError or GrammarDeadEnd if a row that counts has no token.
+        """
+        scored = part.rows - (1 + len(self.sequence.draft)) if part.is_last else part.rows
+        self._score_prompt([draw(index) for index in range(scored)])
+        if not part.is_last:
+            return []
+        tokens: list[Token] = []
+        for index, guess in enumerate([*self.sequence.draft, None], scored):
+            drawn = draw(index)
+            if isinstance(drawn, Rejected):
+                raise self._rejection(drawn)
+            tokens.append(self._commit(rows[index], drawn))
+            if self.finish is not None or drawn.token_id != guess:
+                break
+        return tokens
+
+    def _rejection(self, draw: Rejected) -> NumericError | GrammarDeadEnd:
+        if draw.is_numeric:
+            return NumericError(f"the logits of output token {len(self.emitted)} are not finite")
+        return GrammarDeadEnd(f"no token is legal as output token {len(self.emitted)}")
+
+    def _score_prompt(self, draws: list[Drawn | Rejected]) -> None:
+        for draw in draws:
+            if isinstance(draw, Rejected):
+                raise NumericError("the logits of a prompt token are not finite")
+            self.prompt_tokens.append(PromptToken(draw.token_id, draw.logprob, draw.alternatives))
+
+    def _commit(self, row: Row, draw: Drawn) -> Token:
+        """Sample → advance → emit → count, in this order."""
+        token = draw.token_id
+        is_end = token in self.spelling.eos_token_ids
+        scored = row.marking is not None and draw.choice is not None and not is_end
+        eligible = False
+        if scored and row.marking is not None:
+            eligible = row.marking.embedder.marks(row.marking.context, row.marking.kind)
+            row.marking.embedder.observe(token, row.marking.context, row.marking.kind, draw.choice)
+        self.forced_tokens += row.forced
+        self._advance(token)
+        self.sequence.tokens.append(token)
+        self._note(token)
+        self._conclude(is_end=is_end)
+        return Token(
+            token, draw.logprob, draw.constrained_logprob, draw.legal_mass, row.forced, eligible, draw.alternatives
+        )
+
+    def _advance(self, token: int) -> None:
+        if self.constraint is None:
+            return
+        if not self.constraint.matcher.advance(token):
+            raise GrammarDeadEnd(f"token {token} is not legal as output token {len(self.emitted)}")
+        if token not in self.spelling.eos_token_ids:
+            self.constraint.budget -= 1
+
+    def _note(self, token: int) -> None:
+        """Counts the token as emitted, and looks for stops."""
+        self.emitted.append(token)
+        if self.stopped_by is not None:
+            return
+        hit = self.stops.feed(self.spelling.tokens[token])
+        if hit is not None:
+            self.stopped_by = hit.stop
+        elif token in self.request.sampling.stop_token_ids and len(self.emitted) > self.request.sampling.min_tokens:
+            self.stopped_by = token
+        if self.stopped_by is not None and self.constraint is not None:
+            self.constraint.hurry()
+
+    def _conclude(self, *, is_end: bool) -> None:
+        reason = self._reason(is_end=is_end)
+        if reason is not None:
+            self.finish = self._finished(reason)
+
+    def _reason(self, *, is_end: bool) -> FinishReason | None:
+        constraint = self.constraint
+        if constraint is not None:
+            if not is_end and not self._only_the_end_is_left(constraint):
+                return None
+            return FinishReason.STOP if self.stopped_by is not None else FinishReason.EOS
+        if self.stopped_by is not None:
+            return FinishReason.STOP
+        if is_end and not self.request.sampling.ignore_eos:
+            return FinishReason.EOS
+        return FinishReason.LENGTH if len(self.emitted) >= self.max_tokens else None
+
+    def _only_the_end_is_left(self, constraint: Constraint) -> bool:
+        """Then nobody needs to draw it."""
+        matcher = constraint.matcher
+        if not matcher.is_accepting:
+            return False
+        if constraint.budget <= 0:
+            return True
+        row = np.zeros((len(self.spelling.tokens) + 31) // 32, np.int32)
+        if matcher.fill_mask(row, constraint.budget):
+            constraint.closed_by_budget = True
+        for token in self.spelling.eos_token_ids:
+            row[token >> 5] &= ~np.int32(np.uint32(1 << (token & 31)).view(np.int32))
+        return not row.any()
+
+    def conclude_resumed(self) -> None:
+        """A resumed request may come with all of its tokens: then it ends at once."""
+        if not self.emitted:
+            return
+        last = self.emitted[-1]
+        self._conclude(is_end=last in self.spelling.eos_token_ids)
+
+    def _observe_again(self, token: int) -> None:
+        if self.embedder is None or token in self.spelling.eos_token_ids:
+            return
+        matcher = None if self.constraint is None else self.constraint.matcher
+        place = standing(matcher, self.emitted, _WIDEST_CONTEXT)
+        if place is None:
+            return
+        if matcher is not None:
+            row = np.zeros((len(self.spelling.tokens) + 31) // 32, np.int32)
+            matcher.fill_mask(row)
+            if not is_choice(row):
+                return
+        kind, context = place
+        self.embedder.observe(token, context, kind)
+
+    def _finished(self, reason: FinishReason) -> Finish:
+        return Finish(
+            reason=reason,
+            stop=self.stopped_by if reason is FinishReason.STOP else None,
+            closed_by_budget=self.constraint is not None and self.constraint.closed_by_budget,
+            mark=self._mark_report(),
+            forced_tokens=self.forced_tokens,
+            cached_tokens=self.sequence.cached_tokens,
+        )
+
+    def _mark_report(self) -> MarkReport:
+        if self.embedder is None:
+            return MarkReport(applied=False, reason=self.unmarked_reason)
+        report = self.embedder.report()
+        return MarkReport(
+            applied=report.applied,
+            scheme=report.scheme,
+            key_id=report.key_id,
+            eligible=report.eligible,
+            reason=None if report.reason is None else str(report.reason),
+            expected_p=report.expected_p,
+        )
+
+
+_WIDEST_CONTEXT = 8  # more than any scheme reads

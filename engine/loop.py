@@ -1,0 +1,264 @@
+"""The engine's loop: commands in, steps, events out.
+
+What it is for: the one writer of sequences, pages, grammars and queues. What may not enter: sockets, processes,
+threads, how anything is computed.
+
+The idea: `step` is its own summary. Whatever goes wrong with one request (a dead end, a NaN, a defect of ours) ends
+that request with a typed failure, and the others do not notice; only a failing forward pass ends the process, and the
+client then starts another and resumes every request.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+
+import msgspec
+
+from engine.admission import Admission
+from engine.batch import Runner
+from engine.errors import DeadlineExceeded, EngineError, EngineOverloaded, EngineUnavailable, InvalidRequest
+from engine.generation import Generation
+from engine.masks import MaskRows
+from engine.measures import Measures
+from engine.messages import ErrorCode, Failure, Finish, FinishReason, Generate, Output, Plan, Stats, Token
+from engine.sampler import CpuSampler, Row
+from engine.scheduler import Part, Scheduler, StepPlan
+from engine.sequence import Sequence
+
+logger = logging.getLogger(__name__)
+
+StepEvent = Output | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What the loop works with; made in the composition root."""
+
+    runner: Runner
+    scheduler: Scheduler
+    sampler: CpuSampler
+    admission: Admission
+
+
+class EngineLoop:
+    """Single-threaded. `clock` is monotonic seconds."""
+
+    def __init__(self, rooms: Rooms, clock: Callable[[], float]) -> None:
+        self._runner = rooms.runner
+        self._scheduler = rooms.scheduler
+        self._sampler = rooms.sampler
+        self._admission = rooms.admission
+        self._clock = clock
+        self._generations: dict[str, Generation] = {}
+        self._masks = MaskRows(rooms.runner.info.vocab_size)
+        self._measures = Measures()
+        self._arrivals = 0
+        self._draining = False
+
+    # Commands
+
+    def load_grammar(self, plan: Plan) -> None:
+        """A plan that cannot be loaded is logged; the request that names it will fail as of unknown grammar."""
+        try:
+            self._admission.grammars.add(plan)
+        except Exception:  # a plan is the compiler's product: whatever is wrong with it must not end the loop
+            logger.exception("plan %s cannot be loaded", plan.fingerprint)
+
+    def generate(self, request: Generate) -> list[StepEvent]:
+        """Lets a request wait for its first step; the events are those of one that ends at once."""
+        try:
+            return self._accept(request)
+        except Exception as error:  # one request's guard
+            return [self._failure(request.request_id, error)]
+
+    def abort(self, request_id: str) -> None:
+        """Forgets a request; its pages are free before the next step."""
+        generation = self._generations.get(request_id)
+        if generation is not None:
+            self._forget(generation)
+
+    def drain(self) -> None:
+        """Refuses new requests from here on."""
+        self._draining = True
+
+    def abort_all(self) -> list[StepEvent]:
+        """Ends every request as aborted."""
+        events: list[StepEvent] = []
+        for generation in list(self._generations.values()):
+            finish = Finish(reason=FinishReason.ABORTED)
+            events.append(self._output(generation, [], finish))
+            self._forget(generation)
+        return events
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._generations
+
+    def stats(self, nonce: int = 0) -> Stats:
+        """Counters and gauges as of now."""
+        scheduler, grammars, measures = self._scheduler, self._admission.grammars, self._measures
+        return Stats(
+            nonce=nonce,
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            pages_used=scheduler.pool.held,
+            pages_total=scheduler.pool.count,
+            preemptions=scheduler.preemptions,
+            grammars=len(grammars),
+            grammar_bytes=grammars.nbytes,
+            steps=measures.steps,
+            generated_tokens=measures.generated_tokens,
+            prefill_tokens=measures.prefill_tokens,
+            mask_s=measures.seconds.get("mask", 0.0),
+            forward_s=measures.seconds.get("forward", 0.0),
+            sample_s=measures.seconds.get("sample", 0.0),
+            schedule_s=measures.seconds.get("schedule", 0.0),
+            queue_s_p50=measures.queue_s_p50(self._clock()),
+        )
+
+    # Steps
+
+    def step(self) -> list[StepEvent]:
+        """Schedule, run, constrain, sample, publish."""
+        events = self._expire()
+        with self._measures.timing("schedule", self._clock):
+            self._propose()
+            plan = self._scheduler.schedule()
+        if plan is None:
+            return events
+        self._note_started(plan)
+        with self._measures.timing("forward", self._clock):
+            for source, target in plan.copies:
+                self._runner.copy_page(source, target)
+            logits = self._runner.run(plan.batch)
+        with self._measures.timing("mask", self._clock):
+            rows, failed = self._constrain(plan)
+        with self._measures.timing("sample", self._clock):
+            self._sampler.measure(logits, rows, self._masks.rows)
+            for part in plan.parts:
+                events += self._conclude(part, rows, failed)
+        self._measures.steps += 1
+        return events
+
+    def _propose(self) -> None:
+        for sequence in self._scheduler.running:
+            self._generations[sequence.request_id].propose()
+
+    def _constrain(self, plan: StepPlan) -> tuple[list[Row], dict[Sequence, Exception]]:
+        """The rows of all parts in order, and what went wrong with whom."""
+        self._masks.clear()
+        rows: list[Row] = []
+        failed: dict[Sequence, Exception] = {}
+        for part in plan.parts:
+            generation = self._generations[part.sequence.request_id]
+            try:
+                wanted = generation.rows(part, self._masks)
+            except Exception as error:  # one request's guard
+                failed[part.sequence] = error
+                wanted = [Row(generation.request.sampling, 0, known=0)] * part.rows
+            rows += wanted
+        return rows, failed
+
+    def _conclude(self, part: Part, rows: Items[Row], failed: dict[Sequence, Exception]) -> list[StepEvent]:
+        """Draws for one sequence and says what came of it."""
+        generation = self._generations[part.sequence.request_id]
+        try:
+            if part.sequence in failed:
+                raise failed[part.sequence]
+            return self._advance(generation, part, rows)
+        except Exception as error:  # one request's guard
+            self._forget(generation)
+            return [self._failure(part.sequence.request_id, error)]
+
+    def _advance(self, generation: Generation, part: Part, rows: Items[Row]) -> list[StepEvent]:
+        mine = rows[part.first_row : part.first_row + part.rows]
+        draw = self._sampler.draw
+        certain = part.count - len(part.sequence.draft) if part.is_last else part.count
+        tokens = generation.accept(part, list(mine), lambda index: draw(part.first_row + index))
+        self._measures.prefill_tokens += 0 if part.sequence.decoding else certain
+        self._measures.generated_tokens += len(tokens)
+        part.sequence.draft = []
+        self._scheduler.complete(part, certain + max(0, len(tokens) - 1))
+        if not tokens:
+            return []
+        if generation.timing.first_token is None:
+            generation.timing.first_token = self._clock()
+        event = self._output(generation, tokens, self._timed(generation))
+        if generation.finish is not None:
+            self._forget(generation)
+        return [event]
+
+    def _output(self, generation: Generation, tokens: list[Token], finish: Finish | None) -> Output:
+        first = generation.reported
+        generation.reported += len(tokens)
+        prompt = generation.take_prompt_tokens() if tokens else None
+        return Output(
+            request_id=generation.request.request_id, first=first, tokens=tokens, prompt=prompt, finish=finish
+        )
+
+    def _timed(self, generation: Generation) -> Finish | None:
+        timing, finish = generation.timing, generation.finish
+        if finish is None or timing.started is None or timing.first_token is None:
+            return finish
+        return msgspec.structs.replace(
+            finish,
+            queue_s=timing.started - timing.arrived,
+            prefill_s=timing.first_token - timing.started,
+            decode_s=self._clock() - timing.first_token,
+        )
+
+    # Requests
+
+    def _accept(self, request: Generate) -> list[StepEvent]:
+        if self._draining:
+            raise EngineUnavailable("the engine is draining and takes no new requests")
+        if request.request_id in self._generations:
+            raise InvalidRequest(f"request id {request.request_id!r} is in use")
+        if self._scheduler.waiting.is_full:
+            raise EngineOverloaded(f"{len(self._scheduler.waiting)} requests are waiting already")
+        generation = self._admission.open(request, self._arrivals, self._clock())
+        self._arrivals += 1
+        self._generations[request.request_id] = generation
+        if generation.finish is not None:  # a resumed request that lacked only its end
+            del self._generations[request.request_id]
+            self._admission.close(generation)
+            return [self._output(generation, [], generation.finish)]
+        self._scheduler.add(generation.sequence)
+        return []
+
+    def _forget(self, generation: Generation) -> None:
+        del self._generations[generation.request.request_id]
+        self._scheduler.remove(generation.sequence)
+        self._admission.close(generation)
+
+    def _failure(self, request_id: str, error: Exception) -> Failure:
+        if isinstance(error, EngineError):
+            return Failure(request_id, error.code, error.message)
+        logger.error("request %s ended by a defect", request_id, exc_info=error)
+        return Failure(request_id, ErrorCode.INTERNAL, f"{type(error).__name__} in the engine; see its log")
+
+    def _note_started(self, plan: StepPlan) -> None:
+        now = self._clock()
+        for part in plan.parts:
+            timing = self._generations[part.sequence.request_id].timing
+            if timing.started is None:
+                timing.started = now
+                self._measures.note_queued(now, now - timing.arrived)
+
+    def _expire(self) -> list[StepEvent]:
+        """Ends requests whose caller's deadline has passed."""
+        now = self._clock()
+        late = [
+            generation
+            for generation in self._generations.values()
+            if generation.timing.deadline is not None and generation.timing.deadline <= now
+        ]
+        events: list[StepEvent] = []
+        for generation in late:
+            self._forget(generation)
+            error = DeadlineExceeded("the deadline of the request has passed")
+            events.append(self._failure(generation.request.request_id, error))
+        return events

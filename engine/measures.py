@@ -1,0 +1,45 @@
+"""What the loop counts: steps, tokens, seconds by phase, time in the queue.
+
+What it is for: the figures in `Stats`, and the breakdown that the benchmark prints. What may not enter: decisions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+
+_WINDOW_S = 60.0
+_MOST_SAMPLES = 4096
+
+
+@dataclass(slots=True)
+class Measures:
+    """Cumulated since start; `queued` holds (when, how long) of the last minute."""
+
+    steps: int = 0
+    generated_tokens: int = 0
+    prefill_tokens: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    queued: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_MOST_SAMPLES))
+
+    @contextmanager
+    def timing(self, phase: str, clock: Callable[[], float]) -> Iterator[None]:
+        """Adds the time of its body to a phase."""
+        start = clock()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + clock() - start
+
+    def note_queued(self, now: float, waited_s: float) -> None:
+        """A request left the queue."""
+        self.queued.append((now, waited_s))
+
+    def queue_s_p50(self, now: float) -> float:
+        """Median wait of those that left the queue within the last minute."""
+        while self.queued and self.queued[0][0] < now - _WINDOW_S:
+            self.queued.popleft()
+        return median(waited for _, waited in self.queued) if self.queued else 0.0

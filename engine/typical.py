@@ -1,0 +1,31 @@
+"""Locally typical sampling (Meister et al. 2023), with what follows it in the order of truncations.
+
+What it is for: the one truncation whose survivors are not the highest logits, so that it cannot share the others'
+compiled path. What may not enter: state. It sorts all legal tokens; requests that use it pay for that, others do not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import logits as passes
+
+Ids = NDArray[np.int32]
+Values = NDArray[np.float32]
+
+
+def typical(ids: Ids, values: Values, mass: float, limits: NDArray[np.float64]) -> tuple[Ids, Values]:
+    """Keeps the tokens whose information is nearest to the entropy, up to `mass`; then `limits` as in `logits.truncate`.
+
+    Best first. At least one token survives if any is legal.
+    """
+    if len(ids) == 0:
+        return ids, values
+    logprobs = values.astype(np.float64) - np.logaddexp.reduce(values.astype(np.float64))
+    probabilities = np.exp(logprobs)
+    entropy = -float(np.sum(np.where(probabilities > 0, probabilities * logprobs, 0.0)))
+    order = np.argsort(np.abs(-logprobs - entropy), kind="stable")
+    kept = order[: 1 + int(np.searchsorted(np.cumsum(probabilities[order]), mass))]
+    best_first = kept[np.lexsort((ids[kept], -values[kept]))]
+    return passes.survivors(ids[best_first], values[best_first], limits)
