@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from engine.batch import StepBatch
 from engine.model.attention import AttentionCall
-from engine.model.cpu_kernels import attend, store
+from engine.model.cpu_kernels import TILE, attend, store
+from engine.model.vector import LANES
 
 _NONE = np.zeros(0, np.float32)
 
@@ -29,8 +30,12 @@ class CpuCache:
     """Keys and values of every layer, paged. Owns the memory; pages are handed out elsewhere."""
 
     def __init__(self, layers: Sequence[LayerShape], pages: int, page_size: int) -> None:
-        self.keys = [np.zeros((pages, s.kv_heads, s.key_dim, page_size), np.float32) for s in layers]
-        self.values = [np.zeros((pages, s.kv_heads, page_size, s.value_dim), np.float32) for s in layers]
+        self.keys = [
+            np.zeros((pages, s.kv_heads, page_size // LANES, s.key_dim, LANES), np.float32) for s in layers
+        ]
+        self.values = [
+            np.zeros((pages, s.kv_heads, page_size, -(-s.value_dim // LANES) * LANES), np.float32) for s in layers
+        ]
         self.page_size = page_size
 
     def copy_page(self, source: int, target: int) -> None:
@@ -44,15 +49,15 @@ class CpuStep:
 
     def __init__(self, cache: CpuCache, batch: StepBatch) -> None:
         self._cache, self._batch = cache, batch
-        longest = int(batch.context_lengths.max(initial=0)) + cache.page_size
-        self._scores = np.empty(longest, np.float32)
+        longest = int(batch.context_lengths.max(initial=0)) + 2 * LANES
+        self._scores = np.empty(TILE * longest, np.float32)
 
     def attend(self, call: AttentionCall) -> torch.Tensor:
         """Stores keys and values, returns (T, heads, value_dim) in the query's dtype."""
         batch, keys, values = self._batch, self._cache.keys[call.layer], self._cache.values[call.layer]
         query = _plain(call.query)
         store(_plain(call.key), _plain(call.value), keys, values, batch.slots)
-        out = np.empty((*query.shape[:2], values.shape[3]), np.float32)
+        out = np.empty((*query.shape[:2], call.value.shape[2]), np.float32)
         attend(
             query,
             keys,
