@@ -1,0 +1,1 @@
+"""schemas: the wire, as pydantic models of the OpenAI, TGI and Formwork formats; no behaviour."""

@@ -1,0 +1,92 @@
+"""What all wire models share: strictness, and Formwork's own extension of requests and responses.
+
+What it is for: the two base classes and the `formwork` key. What may not enter: behaviour, imports of other rooms.
+
+The idea: a request field is honoured or refused by name, never ignored, so request models forbid what they do not know
+and coerce nothing (`"5"` is not 5). Replies are described here and rendered by the service.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+JsonSchema = dict[str, Any] | bool
+PositiveInt = Annotated[int, Field(gt=0, le=2**31 - 1)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+StopString = Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+class Request(BaseModel):
+    """Base of everything a client sends."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, protected_namespaces=())
+
+
+class Reply(BaseModel):
+    """Base of everything a client is sent; it describes the documentation and the tests."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class FormworkRequest(Request):
+    """Formwork's own additions to a request; standard clients send them as `extra_body={"formwork": …}`."""
+
+    watermark: bool | None = Field(
+        default=None, description="false asks for no watermark; absent or null: the server's policy."
+    )
+    schema_in_prompt: bool = Field(
+        default=False, description="Add the schema to the prompt, for chat templates that ignore response_format."
+    )
+    whitespace: Literal["json", "spaced", "compact"] | None = Field(
+        default=None, description='Whitespace in constrained JSON: any JSON has, ", " and ": " (default), or none.'
+    )
+    property_order: Literal["schema", "any"] | None = Field(
+        default=None, description="Order of an object's named properties: as in the schema (default), or any."
+    )
+    formats: Literal["assert", "annotation"] | None = Field(
+        default=None, description="Whether `format` is enforced (default)."
+    )
+    grammar: str | None = Field(default=None, max_length=128, description="Name of a constraint made at /v1/grammars.")
+    deadline_s: float | None = Field(default=None, gt=0, le=86400, description="Give up after so many seconds (504).")
+    priority: int = Field(default=0, ge=-100, le=100, description="Higher is scheduled first.")
+
+
+class WatermarkBlock(Reply):
+    applied: bool
+    scheme: str | None = None
+    key_id: str | None = None
+    eligible: int = Field(default=0, description="Positions where the scheme chose, over all choices of the response.")
+    reason: str | None = Field(default=None, description="Why it was not applied.")
+    expected_p: float | None = Field(default=None, description="The p-value that the detector is expected to report.")
+
+
+class TokenBlock(Reply):
+    """What stands beside a token's log-prob: the same under the mask, and the mask's raw probability."""
+
+    token_id: int
+    constrained_logprob: float
+    legal_mass: float
+    forced: bool
+
+
+class FormworkChoice(Reply):
+    """One choice's facts."""
+
+    index: int
+    closed_by_budget: bool = Field(description="The token budget excluded tokens that the grammar alone allowed.")
+    forced_tokens: int = Field(description="Tokens that were the only legal one.")
+    stop: str | int | None = Field(default=None, description="The stop string or stop token id that ended the output.")
+    tokens: list[TokenBlock] = []
+
+
+class FormworkBlock(Reply):
+    """Formwork's own additions to a response, under the key `formwork`."""
+
+    seed: int = Field(description="The seed used; sent back as `seed` it repeats the answer.")
+    watermark: WatermarkBlock
+    choices: list[FormworkChoice] = []
+    grammar: str | None = Field(default=None, description="Fingerprint of the constraint.")
+    grammar_cached: bool | None = None
+    timings: dict[str, float] = Field(default_factory=dict, description="Seconds: compile, queue, prefill, decode.")

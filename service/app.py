@@ -1,0 +1,204 @@
+"""The composition root: settings and an engine in, the application out.
+
+What it is for: `create_app` builds the house at start-up and takes it down at the end; routes and errors are joined
+here. What may not enter: behaviour of routes, torch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from huggingface_hub import snapshot_download
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from engine import Engine, EngineConfig, EngineError
+from engine.tokenizer import Tokenizer
+from grammar.errors import GrammarError
+from service.access import Gate, Keys
+from service.chat import ChatTemplate
+from service.compiling import CompileLimits, Compiler
+from service.desk import report
+from service.errors import Family, MethodNotAllowed, NotFound, ServiceError
+from service.house import VERSION, House
+from service.marking import discard_key_file, make_marker
+from service.metrics import Metrics
+from service.openapi import DOCUMENTED
+from service.routes import chat, health, models, tgi, watermark
+from service.settings import Settings
+from service.streaming import ClientGone, JsonReply
+
+StartEngine = Callable[[EngineConfig], Awaitable[Engine]]
+
+_LOG = logging.getLogger(__name__)
+_TGI_PATHS = frozenset({"/", "/generate", "/generate_stream", "/info", "/chat_tokenize", "/invocations"})
+_DESCRIPTION = "Structured output that always conforms, over the APIs of OpenAI and TGI."
+
+
+def create_app(settings: Settings, start_engine: StartEngine) -> FastAPI:
+    """The application; `start_engine` is called at start-up with the engine's configuration."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        async with open_house(settings, start_engine) as house:
+            app.state.house = house
+            yield
+
+    app = FastAPI(
+        title="Formwork",
+        version=VERSION,
+        description=_DESCRIPTION,
+        root_path=settings.root_path,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    for each in (chat, models, tgi, watermark, health):
+        app.include_router(each.router)
+    DOCUMENTED.install(app)
+    for kind in (ServiceError, GrammarError, EngineError, Exception):
+        app.add_exception_handler(kind, _tell)
+    app.add_exception_handler(HTTPException, _tell_http)
+    app.add_exception_handler(ClientGone, _tell_nobody)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"]
+        )
+    app.add_middleware(Stamp)
+    return app
+
+
+@asynccontextmanager
+async def open_house(
+    settings: Settings, start_engine: StartEngine, compiler_of: type[Compiler] = Compiler
+) -> AsyncGenerator[House, None]:
+    """Everything that routes share, started; closed at the end, running requests first."""
+    folder = await asyncio.to_thread(model_folder, settings.model)
+    tokenizer = Tokenizer.load(folder)
+    marker = make_marker(
+        settings.watermark, settings.watermark_threshold, settings.watermark_keys, settings.watermark_key_file
+    )
+    try:
+        engine = await start_engine(engine_config(settings, folder, marker.key_file))
+        compiler = compiler_of(
+            tokenizer.padded_bytes(engine.info.vocab_size), tokenizer.eos_token_ids, compile_limits(settings)
+        )
+        try:
+            await compiler.start()
+            yield House(
+                settings=settings,
+                engine=engine,
+                tokenizer=tokenizer,
+                template=_template(settings, tokenizer),
+                compiler=compiler,
+                marker=marker,
+                keys=Keys(settings.keys),
+                gate=Gate(settings.max_concurrent_requests),
+                metrics=Metrics(),
+                started_at=int(time.time()),
+            )
+        finally:
+            await engine.close()
+            await compiler.close()
+    finally:
+        discard_key_file(marker, settings.watermark_key_file)
+
+
+def model_folder(model: str) -> Path:
+    """Where the model's files are; a hub id is fetched first (safetensors only)."""
+    path = Path(model)
+    if path.is_dir():
+        return path
+    return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]))
+
+
+def engine_config(settings: Settings, folder: Path, key_file: str | None) -> EngineConfig:
+    """The engine's part of the settings."""
+    return EngineConfig(
+        model=str(folder),
+        dtype=settings.dtype,
+        device=settings.device,
+        page_size=settings.page_size,
+        cache_bytes=settings.cache_bytes or None,
+        max_batch_tokens=settings.max_batch_tokens,
+        max_sequences=settings.max_sequences,
+        max_waiting=settings.max_concurrent_requests * settings.max_n,
+        threads=settings.threads or None,
+        prefix_sharing=settings.prefix_sharing,
+        watermark_key_file=key_file,
+        trust_remote_code=settings.trust_remote_code,
+    )
+
+
+def compile_limits(settings: Settings) -> CompileLimits:
+    """The compiler's part of the settings."""
+    return CompileLimits(
+        workers=settings.compile_workers,
+        timeout_s=settings.compile_timeout_s,
+        memory_bytes=settings.compile_memory_bytes,
+        cache_bytes=settings.grammar_cache_bytes,
+        source_bytes=settings.max_schema_bytes,
+    )
+
+
+def family_of(path: str) -> Family:
+    """Whose shape an error on this path has."""
+    return Family.TGI if path in _TGI_PATHS else Family.OPENAI
+
+
+def _template(settings: Settings, tokenizer: Tokenizer) -> ChatTemplate | None:
+    source = Path(settings.chat_template).read_text("utf-8") if settings.chat_template else tokenizer.chat_template
+    return ChatTemplate(source, tokenizer) if source else None
+
+
+async def _tell(request: Request, error: Exception) -> Response:
+    told = report(request.app.state.house, error, family_of(request.url.path))
+    return JsonReply(told.body, told.status, headers=told.headers)
+
+
+async def _tell_http(request: Request, error: Exception) -> Response:
+    """The framework's own 404 and 405 in the family's shape."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path[:200]
+    known = MethodNotAllowed(f"{request.method} is not a method of {path}") if error.status_code == 405 else None
+    return await _tell(request, known or NotFound(f"no route {path}; see /docs"))
+
+
+async def _tell_nobody(_request: Request, _error: Exception) -> Response:
+    """The client has gone; the status is for the log (nginx's word for it)."""
+    return Response(status_code=499)
+
+
+class Stamp:
+    """Gives each response an id and tells how long it took to begin."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        arrived = time.monotonic()
+        request_id = secrets.token_hex(12).encode()
+
+        async def stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                spent = f"{1e3 * (time.monotonic() - arrived):.0f}".encode()
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id),
+                    (b"openai-processing-ms", spent),
+                ]
+            await send(message)
+
+        await self._app(scope, receive, stamped)

@@ -1,0 +1,105 @@
+"""A request's body: bounded, timed, strict JSON, then a valid value of the route's model.
+
+What it is for: the one place where bytes from outside become values. What may not enter: what the values mean.
+
+JSON here is RFC 8259 without its loopholes: no duplicate keys (which one would count?), no NaN or Infinity, no numbers
+that overflow to infinity, UTF-8 only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect, Request
+
+from service.errors import BodyTimeout, BodyTooLarge, InvalidBody, UnsupportedMediaType, invalid_body
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+async def read_body(request: Request, model: type[Model], limit_bytes: int, timeout_s: float) -> Model:
+    """The body as `model`; raises a ServiceError that names what is wrong with it."""
+    return parse(await read_json(request, limit_bytes, timeout_s), model)
+
+
+async def read_json(request: Request, limit_bytes: int, timeout_s: float) -> Any:
+    """The body as JSON."""
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json" and not media.endswith("+json"):
+        raise UnsupportedMediaType(f"send Content-Type: application/json; this is {media or 'missing'}")
+    return strict_json(await _read(request, limit_bytes, timeout_s))
+
+
+def parse(value: Any, model: type[Model]) -> Model:
+    """The JSON value as `model`."""
+    if not isinstance(value, dict):
+        raise InvalidBody("the body must be a JSON object")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise invalid_body(error, field_names(model)) from None
+    except RecursionError:
+        raise InvalidBody("the body is nested too deeply") from None
+
+
+def field_names(model: type[BaseModel]) -> list[str]:
+    """The names a client may use, as it spells them."""
+    return sorted(field.alias or name for name, field in model.model_fields.items())
+
+
+def strict_json(data: bytes) -> Any:
+    """The value of a JSON text, or InvalidBody saying where it breaks."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidBody(f"the body is not UTF-8 (byte {error.start})") from None
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+    except json.JSONDecodeError as error:
+        raise InvalidBody(f"malformed JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise InvalidBody("the JSON is nested too deeply") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise InvalidBody(f"a number in the body is out of range: {error}") from None
+
+
+async def _read(request: Request, limit_bytes: int, timeout_s: float) -> bytes:
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > limit_bytes:
+        raise BodyTooLarge(f"the body has {length} bytes; at most {limit_bytes} are accepted")
+    data = bytearray()
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > limit_bytes:
+                    raise BodyTooLarge(f"the body is larger than {limit_bytes} bytes")
+    except TimeoutError:
+        raise BodyTimeout(f"the body did not arrive within {timeout_s:g} s") from None
+    except ClientDisconnect:
+        raise InvalidBody("the client went away before its body was complete") from None
+    return bytes(data)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidBody(f"the key {twice[:80]!r} stands twice in one object")
+    return value
+
+
+def _constant(name: str) -> NoReturn:
+    raise InvalidBody(f"{name} is not JSON")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise InvalidBody(f"the number {text[:40]} is out of range")
+    return value

@@ -1,0 +1,150 @@
+"""A process that compiles constraints: `python -m service.compile_worker`, spoken to over its stdin and stdout.
+
+What it is for: hostile schemas cost this process its life at worst. It limits its own CPU time per job and its address
+space; the service limits the wall time and kills it. What may not enter: the network, files, state kept between jobs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from engine.marking import eligible_positions
+from grammar import (
+    Grammar,
+    GrammarError,
+    GrammarTooLarge,
+    Vocabulary,
+    compile_choice,
+    compile_json_schema,
+    compile_regex,
+    load_grammar,
+    warm,
+)
+from service.compile_protocol import (
+    LENGTH,
+    Answer,
+    Compile,
+    Compiled,
+    FreeChoice,
+    Job,
+    Refused,
+    Replay,
+    Replayed,
+    Setup,
+    Warm,
+    decode_task,
+    frame,
+)
+from service.constraints import ConstraintKind
+
+_BUILDERS: dict[str, Callable[..., Grammar]] = {
+    ConstraintKind.JSON_SCHEMA: compile_json_schema,
+    ConstraintKind.REGEX: compile_regex,
+    ConstraintKind.CHOICE: compile_choice,
+}
+
+
+def main() -> None:
+    """Answers jobs until stdin closes."""
+    # Whatever prints by mistake must not reach the pipe of answers.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    serve(sys.stdin.buffer, answers)
+
+
+def serve(tasks: BinaryIO, answers: BinaryIO) -> None:
+    """The loop of one worker."""
+    setup = _read(tasks)
+    if not isinstance(setup, Setup):
+        raise SystemExit("the first frame must be Setup")
+    vocabulary = Vocabulary(setup.tokens, setup.eos_token_ids)
+    warm(vocabulary)
+    _limit_memory(setup.memory_bytes)
+    _write(answers, Warm())
+    while (job := _read(tasks)) is not None:
+        assert not isinstance(job, Setup)
+        _limit_cpu(setup.cpu_s)
+        _write(answers, answer(job, vocabulary))
+
+
+def answer(job: Job, vocabulary: Vocabulary) -> Answer:
+    """The job's result; a refusal is a result too."""
+    try:
+        return _replayed(job, vocabulary) if isinstance(job, Replay) else _compiled(job, vocabulary)
+    except GrammarError as error:
+        return Refused(
+            error=type(error).__name__,
+            message=error.message,
+            pointer=error.pointer,
+            keyword=error.keyword,
+            reason=error.reason,
+        )
+    except (RecursionError, MemoryError) as error:
+        return Refused(error=GrammarTooLarge.__name__, message=f"the constraint is too large ({type(error).__name__})")
+    except Exception as error:  # the outermost guard of this process: a defect of ours, told as such
+        return Refused(error="internal", message=f"{type(error).__name__}: {error}")
+
+
+def _compiled(job: Compile, vocabulary: Vocabulary) -> Compiled:
+    started = time.perf_counter()
+    source: Any = json.loads(job.source)
+    options: dict[str, Any] = json.loads(job.options)
+    grammar = _BUILDERS[job.kind](source, vocabulary, **options)
+    data = grammar.to_bytes()
+    return Compiled(
+        fingerprint=grammar.fingerprint,
+        data=data,
+        least_budget=grammar.least_budget,
+        nbytes=len(data),
+        compile_s=time.perf_counter() - started,
+        explanation=grammar.explain(),
+    )
+
+
+def _replayed(job: Replay, vocabulary: Vocabulary) -> Replayed:
+    grammar = load_grammar(job.plan, vocabulary) if job.plan is not None else None
+    positions = eligible_positions(grammar, job.tokens, vocabulary.eos_token_ids, job.context)
+    choices = [FreeChoice(each.token_id, list(each.context), int(each.kind)) for each in positions]
+    return Replayed(choices=choices, illegal=_first_illegal(grammar, job.tokens) if grammar else None)
+
+
+def _first_illegal(grammar: Grammar, tokens: list[int]) -> int | None:
+    matcher = grammar.matcher()
+    return next((index for index, token in enumerate(tokens) if not matcher.advance(token)), None)
+
+
+def _read(tasks: BinaryIO) -> Setup | Job | None:
+    head = tasks.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        return None
+    (length,) = LENGTH.unpack(head)
+    task: Setup | Job = decode_task(tasks.read(length))
+    return task
+
+
+def _write(answers: BinaryIO, message: Warm | Answer) -> None:
+    answers.write(frame(message))
+    answers.flush()
+
+
+def _limit_memory(limit_bytes: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes if hard < 0 else min(limit_bytes, hard), hard))
+
+
+def _limit_cpu(seconds: float) -> None:
+    """The kernel ends the process when this job has used so much more CPU time."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    limit = int(usage.ru_utime + usage.ru_stime + seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (limit if hard < 0 else min(limit, hard), hard))
+
+
+if __name__ == "__main__":
+    main()

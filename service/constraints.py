@@ -1,0 +1,191 @@
+"""What a request asks of its output, as one value with a content hash.
+
+What it is for: every spelling of a constraint (OpenAI, TGI, vLLM, SGLang, llama.cpp, Formwork) becomes a `Constraint`;
+everything behind works with that. What may not enter: compiling it, HTTP.
+
+The idea: two requests with the same kind, source and options share one compiled plan. The source keeps the order of the
+schema's properties, because the order of the output's properties comes from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from schemas.base import FormworkRequest, JsonSchema
+from schemas.chat import (
+    Constraints,
+    JsonFormat,
+    JsonObjectFormat,
+    RegexFormat,
+    ResponseFormat,
+    SchemaFormat,
+    StructuredOutputs,
+    TextFormat,
+)
+from schemas.tgi import JsonGrammar, RegexGrammar, TgiGrammar
+from service.errors import InvalidBody
+
+
+class ConstraintKind(StrEnum):
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    CHOICE = "choice"
+    EBNF = "ebnf"
+    TOOLS = "tools"
+
+
+ANY_OBJECT: JsonSchema = {"type": "object"}
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """`source` is JSON text: a schema, a list of choices, a regex or grammar as a string; `options` likewise."""
+
+    kind: ConstraintKind
+    source: str
+    options: str = "{}"
+    param: str | None = field(default=None, compare=False)  # where in the request it stood
+
+    @cached_property
+    def key(self) -> str:
+        """Content hash; the vocabulary is that of the one model served."""
+        return hashlib.sha256("\0".join((self.kind, self.options, self.source)).encode()).hexdigest()
+
+    @property
+    def schema(self) -> JsonSchema | None:
+        """The JSON Schema, if that is what it is."""
+        value: JsonSchema | None = json.loads(self.source) if self.kind is ConstraintKind.JSON_SCHEMA else None
+        return value
+
+
+def json_schema(schema: JsonSchema, options: FormworkRequest | None, param: str) -> Constraint:
+    """A JSON Schema with the service's defaults: named properties in order, `", "` and `": "`."""
+    chosen = options or FormworkRequest()
+    settings = {
+        "property_order": chosen.property_order or "schema",
+        "whitespace": chosen.whitespace or "spaced",
+        "formats": chosen.formats or "assert",
+    }
+    return Constraint(ConstraintKind.JSON_SCHEMA, _text(schema), _text(settings), param)
+
+
+def regex(pattern: str, param: str) -> Constraint:
+    if not pattern:
+        raise InvalidBody("a regular expression must not be empty", param=param)
+    return Constraint(ConstraintKind.REGEX, _text(pattern), param=param)
+
+
+def choice(options: list[str], param: str) -> Constraint:
+    if not options:
+        raise InvalidBody("a list of choices must not be empty", param=param)
+    return Constraint(ConstraintKind.CHOICE, _text(options), param=param)
+
+
+def ebnf(grammar: str, param: str) -> Constraint:
+    if not grammar.strip():
+        raise InvalidBody("a grammar must not be empty", param=param)
+    return Constraint(ConstraintKind.EBNF, _text(grammar), param=param)
+
+
+def of_response_format(format_: ResponseFormat | None, options: FormworkRequest | None) -> Constraint | None:
+    """OpenAI's response_format, with TGI's and others' forms of it."""
+    if format_ is None or isinstance(format_, TextFormat):
+        return None
+    if isinstance(format_, JsonObjectFormat):
+        schema = format_.schema_ if format_.schema_ is not None else format_.value
+        return json_schema(ANY_OBJECT if schema is None else schema, options, "response_format")
+    if isinstance(format_, SchemaFormat):
+        chosen = format_.json_schema or format_.value
+        where = "json_schema" if format_.json_schema else "value"
+        if chosen is None:
+            raise InvalidBody('json_schema is missing: {"name": …, "schema": {…}}', param="response_format.json_schema")
+        return json_schema(chosen.schema_, options, f"response_format.{where}.schema")
+    if isinstance(format_, JsonFormat):
+        return json_schema(_schema_value(format_.value, "response_format.value"), options, "response_format.value")
+    return regex(*_pattern(format_))
+
+
+def of_tgi(grammar: TgiGrammar | None, options: FormworkRequest | None) -> Constraint | None:
+    """TGI's `parameters.grammar`."""
+    param = "parameters.grammar.value"
+    if grammar is None:
+        return None
+    if isinstance(grammar, JsonGrammar):
+        return json_schema(_schema_value(grammar.value, param), options, param)
+    if isinstance(grammar, RegexGrammar):
+        return regex(grammar.value, param)
+    return json_schema(grammar.value.schema_, options, f"{param}.schema")
+
+
+def of_spellings(body: Constraints, options: FormworkRequest | None) -> Constraint | None:
+    """vLLM's, SGLang's and llama.cpp's fields beside the prompt; more than one is an error."""
+    found = list(_structured(body.structured_outputs, options)) if body.structured_outputs else []
+    for name in ("guided_json", "json_schema"):
+        if (value := getattr(body, name)) is not None:
+            found.append(json_schema(_schema_value(value, name), options, name))
+    for name in ("guided_regex", "regex"):
+        if (value := getattr(body, name)) is not None:
+            found.append(regex(value, name))
+    for name in ("guided_grammar", "ebnf", "grammar"):
+        if (value := getattr(body, name)) is not None:
+            found.append(ebnf(value, name))
+    if body.guided_choice is not None:
+        found.append(choice(body.guided_choice, "guided_choice"))
+    return only_one(found)
+
+
+def only_one(found: list[Constraint]) -> Constraint | None:
+    """The one constraint of a request, if any."""
+    if len(found) > 1:
+        names = ", ".join(str(each.param) for each in found)
+        raise InvalidBody(f"a request has one constraint, this one has {len(found)}: {names}", param=found[1].param)
+    return found[0] if found else None
+
+
+def _structured(body: StructuredOutputs, options: FormworkRequest | None) -> list[Constraint]:
+    where = "structured_outputs"
+    found = []
+    if body.json_ is not None:
+        found.append(json_schema(_schema_value(body.json_, f"{where}.json"), options, f"{where}.json"))
+    if body.json_object:
+        found.append(json_schema(ANY_OBJECT, options, f"{where}.json_object"))
+    if body.regex is not None:
+        found.append(regex(body.regex, f"{where}.regex"))
+    if body.choice is not None:
+        found.append(choice(body.choice, f"{where}.choice"))
+    if body.grammar is not None:
+        found.append(ebnf(body.grammar, f"{where}.grammar"))
+    if not found:
+        raise InvalidBody("give one of json, json_object: true, regex, choice, grammar", param=where)
+    return found
+
+
+def _pattern(format_: RegexFormat) -> tuple[str, str]:
+    if format_.value is not None:
+        return format_.value, "response_format.value"
+    if format_.pattern is not None:
+        return format_.pattern, "response_format.pattern"
+    raise InvalidBody("the regular expression is missing", param="response_format.value")
+
+
+def _schema_value(value: JsonSchema | str, param: str) -> JsonSchema:
+    """Clients send a schema as a value or as a string holding one."""
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise InvalidBody(f"not JSON: {error}", param=param) from None
+    if not isinstance(parsed, dict | bool):
+        raise InvalidBody("a JSON Schema is an object or a boolean", param=param)
+    return parsed
+
+
+def _text(value: Mapping[str, Any] | bool | str | list[str]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

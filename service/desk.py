@@ -1,0 +1,117 @@
+"""The reception of generating routes: key, place in the house, body; then the work; then the metrics.
+
+What it is for: one way in for all of them, so that no route can forget a step. What may not enter: dialects.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from engine import EngineOverloaded, EngineUnavailable
+from service.body import read_body
+from service.errors import Family, Problem, ServiceError, problem, row_of
+from service.generation import Generation, Prepared, count
+from service.house import House
+from service.streaming import EventStream, attended, event
+
+Body = TypeVar("Body", bound=BaseModel)
+FIRST_EVENT_S = 0.5  # an error that comes so soon is still told by status
+_GAP = {Family.OPENAI: b" ", Family.TGI: b""}
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Visit:
+    """One request inside; `leave` works once."""
+
+    house: House
+    request: Request
+    tenant: str
+    arrived: float = field(default_factory=time.monotonic)
+    _inside: bool = True
+
+    def leave(self) -> None:
+        if self._inside:
+            self._inside = False
+            self.house.gate.leave()
+            self.house.metrics.duration.observe(time.monotonic() - self.arrived)
+
+    async def stream(self, events: AsyncGenerator[bytes, None], family: Family) -> EventStream:
+        """A response that leaves the house when it has been sent; an error that comes at once is raised."""
+
+        def failed(error: Exception) -> bytes:
+            return event(report(self.house, error, family).body, gap=_GAP[family])
+
+        stream = EventStream(events, failed, self.leave)
+        await attended(self.request, stream.prime(FIRST_EVENT_S))
+        return stream
+
+
+def report(house: House, error: Exception, family: Family) -> Problem:
+    """The error as the dialect tells it; counted, and logged where it is ours."""
+    house.metrics.failures.add(err=row_of(error).code or "unknown")
+    told = problem(error, family)
+    if told.status >= 500 and not isinstance(error, ServiceError | EngineUnavailable | EngineOverloaded):
+        _LOG.error("a request failed: %s", error, exc_info=error)
+    return told
+
+
+def house_of(request: Request) -> House:
+    house: House = request.app.state.house
+    return house
+
+
+def tenant_of(request: Request) -> str:
+    """Who asks; raises Unauthorized."""
+    return house_of(request).keys.admit(request.headers.get("authorization"))
+
+
+async def body_of(request: Request, model: type[Body]) -> Body:
+    """The request's body as `model`."""
+    settings = house_of(request).settings
+    return await read_body(request, model, settings.body_limit_bytes, settings.body_timeout_s)
+
+
+async def receive(request: Request, work: Callable[[Visit], Awaitable[Response]]) -> Response:
+    """Does the work of one request; a stream it returns leaves the house by itself."""
+    house = house_of(request)
+    tenant = tenant_of(request)
+    house.gate.enter(house.engine.stats.queue_s_p50)
+    visit = Visit(house, request, tenant)
+    house.metrics.requests.add()
+    response: Response | None = None
+    try:
+        response = await work(visit)
+        return response
+    finally:
+        if not isinstance(response, EventStream):
+            visit.leave()
+
+
+async def whole(visit: Visit, prepared: Prepared, work: Callable[[Generation], Awaitable[Response]]) -> Response:
+    """An answer in one piece: cancelled if the client goes away, counted when done."""
+
+    async def run() -> Response:
+        generation = Generation(visit.house, prepared)
+        response = await work(generation)
+        count(visit.house, generation)
+        return response
+
+    return await attended(visit.request, run())
+
+
+@asynccontextmanager
+async def counted(visit: Visit, prepared: Prepared) -> AsyncGenerator[Generation, None]:
+    """A running generation, counted if it ends well."""
+    async with Generation(visit.house, prepared) as generation:
+        yield generation
+        count(visit.house, generation)

@@ -1,0 +1,91 @@
+"""What every dialect tells of tokens and finishes, and the `formwork` block.
+
+What it is for: log-probs that are valid JSON, the spelling of tokens that are no whole characters, our own block.
+What may not enter: HTTP, a dialect's own words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from engine.messages import Finish, Token
+from service.generation import Prepared, Summary, Told, watermark_block
+from service.text import Piece, Shown
+
+_VERY_UNLIKELY = -9999.0  # JSON has no -Infinity; OpenAI's stand-in
+
+
+def finite(logprob: float) -> float:
+    """A log-prob that JSON can hold."""
+    return logprob if math.isfinite(logprob) and logprob > _VERY_UNLIKELY else _VERY_UNLIKELY
+
+
+def spelled(data: bytes) -> str:
+    """A token's text; bytes that are no whole characters are escaped, as OpenAI does."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def token_facts(shown: Sequence[Shown]) -> list[dict[str, Any]]:
+    """The `formwork` list that stands beside the log-probs, entry by entry."""
+    return [_token_fact(each.token) for each in shown]
+
+
+def _token_fact(token: Token) -> dict[str, Any]:
+    return {
+        "token_id": token.token_id,
+        "constrained_logprob": finite(token.constrained_logprob),
+        "legal_mass": token.legal_mass,
+        "forced": token.forced,
+    }
+
+
+def finish_facts(index: int, finish: Finish) -> dict[str, Any]:
+    """One choice's end."""
+    stop = finish.stop
+    return {
+        "index": index,
+        "closed_by_budget": finish.closed_by_budget,
+        "forced_tokens": finish.forced_tokens,
+        "stop": stop.decode(errors="replace") if isinstance(stop, bytes) else stop,
+    }
+
+
+def formwork_block(prepared: Prepared, summary: Summary, told: Sequence[Told] = ()) -> dict[str, Any]:
+    """The block of a finished response; with `told`, each choice's tokens are in it."""
+    choices = []
+    for index, finish in sorted(summary.finishes.items()):
+        facts = finish_facts(index, finish)
+        if told:
+            facts["tokens"] = token_facts(all_shown(told[index].pieces))
+        choices.append(facts)
+    finishes = list(summary.finishes.values())
+    block: dict[str, Any] = {
+        "seed": prepared.seed,
+        "watermark": watermark_block(finishes),
+        "choices": choices,
+        "timings": _timings(prepared, finishes),
+    }
+    if prepared.compiled is not None:
+        block["grammar"] = prepared.compiled.plan.fingerprint
+        block["grammar_cached"] = prepared.compiled.cached
+    return block
+
+
+def all_shown(pieces: Sequence[Piece]) -> list[Shown]:
+    """The tokens of a whole choice."""
+    return [shown for piece in pieces for shown in piece.shown]
+
+
+def _timings(prepared: Prepared, finishes: Sequence[Finish]) -> dict[str, float]:
+    compiled = prepared.compiled
+    return {
+        "compile": compiled.compile_s if compiled and not compiled.cached else 0.0,
+        "queue": max(finish.queue_s for finish in finishes),
+        "prefill": max(finish.prefill_s for finish in finishes),
+        "decode": max(finish.decode_s for finish in finishes),
+    }

@@ -1,0 +1,150 @@
+"""TGI's shapes: `/generate`, its stream, token lists.
+
+What it is for: pieces and summaries in, dictionaries out; `schemas.tgi` describes them. What may not enter: HTTP.
+
+Unlike OpenAI's, they show special tokens among the tokens, and the stop string in the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.messages import Alternative, Finish, FinishReason, Token
+from engine.tokenizer import Tokenizer
+from schemas.tgi import GenerateRequest
+from service.dialects.facts import finite, formwork_block
+from service.generation import Prepared, Summary, Told, aborted
+from service.text import Piece
+
+_FINISH = {FinishReason.EOS: "eos_token", FinishReason.STOP: "stop_sequence", FinishReason.LENGTH: "length"}
+
+
+def finish_word(finish: Finish) -> str:
+    """TGI's word for the end of a choice."""
+    if finish.reason is FinishReason.ABORTED:
+        raise aborted()
+    return _FINISH[finish.reason]
+
+
+@dataclass(slots=True)
+class TgiVoice:
+    """How one TGI request is answered; `index` counts the stream's tokens."""
+
+    body: GenerateRequest
+    tokenizer: Tokenizer
+    text: str = ""
+    index: int = 0
+    _held: list[Token] = field(default_factory=list)
+
+    def reply(self, prepared: Prepared, summary: Summary, told: Sequence[Told]) -> dict[str, Any]:
+        """The whole response; the best of several is the likeliest by its mean log-prob."""
+        best, *others = sorted(told, key=_score, reverse=True)
+        reply: dict[str, Any] = {"generated_text": self._full(best.text)}
+        if self.body.parameters.details:
+            details = self._details(prepared, best)
+            details["formwork"] = formwork_block(prepared, summary)
+            if others:
+                details["best_of_sequences"] = [
+                    {"generated_text": self._full(each.text), **self._details(prepared, each)} for each in others
+                ]
+            reply["details"] = details
+        return reply
+
+    def events(self, piece: Piece, prepared: Prepared, summary: Summary) -> list[dict[str, Any]]:
+        """One event a token; the text of held tokens comes with the token that completes it. The last event ends it."""
+        self.text += piece.text
+        tokens = [*self._held, *piece.tokens]
+        if not tokens:
+            return []
+        if piece.finish is None:  # the last token waits: it may be the one that carries the end
+            self._held = tokens[-1:]
+            tokens = tokens[:-1]
+        events = [self._event(token) for token in tokens]
+        if piece.finish is not None:
+            self._end(events[-1], piece.finish, prepared, summary)
+        return events
+
+    def _event(self, token: Token) -> dict[str, Any]:
+        self.index += 1
+        event: dict[str, Any] = {
+            "index": self.index,
+            "token": self._token(token),
+            "generated_text": None,
+            "details": None,
+        }
+        if self.body.parameters.top_n_tokens:
+            event["top_tokens"] = self._top(token)
+        return event
+
+    def _end(self, event: dict[str, Any], finish: Finish, prepared: Prepared, summary: Summary) -> None:
+        event["generated_text"] = self._full(self.text)
+        if self.body.parameters.details:
+            event["details"] = {
+                "finish_reason": finish_word(finish),
+                "generated_tokens": summary.completion_tokens,
+                "seed": self._seed(prepared),
+                "input_length": summary.prompt_tokens,
+                "formwork": formwork_block(prepared, summary),
+            }
+
+    def _details(self, prepared: Prepared, told: Told) -> dict[str, Any]:
+        tokens = [token for piece in told.pieces for token in piece.tokens]
+        details: dict[str, Any] = {
+            "finish_reason": finish_word(told.finish),
+            "generated_tokens": len(tokens),
+            "seed": self._seed(prepared),
+            "prefill": self._prefill(told),
+            "tokens": [self._token(token) for token in tokens],
+        }
+        if self.body.parameters.top_n_tokens:
+            details["top_tokens"] = [self._top(token) for token in tokens]
+        return details
+
+    def _prefill(self, told: Told) -> list[dict[str, Any]]:
+        prompt = next((piece.prompt for piece in told.pieces if piece.prompt), None) or []
+        return [
+            {
+                "id": token.token_id,
+                "text": self.tokenizer.token_text(token.token_id),
+                "logprob": None if token.logprob is None else finite(token.logprob),
+            }
+            for token in prompt
+        ]
+
+    def _seed(self, prepared: Prepared) -> int | None:
+        """TGI tells the seed of what was drawn only."""
+        return prepared.seed if prepared.sampling.temperature > 0 else None
+
+    def _token(self, token: Token | Alternative) -> dict[str, Any]:
+        return {
+            "id": token.token_id,
+            "text": self.tokenizer.token_text(token.token_id),
+            "logprob": finite(token.logprob),
+            "special": token.token_id in self.tokenizer.special_ids,
+        }
+
+    def _top(self, token: Token) -> list[dict[str, Any]]:
+        return [self._token(each) for each in token.alternatives]
+
+    def _full(self, text: str) -> str:
+        return self.body.inputs + text if self.body.parameters.return_full_text else text
+
+
+def text_tokens(tokenizer: Tokenizer, token_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Tokens with the places of their text, in characters."""
+    out: list[dict[str, Any]] = []
+    data = b""
+    start = 0
+    for token_id in token_ids:
+        data += tokenizer.token_bytes(token_id)
+        stop = len(data.decode(errors="ignore"))
+        out.append({"id": token_id, "text": tokenizer.token_text(token_id), "start": start, "stop": stop})
+        start = stop
+    return out
+
+
+def _score(told: Told) -> float:
+    logprobs = [token.logprob for piece in told.pieces for token in piece.tokens]
+    return sum(logprobs) / max(1, len(logprobs))

@@ -1,0 +1,275 @@
+"""The one table of errors: class → status, code and type, for OpenAI's shape and TGI's, plain and streamed alike.
+
+    ServiceError
+    ├── InvalidBody           the body is not what the route takes; `field` says where
+    │   └── TemplateFailure   the chat template refuses these messages
+    ├── ModelNotFound         no such model here
+    ├── Unauthorized          no or a wrong API key
+    ├── Forbidden             the key may not do this, or the server's policy forbids it
+    ├── NotFound, MethodNotAllowed, UnsupportedMediaType, BodyTooLarge, BodyTimeout
+    ├── Overloaded            too many requests in the house; nothing was done
+    └── CompilerUnavailable   the compile workers are being restarted
+
+Beside them stand `grammar.GrammarError` and `engine.EngineError` with their own trees. What may not enter: a status
+anywhere else in the service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from pydantic import ValidationError
+
+from engine import (
+    BudgetTooSmall,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    EngineDied,
+    EngineError,
+    EngineOverloaded,
+    EngineUnavailable,
+    GrammarDeadEnd,
+    InvalidRequest,
+    NumericError,
+)
+from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
+
+
+class ServiceError(Exception):
+    """Something the client is told; `param` names the request's field."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        facts: Mapping[str, Any] | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.facts = dict(facts or {})
+        self.retry_after_s = retry_after_s
+
+
+class InvalidBody(ServiceError):
+    """The body is not what the route takes."""
+
+
+class TemplateFailure(InvalidBody):
+    """The chat template refuses these messages, or cannot be rendered."""
+
+
+class NotEnoughBudget(InvalidBody):
+    """`max_tokens` cannot hold the shortest output; found before any work was done."""
+
+
+class TooManyTokens(InvalidBody):
+    """Prompt and output do not fit the context."""
+
+
+class ModelNotFound(ServiceError):
+    """No such model here."""
+
+
+class Unauthorized(ServiceError):
+    """No or a wrong API key."""
+
+
+class Forbidden(ServiceError):
+    """The server's policy forbids what was asked."""
+
+
+class NotFound(ServiceError):
+    """No such route or thing."""
+
+
+class MethodNotAllowed(ServiceError):
+    """The route exists for another method."""
+
+
+class UnsupportedMediaType(ServiceError):
+    """The body is not declared as JSON."""
+
+
+class BodyTooLarge(ServiceError):
+    """The body is over the limit."""
+
+
+class BodyTimeout(ServiceError):
+    """The body did not arrive in time."""
+
+
+class Overloaded(ServiceError):
+    """Too many requests in the house; nothing was done."""
+
+
+class CompilerUnavailable(ServiceError):
+    """No compile worker could answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    status: int
+    code: str | None
+    type: str
+    tgi_status: int
+    tgi_type: str
+    tgi_prefix: str = ""
+
+
+_BAD = "invalid_request_error"
+_VALIDATION = "Input validation error: "
+_GENERATION = "Request failed during generation: "
+
+
+def _bad(code: str, status: int = 400) -> Row:
+    return Row(status, code, _BAD, 422, "validation", _VALIDATION)
+
+
+def _failed(status: int, code: str) -> Row:
+    return Row(status, code, "server_error", 424, "generation", _GENERATION)
+
+
+def _busy(code: str) -> Row:
+    return Row(503, code, "server_error", 429, "overloaded", "Model is overloaded: ")
+
+
+TABLE: dict[type[Exception], Row] = {
+    InvalidBody: _bad("invalid_value"),
+    TemplateFailure: Row(400, "template_error", _BAD, 422, "template_error", "Template error: "),
+    NotEnoughBudget: _bad("budget_too_small", 422),
+    TooManyTokens: _bad("context_length_exceeded"),
+    GrammarError: _bad("invalid_constraint"),
+    UnsupportedConstraint: _bad("unsupported_constraint"),
+    UnsatisfiableConstraint: _bad("unsatisfiable_constraint"),
+    GrammarTooLarge: _bad("constraint_too_large"),
+    ModelNotFound: Row(404, "model_not_found", _BAD, 404, "validation", _VALIDATION),
+    Unauthorized: Row(401, "invalid_api_key", _BAD, 401, "unauthorized"),
+    Forbidden: Row(403, "forbidden", _BAD, 403, "forbidden"),
+    NotFound: Row(404, "not_found", _BAD, 404, "not_found"),
+    MethodNotAllowed: Row(405, "method_not_allowed", _BAD, 405, "method_not_allowed"),
+    UnsupportedMediaType: Row(415, "unsupported_media_type", _BAD, 415, "validation", _VALIDATION),
+    BodyTooLarge: Row(413, "body_too_large", _BAD, 413, "validation", _VALIDATION),
+    BodyTimeout: Row(408, "body_timeout", _BAD, 408, "validation", _VALIDATION),
+    Overloaded: _busy("overloaded"),
+    CompilerUnavailable: _busy("compiler_unavailable"),
+    EngineOverloaded: _busy("overloaded"),
+    EngineUnavailable: _busy("unavailable"),
+    BudgetTooSmall: _bad("budget_too_small", 422),
+    ContextLengthExceeded: _bad("context_length_exceeded"),
+    InvalidRequest: _bad("invalid_value"),
+    GrammarDeadEnd: _failed(500, "grammar_dead_end"),
+    NumericError: _failed(500, "numeric_error"),
+    EngineDied: _failed(500, "engine_died"),
+    DeadlineExceeded: _failed(504, "deadline_exceeded"),
+    EngineError: _failed(500, "internal_error"),
+    Exception: Row(500, "internal_error", "server_error", 500, "incomplete_generation", "Incomplete generation: "),
+}
+_RETRY_AFTER_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error as one dialect tells it: what goes into a plain answer or a stream's last event."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def row_of(error: BaseException) -> Row:
+    """The table's line for the error's own class or the nearest one above it."""
+    return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
+
+
+class Family(StrEnum):
+    """Whose routes: they differ in the shape of errors."""
+
+    OPENAI = "openai"
+    TGI = "tgi"
+
+
+def problem(error: BaseException, family: Family) -> Problem:
+    """The error in the family's shape."""
+    return openai_problem(error) if family is Family.OPENAI else tgi_problem(error)
+
+
+def openai_problem(error: BaseException) -> Problem:
+    """The error in OpenAI's shape."""
+    row = row_of(error)
+    detail: dict[str, Any] = {"message": _message(error), "type": row.type, "param": _param(error), "code": row.code}
+    if facts := _facts(error):
+        detail["formwork"] = facts
+    return Problem(row.status, {"error": detail}, _headers(error, row.status))
+
+
+def tgi_problem(error: BaseException) -> Problem:
+    """The error in TGI's shape."""
+    row = row_of(error)
+    body: dict[str, Any] = {"error": row.tgi_prefix + _message(error), "error_type": row.tgi_type}
+    if facts := _facts(error):
+        body["formwork"] = facts
+    return Problem(row.tgi_status, body, _headers(error, row.tgi_status))
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, GrammarError):
+        return str(error)
+    if isinstance(error, ServiceError | EngineError):
+        where = getattr(error, "param", None)
+        return f"{where}: {error.message}" if where else error.message
+    return "an internal error; the log has its traceback under this request's id"
+
+
+def _param(error: BaseException) -> str | None:
+    if isinstance(error, ServiceError):
+        return error.param
+    return getattr(error, "param", None) if isinstance(error, GrammarError) else None
+
+
+def _facts(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, GrammarError):
+        return {"pointer": error.pointer, "keyword": error.keyword, "reason": error.reason}
+    return error.facts if isinstance(error, ServiceError) else {}
+
+
+def _headers(error: BaseException, status: int) -> dict[str, str]:
+    """Clients retry by themselves on 429 and 5xx; they are told when, and when not to."""
+    if status in {429, 503}:
+        wait_s = getattr(error, "retry_after_s", None) or _RETRY_AFTER_S
+        return {"retry-after": str(max(1, round(wait_s))), "x-should-retry": "true"}
+    if status >= 500:
+        return {"x-should-retry": "false"}
+    return {"www-authenticate": "Bearer"} if status == 401 else {}
+
+
+def invalid_body(error: ValidationError, accepted: Sequence[str]) -> InvalidBody:
+    """pydantic's report as one sentence: the field, what was wrong with it, and what would be accepted."""
+    problems = error.errors(include_url=False, include_context=True)
+    # A union reports one problem per member: the deepest one is about the member that was meant.
+    first = max(problems, key=lambda problem: len(problem["loc"]))
+    if extra := next((problem for problem in problems if problem["type"] == "extra_forbidden"), None):
+        first = extra if len(extra["loc"]) >= len(first["loc"]) - 1 else first
+    path = ".".join(str(part) for part in first["loc"] if not _is_union_tag(part))
+    if first["type"] == "extra_forbidden":
+        name = path.rsplit(".", 1)[-1]
+        hint = f"accepted: {', '.join(accepted)}" if "." not in path else "see /docs for what is accepted there"
+        return InvalidBody(f"{name!r} is not a known field; {hint}", param=path)
+    message = first["msg"]
+    if "input" in first and isinstance(first["input"], str | int | float | bool | None):
+        message += f"; got {str(first['input'])[:80]!r}"
+    return InvalidBody(message, param=path or None)
+
+
+def _is_union_tag(part: str | int) -> bool:
+    """pydantic puts the name of a union's member between the fields: `stop.list[str].0`, `messages.0.content.str`."""
+    if not isinstance(part, str):
+        return False
+    return "[" in part or part in {"str", "int", "float", "bool", "none"} or part[:1].isupper() or "-" in part

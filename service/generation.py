@@ -1,0 +1,295 @@
+"""From a dialect's wish to pieces of text: the one path that every generating route takes.
+
+What it is for: `prepare` checks a wish against model, budget and policy before any work is done; `Generation` runs its
+choices and yields pieces. What may not enter: a dialect's words or shapes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from engine import EngineUnavailable
+from engine.messages import Finish, FinishReason, Generate, Mark, MarkReport, Output, Sampling
+from engine.stops import StopScanner
+from schemas.base import FormworkRequest
+from service.compiling import CompiledConstraint
+from service.constraints import Constraint
+from service.errors import InvalidBody, NotEnoughBudget, TooManyTokens
+from service.house import House
+from service.text import Piece, TextStream
+
+_QUEUED_PIECES = 256  # a slow reader holds so many, then its pump waits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What one prompt is to become, in our words. `sampling.max_tokens` is 0 where the client gave none."""
+
+    prompt: Sequence[int]
+    sampling: Sampling
+    constraint: Constraint | None = None
+    n: int = 1
+    watermark: bool | None = None
+    options: FormworkRequest = field(default_factory=FormworkRequest)
+    tenant: str = ""
+    keep_stop: bool = False
+    budget_param: str = "max_tokens"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A wish that can be served."""
+
+    id: str
+    wish: Wish
+    sampling: Sampling
+    compiled: CompiledConstraint | None
+    mark: Mark | None
+    unmarked: str | None
+    arrived: float
+
+    @property
+    def seed(self) -> int:
+        return self.sampling.seed
+
+
+async def prepare(house: House, wish: Wish, prefix: str) -> Prepared:
+    """Compiles the constraint and checks budget, context and policy; raises what the client is told."""
+    arrived = time.monotonic()
+    _check_size(house, wish)
+    mark, unmarked = house.marker.mark(
+        wish.watermark, greedy=wish.sampling.temperature == 0, tenant=wish.tenant or None
+    )
+    compiled = await house.compiler.compile(wish.constraint) if wish.constraint else None
+    sampling = _budgeted(house, wish, compiled)
+    return Prepared(
+        id=f"{prefix}{secrets.token_hex(12)}",
+        wish=wish,
+        sampling=sampling,
+        compiled=compiled,
+        mark=mark,
+        unmarked=unmarked,
+        arrived=arrived,
+    )
+
+
+def fresh_seed() -> int:
+    """A seed for a request that names none; it is told in the response, and a double in JSON holds it exactly."""
+    return secrets.randbits(53)
+
+
+def _check_size(house: House, wish: Wish) -> None:
+    if not wish.prompt:
+        raise InvalidBody("the prompt is empty", param="prompt")
+    if wish.n > house.settings.max_n:
+        raise InvalidBody(f"at most {house.settings.max_n} choices are served at once, not {wish.n}", param="n")
+    width = house.engine.info.vocab_size
+    if bad := next((token for token in wish.prompt if token >= width), None):
+        raise InvalidBody(f"token id {bad} is outside the vocabulary of {width}", param="prompt")
+    if bad := next((token for token in wish.sampling.logit_bias if not 0 <= token < width), None):
+        raise InvalidBody(f"token id {bad} is outside the vocabulary of {width}", param="logit_bias")
+
+
+def _budgeted(house: House, wish: Wish, compiled: CompiledConstraint | None) -> Sampling:
+    """Sampling with a budget that fits the context and holds the shortest output."""
+    limit = house.context_length
+    room = limit - len(wish.prompt)
+    asked = wish.sampling.max_tokens
+    if room < 1:
+        raise TooManyTokens(
+            f"the prompt has {len(wish.prompt)} tokens; prompt and output together may have {limit}",
+            param="messages" if wish.budget_param != "parameters.max_new_tokens" else "inputs",
+            facts={"prompt_tokens": len(wish.prompt), "limit": limit},
+        )
+    budget = asked or room
+    least = compiled.least_budget if compiled else 0
+    if min(budget, room) < least:
+        raise NotEnoughBudget(
+            f"{min(budget, room)} tokens cannot hold any output that satisfies the constraint; "
+            f"the least budget is {least}",
+            param=wish.budget_param,
+            facts={"least_budget": least, "budget": min(budget, room)},
+        )
+    if asked > room:
+        raise TooManyTokens(
+            f"`inputs` tokens + `{wish.budget_param.rsplit('.', 1)[-1]}` must be <= {limit}. "
+            f"Given: {len(wish.prompt)} `inputs` tokens and {asked}",
+            param=wish.budget_param,
+            facts={"prompt_tokens": len(wish.prompt), "limit": limit},
+        )
+    return msgspec.structs.replace(wish.sampling, max_tokens=budget)
+
+
+def seed_of(seed: int, index: int) -> int:
+    """Choices of one request differ; the first repeats a request for one."""
+    return (seed + index * 0x9E3779B97F4A7C15) % 2**64
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a finished request is told about, and the metrics count."""
+
+    prompt_tokens: int
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    finishes: dict[int, Finish] = field(default_factory=dict)
+    first_token_s: float | None = None
+
+    def add(self, piece: Piece, arrived: float) -> None:
+        self.completion_tokens += len(piece.tokens)
+        if piece.tokens and self.first_token_s is None:
+            self.first_token_s = time.monotonic() - arrived
+        if piece.finish is not None:
+            self.finishes[piece.index] = piece.finish
+            self.cached_tokens = max(self.cached_tokens, piece.finish.cached_tokens)
+
+
+class Generation:
+    """The running choices of one prepared wish; an async context whose exit aborts what still runs."""
+
+    def __init__(self, house: House, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self.summary = Summary(prompt_tokens=len(prepared.wish.prompt))
+        self._house = house
+        self._queue: asyncio.Queue[Piece | Exception] = asyncio.Queue(_QUEUED_PIECES)
+        self._pumps: list[asyncio.Task[None]] = []
+        self._left = prepared.wish.n
+
+    async def __aenter__(self) -> Generation:
+        self._pumps = [asyncio.create_task(self._pump(index)) for index in range(self.prepared.wish.n)]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    async def next(self, timeout_s: float | None = None) -> Piece | None:
+        """The next piece of any choice; None when all have ended. Raises TimeoutError, or what a choice failed with."""
+        if self._left == 0:
+            return None
+        async with asyncio.timeout(timeout_s):
+            item = await self._queue.get()
+        if isinstance(item, Exception):
+            raise item
+        self.summary.add(item, self.prepared.arrived)
+        if item.finish is not None:
+            self._left -= 1
+        return item
+
+    async def _pump(self, index: int) -> None:
+        try:
+            async with aclosing(choice(self._house, self.prepared, index)) as pieces:
+                async for piece in pieces:
+                    await self._queue.put(piece)
+        except Exception as error:  # handed to the reader, which tells the client
+            await self._queue.put(error)
+
+
+async def choice(house: House, prepared: Prepared, index: int) -> AsyncGenerator[Piece, None]:
+    """The pieces of one choice."""
+    wish, compiled = prepared.wish, prepared.compiled
+    sampling = msgspec.structs.replace(prepared.sampling, seed=seed_of(prepared.seed, index))
+    request = Generate(
+        request_id=f"{prepared.id}-{index}",
+        prompt=list(wish.prompt),
+        sampling=sampling,
+        grammar=compiled.plan.fingerprint if compiled else None,
+        mark=prepared.mark,
+        tenant=wish.tenant,
+        priority=wish.options.priority,
+        deadline_s=wish.options.deadline_s,
+    )
+    keep_stop = wish.keep_stop or compiled is not None
+    text = TextStream(index, house.tokenizer.token_bytes, StopScanner(sampling.stop), keep_stop=keep_stop)
+    outputs = house.engine.generate(request, compiled.plan if compiled else None)
+    async with aclosing(outputs):
+        async for output in outputs:
+            yield text.feed(_honest(output, prepared))
+
+
+def _honest(output: Output, prepared: Prepared) -> Output:
+    """The finish with the service's own reason where no mark was asked for."""
+    finish = output.finish
+    if finish is None or prepared.unmarked is None:
+        return output
+    report = MarkReport(applied=False, reason=prepared.unmarked)
+    return msgspec.structs.replace(output, finish=msgspec.structs.replace(finish, mark=report))
+
+
+@dataclass(slots=True)
+class Told:
+    """A whole choice, for answers that are not streamed."""
+
+    text: str = ""
+    pieces: list[Piece] = field(default_factory=list)
+
+    @property
+    def finish(self) -> Finish:
+        finish = self.pieces[-1].finish
+        assert finish is not None
+        return finish
+
+
+async def gather(generation: Generation) -> list[Told]:
+    """All choices, complete."""
+    told = [Told() for _ in range(generation.prepared.wish.n)]
+    async with generation:
+        while (piece := await generation.next()) is not None:
+            told[piece.index].pieces.append(piece)
+            if piece.finish is not None and piece.finish.reason is FinishReason.ABORTED:
+                raise aborted()
+    for each in told:
+        each.text = "".join(piece.text for piece in each.pieces)
+    return told
+
+
+def aborted() -> EngineUnavailable:
+    """What a client is told whose request the closing server ended."""
+    return EngineUnavailable("the server closed before this request was finished")
+
+
+def count(house: House, generation: Generation) -> None:
+    """Tells the metrics about a finished request."""
+    summary, metrics, prepared = generation.summary, house.metrics, generation.prepared
+    metrics.successes.add()
+    metrics.input_length.observe(summary.prompt_tokens)
+    metrics.generated.observe(summary.completion_tokens)
+    metrics.max_new_tokens.observe(prepared.sampling.max_tokens)
+    if summary.first_token_s is not None:
+        metrics.first_token.observe(summary.first_token_s)
+    for finish in summary.finishes.values():
+        metrics.queue.observe(finish.queue_s)
+        metrics.inference.observe(finish.prefill_s + finish.decode_s)
+        metrics.forced.add(finish.forced_tokens)
+        metrics.closed.add(finish.closed_by_budget)
+        metrics.marked.add(finish.mark.eligible if finish.mark.applied else 0)
+        metrics.constrained.add(prepared.compiled is not None)
+    decode_s = max((finish.decode_s for finish in summary.finishes.values()), default=0.0)
+    if summary.completion_tokens:
+        metrics.per_token.observe(decode_s / summary.completion_tokens)
+
+
+def watermark_block(finishes: Sequence[Finish]) -> dict[str, Any]:
+    """The watermark over all choices; the first one's words where they agree on nothing more."""
+    reports = [finish.mark for finish in finishes]
+    first = next((report for report in reports if report.applied), reports[0])
+    return {
+        "applied": first.applied,
+        "scheme": first.scheme,
+        "key_id": first.key_id,
+        "eligible": sum(report.eligible for report in reports),
+        "reason": first.reason,
+        "expected_p": first.expected_p,
+    }

@@ -1,0 +1,64 @@
+"""What every route shares: one frozen value, built in `service.app`.
+
+What it is for: a handle on settings, engine, tokenizer, template, compiler, watermark, gate and metrics. What may not
+enter: behaviour of routes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from engine import Engine
+from engine.tokenizer import Tokenizer
+from service.access import Gate, Keys
+from service.chat import ChatTemplate
+from service.compiling import Compiler
+from service.errors import ModelNotFound, TemplateFailure
+from service.marking import Marker
+from service.metrics import Metrics
+from service.settings import Settings
+
+VERSION = "0.1.0"
+_ALIASES = frozenset({"default", "tgi"})
+
+
+@dataclass(frozen=True)
+class House:
+    settings: Settings
+    engine: Engine
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    compiler: Compiler
+    marker: Marker
+    keys: Keys
+    gate: Gate
+    metrics: Metrics
+    started_at: int  # Unix time, as the API tells it
+
+    @property
+    def context_length(self) -> int:
+        """Prompt and output together."""
+        own = self.engine.info.max_positions
+        return min(own, self.settings.max_model_len) if self.settings.max_model_len else own
+
+    @property
+    def fingerprint(self) -> str:
+        """OpenAI's system_fingerprint: changes when what is served changes."""
+        info = self.engine.info
+        parts = (VERSION, self.tokenizer.fingerprint, info.model_type, info.dtype, str(info.parameters))
+        return "fp_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+    def model_named(self, name: str | None) -> str:
+        """The name to answer with; raises ModelNotFound."""
+        names = self.settings.model_names
+        if name is None or name in _ALIASES:
+            return names[0]
+        if name in names or name == self.settings.model:
+            return name
+        raise ModelNotFound(f"the model {name[:200]!r} is not served here; served: {', '.join(names)}", param="model")
+
+    def chat_template(self) -> ChatTemplate:
+        if self.template is None:
+            raise TemplateFailure("this model has no chat template; use /v1/completions or start with --chat-template")
+        return self.template

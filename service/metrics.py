@@ -1,0 +1,128 @@
+"""Counters and histograms in Prometheus' text format, under the names that TGI's dashboards use and our own.
+
+What it is for: `GET /metrics`. What may not enter: anything a client sent (a label from outside grows without bound).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+Labels = tuple[tuple[str, str], ...]
+
+SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
+TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
+
+
+@dataclass(slots=True)
+class Counter:
+    name: str
+    help: str
+    values: dict[Labels, float] = field(default_factory=dict)
+
+    def add(self, amount: float = 1.0, **labels: str) -> None:
+        key = tuple(sorted(labels.items()))
+        self.values[key] = self.values.get(key, 0.0) + amount
+
+    def lines(self) -> Iterator[str]:
+        yield f"# HELP {self.name} {self.help}"
+        yield f"# TYPE {self.name} counter"
+        for labels, value in (self.values or {(): 0.0}).items():
+            yield f"{self.name}{_labels(labels)} {value:g}"
+
+
+@dataclass(slots=True)
+class Histogram:
+    name: str
+    help: str
+    bounds: tuple[float, ...] = SECONDS
+    counts: list[int] = field(default_factory=list)
+    total: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds) + 1)
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def lines(self) -> Iterator[str]:
+        yield f"# HELP {self.name} {self.help}"
+        yield f"# TYPE {self.name} histogram"
+        running = 0
+        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+            running += count
+            yield f'{self.name}_bucket{{le="{"+Inf" if bound == float("inf") else f"{bound:g}"}"}} {running}'
+        yield f"{self.name}_sum {self.total:g}"
+        yield f"{self.name}_count {running}"
+
+
+def _labels(labels: Labels) -> str:
+    return "{" + ",".join(f'{name}="{value}"' for name, value in labels) + "}" if labels else ""
+
+
+@dataclass(slots=True)
+class Metrics:
+    """What the service itself counts; the engine's and the compiler's numbers are read when asked for."""
+
+    requests: Counter = field(default_factory=lambda: Counter("tgi_request_count", "Requests received."))
+    successes: Counter = field(default_factory=lambda: Counter("tgi_request_success", "Requests answered."))
+    failures: Counter = field(default_factory=lambda: Counter("tgi_request_failure", "Requests failed, by code."))
+    duration: Histogram = field(default_factory=lambda: Histogram("tgi_request_duration", "Seconds in the house."))
+    queue: Histogram = field(default_factory=lambda: Histogram("tgi_request_queue_duration", "Seconds in the queue."))
+    inference: Histogram = field(
+        default_factory=lambda: Histogram("tgi_request_inference_duration", "Seconds of prefill and decoding.")
+    )
+    per_token: Histogram = field(
+        default_factory=lambda: Histogram("tgi_request_mean_time_per_token_duration", "Seconds a token, by request.")
+    )
+    first_token: Histogram = field(
+        default_factory=lambda: Histogram("formwork_first_token_seconds", "Seconds from arrival to the first token.")
+    )
+    generated: Histogram = field(
+        default_factory=lambda: Histogram("tgi_request_generated_tokens", "Tokens generated, by request.", TOKENS)
+    )
+    input_length: Histogram = field(
+        default_factory=lambda: Histogram("tgi_request_input_length", "Prompt tokens, by request.", TOKENS)
+    )
+    max_new_tokens: Histogram = field(
+        default_factory=lambda: Histogram("tgi_request_max_new_tokens", "Token budget, by request.", TOKENS)
+    )
+    forced: Counter = field(default_factory=lambda: Counter("formwork_forced_tokens_total", "Tokens with one choice."))
+    constrained: Counter = field(
+        default_factory=lambda: Counter("formwork_constrained_outputs_total", "Outputs under a grammar.")
+    )
+    closed: Counter = field(
+        default_factory=lambda: Counter("formwork_closed_by_budget_total", "Outputs that the budget closed.")
+    )
+    marked: Counter = field(
+        default_factory=lambda: Counter("formwork_watermark_positions_total", "Choices that carry the watermark.")
+    )
+
+    def lines(self) -> Iterator[str]:
+        for each in (
+            self.requests,
+            self.successes,
+            self.failures,
+            self.duration,
+            self.queue,
+            self.inference,
+            self.per_token,
+            self.first_token,
+            self.generated,
+            self.input_length,
+            self.max_new_tokens,
+            self.forced,
+            self.constrained,
+            self.closed,
+            self.marked,
+        ):
+            yield from each.lines()
+
+
+def gauges(values: Mapping[str, float], kind: str = "gauge") -> Iterable[str]:
+    """Numbers that live elsewhere, read at this moment."""
+    for name, value in values.items():
+        yield f"# TYPE {name} {kind}"
+        yield f"{name} {value:g}"

@@ -1,0 +1,1 @@
+"""service.routes: one file per family of routes; each parses, asks the generation to run, and renders."""

@@ -1,0 +1,108 @@
+"""Whether the service lives, has started, and takes work; and its metrics.
+
+What it is for: `/livez`, `/startupz`, `/readyz`; `/health`, `/ping` and `GET /` of TGI; `/metrics`. All but the last
+are open to everyone: load balancers have no keys.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from engine import EngineState
+from service.desk import house_of, tenant_of
+from service.house import House
+from service.metrics import gauges
+from service.streaming import JsonReply
+
+router = APIRouter(tags=["Health"])
+
+_SERVING = frozenset({EngineState.READY, EngineState.RESTARTING})  # while it restarts, requests wait and are resumed
+
+
+@router.get("/livez")
+async def livez() -> Response:
+    """The event loop turns."""
+    return JsonReply({"status": "alive"})
+
+
+@router.get("/startupz")
+async def startupz(request: Request) -> Response:
+    """The model was loaded once."""
+    started = house_of(request).engine.state is not EngineState.STARTING
+    return JsonReply({"status": "started" if started else "starting"}, status_code=200 if started else 503)
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> Response:
+    """New requests are taken."""
+    reason = _unready(house_of(request))
+    return JsonReply({"status": "ready"} if reason is None else {"status": reason}, 503 if reason else 200)
+
+
+@router.get("/health")
+@router.get("/ping", include_in_schema=False)
+@router.get("/", include_in_schema=False)
+async def health(request: Request) -> Response:
+    """TGI's health: an empty 200, or its error."""
+    if _unready(house_of(request)) is None:
+        return Response(status_code=200)
+    return JsonReply({"error": "unhealthy", "error_type": "healthcheck"}, status_code=503)
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Prometheus' text format."""
+    tenant_of(request)
+    house = house_of(request)
+    lines = [*house.metrics.lines(), *gauges(_gauges(house)), *gauges(_counters(house), "counter")]
+    return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
+
+
+def _unready(house: House) -> str | None:
+    """Why no new request is taken, or None."""
+    if house.gate.draining:
+        return "draining"
+    if house.engine.state not in _SERVING:
+        return f"engine is {house.engine.state}"
+    return None if house.compiler.ready else "constraint compiler is starting"
+
+
+def _gauges(house: House) -> dict[str, float]:
+    stats = house.engine.stats
+    return {
+        "tgi_queue_size": stats.waiting,
+        "tgi_batch_current_size": stats.running,
+        "tgi_batch_max_total_tokens": stats.pages_total * house.engine.info.page_size,
+        "formwork_requests_inside": house.gate.inside,
+        "formwork_pages_used": stats.pages_used,
+        "formwork_pages_total": stats.pages_total,
+        "formwork_grammars_loaded": stats.grammars,
+        "formwork_grammar_bytes": stats.grammar_bytes,
+        "formwork_plan_cache_bytes": house.compiler.cached_bytes,
+        "formwork_ready": float(_unready(house) is None),
+    }
+
+
+def _counters(house: House) -> dict[str, float]:
+    stats, compiled, continuity = house.engine.stats, house.compiler.counters, house.engine.continuity
+    return {
+        "formwork_refused_total": house.gate.refused,
+        "formwork_generated_tokens_total": stats.generated_tokens,
+        "formwork_prefill_tokens_total": stats.prefill_tokens,
+        "formwork_steps_total": stats.steps,
+        "formwork_preemptions_total": stats.preemptions,
+        "formwork_mask_seconds_total": stats.mask_s,
+        "formwork_forward_seconds_total": stats.forward_s,
+        "formwork_sample_seconds_total": stats.sample_s,
+        "formwork_compile_cache_hits_total": compiled.hits,
+        "formwork_compile_cache_misses_total": compiled.misses,
+        "formwork_compile_refused_total": compiled.refused,
+        "formwork_compile_timeouts_total": compiled.timeouts,
+        "formwork_compile_worker_deaths_total": compiled.worker_deaths,
+        "formwork_compile_seconds_total": compiled.compile_s,
+        "formwork_engine_restarts_total": continuity.restarts,
+        "formwork_resumptions_total": continuity.resumptions,
+        "formwork_requests_lost_total": continuity.lost,
+    }

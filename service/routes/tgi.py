@@ -1,0 +1,184 @@
+"""TGI's native routes: `/generate`, `/generate_stream`, `/`, `/info`, `/chat_tokenize`.
+
+What it is for: clients of text-generation-inference. What may not enter: its shapes (service.dialects.tgi).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from schemas.chat import ChatRequest
+from schemas.errors import TgiError
+from schemas.tgi import ChatTokenizeReply, GenerateReply, GenerateRequest, Info, StreamEvent
+from service import wishes
+from service.desk import Visit, body_of, counted, house_of, receive, tenant_of, whole
+from service.dialects.tgi import TgiVoice, text_tokens
+from service.errors import Family, InvalidBody
+from service.generation import Generation, Prepared, gather, prepare
+from service.house import VERSION, House
+from service.openapi import DOCUMENTED
+from service.streaming import HEARTBEAT, JsonReply, attended, event
+
+router = APIRouter(tags=["TGI"])
+
+EXAMPLE: dict[str, Any] = {
+    "inputs": "The colour of the sky: ",
+    "parameters": {"max_new_tokens": 16, "grammar": {"type": "regex", "value": "(blue|grey|black)"}, "details": True},
+}
+
+
+@router.post("/generate", **DOCUMENTED.route(GenerateReply, body=GenerateRequest, error=TgiError, example=EXAMPLE))
+async def generate(request: Request) -> Response:
+    """Continues a text."""
+
+    async def work(visit: Visit) -> Response:
+        body = await body_of(request, GenerateRequest)
+        return await _generate(visit, body, array=False)
+
+    return await receive(request, work)
+
+
+@router.post(
+    "/generate_stream",
+    **DOCUMENTED.route(StreamEvent, body=GenerateRequest, error=TgiError, event=StreamEvent, example=EXAMPLE),
+)
+async def generate_stream(request: Request) -> Response:
+    """Continues a text, one event a token."""
+
+    async def work(visit: Visit) -> Response:
+        return await _stream(visit, await body_of(request, GenerateRequest))
+
+    return await receive(request, work)
+
+
+@router.post(
+    "/",
+    **DOCUMENTED.route(
+        GenerateReply, body=GenerateRequest, error=TgiError, event=StreamEvent, example=EXAMPLE, many=True
+    ),
+)
+async def compat_generate(request: Request) -> Response:
+    """As `/generate` with an array for an answer, or, with `stream: true`, as `/generate_stream`."""
+
+    async def work(visit: Visit) -> Response:
+        body = await body_of(request, GenerateRequest)
+        return await (_stream(visit, body) if body.stream else _generate(visit, body, array=True))
+
+    return await receive(request, work)
+
+
+@router.get("/info", **DOCUMENTED.route(Info))
+async def info(request: Request) -> Response:
+    """What is served, and its limits."""
+    tenant_of(request)
+    house = house_of(request)
+    settings = house.settings
+    limit = house.context_length
+    return JsonReply(
+        {
+            "model_id": settings.model_names[0],
+            "model_sha": None,
+            "model_pipeline_tag": "text-generation",
+            "max_concurrent_requests": settings.max_concurrent_requests,
+            "max_best_of": settings.max_n,
+            "max_stop_sequences": 16,
+            "max_input_tokens": limit - 1,
+            "max_total_tokens": limit,
+            "validation_workers": 1,
+            "max_client_batch_size": settings.max_n,
+            "router": "formwork",
+            "version": VERSION,
+            "sha": None,
+            "docker_label": None,
+        }
+    )
+
+
+@router.post("/chat_tokenize", **DOCUMENTED.route(ChatTokenizeReply, body=ChatRequest, error=TgiError))
+async def chat_tokenize(request: Request) -> Response:
+    """A conversation as the model reads it."""
+
+    async def work(visit: Visit) -> Response:
+        body = await body_of(request, ChatRequest)
+        conversation = wishes.chat_conversation(body)
+        template = visit.house.chat_template()
+        tokens = text_tokens(visit.house.tokenizer, template.prompt(conversation))
+        return JsonReply({"tokenize_response": tokens, "templated_text": template.render(conversation)})
+
+    return await receive(request, work)
+
+
+async def _prepared(visit: Visit, body: GenerateRequest) -> Prepared:
+    wish = await wishes.of_tgi(visit.house, body, visit.tenant)
+    return await attended(visit.request, prepare(visit.house, wish, "tgi-"))
+
+
+async def _generate(visit: Visit, body: GenerateRequest, *, array: bool) -> Response:
+    validated = time.monotonic()
+    prepared = await _prepared(visit, body)
+    voice = TgiVoice(body, visit.house.tokenizer)
+
+    async def answer(generation: Generation) -> Response:
+        told = await gather(generation)
+        reply = voice.reply(prepared, generation.summary, told)
+        headers = _headers(visit, generation, validated, len(body.inputs))
+        return JsonReply([reply] if array else reply, headers=headers)
+
+    return await whole(visit, prepared, answer)
+
+
+async def _stream(visit: Visit, body: GenerateRequest) -> Response:
+    if (body.parameters.best_of or 1) > 1:
+        raise InvalidBody("`best_of` > 1 is not available on a stream", param="parameters.best_of")
+    if body.parameters.decoder_input_details:
+        raise InvalidBody("not available on a stream", param="parameters.decoder_input_details")
+    prepared = await _prepared(visit, body)
+    response = await visit.stream(_events(visit, prepared, TgiVoice(body, visit.house.tokenizer)), Family.TGI)
+    response.headers["x-compute-type"] = _compute_type(visit.house)
+    response.headers["x-compute-characters"] = str(len(body.inputs))
+    return response
+
+
+async def _events(visit: Visit, prepared: Prepared, voice: TgiVoice) -> AsyncGenerator[bytes, None]:
+    async with counted(visit, prepared) as generation:
+        while True:
+            try:
+                piece = await generation.next(visit.house.settings.heartbeat_s)
+            except TimeoutError:
+                yield HEARTBEAT
+                continue
+            if piece is None:
+                return
+            for each in voice.events(piece, prepared, generation.summary):
+                yield event(each, gap=b"")
+
+
+def _compute_type(house: House) -> str:
+    return f"{house.engine.info.device.partition(':')[0]}+optimized"
+
+
+def _headers(visit: Visit, generation: Generation, validated: float, characters: int) -> dict[str, str]:
+    """TGI's timing headers, in whole milliseconds."""
+    finishes = generation.summary.finishes.values()
+    total_s = time.monotonic() - visit.arrived
+    queue_s = max(finish.queue_s for finish in finishes)
+    inference_s = max(finish.prefill_s + finish.decode_s for finish in finishes)
+    generated = generation.summary.completion_tokens
+    return {
+        "x-compute-type": _compute_type(visit.house),
+        "x-compute-time": f"{total_s:.3f}",
+        "x-compute-characters": str(characters),
+        "x-total-time": str(round(1e3 * total_s)),
+        "x-validation-time": str(round(1e3 * (validated - visit.arrived))),
+        "x-queue-time": str(round(1e3 * queue_s)),
+        "x-inference-time": str(round(1e3 * inference_s)),
+        "x-time-per-token": str(round(1e3 * inference_s / max(1, generated))),
+        "x-prompt-tokens": str(generation.summary.prompt_tokens),
+        "x-generated-tokens": str(generated),
+    }

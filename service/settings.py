@@ -1,0 +1,112 @@
+"""Every setting of the service, in one table: environment `FORMWORK_<NAME>`, command line `--name`, and its default.
+
+What it is for: the only place that reads the environment. What may not enter: what the settings do. A wrong value or an
+unknown `FORMWORK_…` variable stops the start, with its name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "FORMWORK_"
+
+
+class SettingsError(Exception):
+    """A setting that is wrong or unknown; the message names it."""
+
+
+class Settings(BaseSettings):
+    """All settings; frozen."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, protected_namespaces=(), env_ignore_empty=True
+    )
+
+    # What is served.
+    model: str = Field(default="models/formwork-mini", description="A local folder or a hub id.")
+    served_model_name: str = Field(
+        default="",
+        description="Comma-separated names for `model`; empty: the folder's name. default and tgi always work.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="Weights' type.")
+    device: str = Field(default="auto", description="cpu, cuda, cuda:1, or auto.")
+    trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model.")
+    chat_template: str = Field(default="", description="A file with a Jinja template in place of the model's own.")
+
+    # Where.
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    root_path: str = Field(default="", description="Path prefix that a proxy strips.")
+
+    # How much.
+    threads: int = Field(default=0, ge=0, le=1024, description="Compute threads of the engine; 0: all cores.")
+    page_size: int = Field(default=16, ge=1, le=1024, description="Tokens in a page of the cache.")
+    cache_bytes: int = Field(default=0, ge=0, description="Memory for pages; 0: found at start.")
+    max_batch_tokens: int = Field(default=512, ge=1, le=1_000_000, description="Tokens in one engine step.")
+    max_sequences: int = Field(default=64, ge=1, le=4096, description="Sequences running at once.")
+    max_concurrent_requests: int = Field(
+        default=256, ge=1, description="Requests in the house; more get 503 (TGI: 429)."
+    )
+    max_n: int = Field(default=16, ge=1, le=128, description="Largest n, best_of, and number of prompts times n.")
+    max_model_len: int = Field(default=0, ge=0, description="Prompt and output together; 0: the model's own limit.")
+    prefix_sharing: bool = Field(default=True, description="Share the pages of equal prompt prefixes.")
+    body_limit_bytes: int = Field(default=4_000_000, ge=1024, description="A larger body is a 413.")
+    body_timeout_s: float = Field(default=30.0, gt=0, description="Time for a body to arrive.")
+    heartbeat_s: float = Field(default=15.0, gt=0, description="A stream that is silent so long gets a comment line.")
+    drain_s: float = Field(default=30.0, ge=0, description="After SIGTERM running requests have so long to finish.")
+
+    # Constraints.
+    compile_workers: int = Field(default=1, ge=1, le=64, description="Processes that compile constraints.")
+    compile_timeout_s: float = Field(default=10.0, gt=0, le=600, description="Wall time of one compilation.")
+    compile_memory_bytes: int = Field(default=4 << 30, ge=1 << 29, description="Address space of a compile worker.")
+    grammar_cache_bytes: int = Field(default=256 << 20, ge=0, description="Compiled plans kept in this process.")
+    max_schema_bytes: int = Field(default=1_000_000, ge=64, description="Larger constraints are refused.")
+
+    # Who.
+    api_keys: str = Field(default="", repr=False, description="Comma-separated keys; empty: no key is asked for.")
+    cors_allow_origins: str = Field(default="", description="Comma-separated origins; empty: none.")
+
+    # Watermark.
+    watermark: Literal["default", "enforce", "off"] = Field(
+        default="default", description="On unless the request says no; on always; off."
+    )
+    watermark_keys: str = Field(default="", repr=False, description="id:hex,…; the first marks, all are detected.")
+    watermark_key_file: str = Field(default="", description="The same in a file.")
+    watermark_threshold: float = Field(default=1e-4, gt=0, lt=1, description="p-value that counts as watermarked.")
+
+    # Logs.
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    access_log: bool = Field(default=False, description="One line per request.")
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The names under which the model is listed, the first being the one in replies."""
+        names = tuple(name.strip() for name in self.served_model_name.split(",") if name.strip())
+        return names or (self.model.rstrip("/").rsplit("/", 1)[-1],)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(key.strip() for key in self.api_keys.split(",") if key.strip())
+
+    @property
+    def origins(self) -> list[str]:
+        return [origin.strip() for origin in self.cors_allow_origins.split(",") if origin.strip()]
+
+
+def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from the environment, overridden by `flags`; raises SettingsError naming what is wrong."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise SettingsError(f"unknown setting {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    try:
+        return Settings(**{name: value for name, value in (flags or {}).items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"setting {name} ({PREFIX}{name.upper()}): {first['msg']}") from None

@@ -1,0 +1,129 @@
+"""Server-sent events, and noticing that a client has gone.
+
+What it is for: `EventStream` sends what a generator yields and closes it however the exchange ends; `attended` does the
+same for answers that come in one piece. What may not enter: what is in the events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+HEARTBEAT = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+_encode = msgspec.json.Encoder().encode
+
+Result = TypeVar("Result")
+
+
+class ClientGone(Exception):
+    """Nobody is there to be answered."""
+
+
+def event(value: dict[str, Any], *, gap: bytes = b" ") -> bytes:
+    """One event; TGI writes no blank after the colon."""
+    return b"data:" + gap + _encode(value) + b"\n\n"
+
+
+class JsonReply(Response):
+    """A JSON answer."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return _encode(content)
+
+
+class EventStream(Response):
+    """Sends events until the generator or the client ends; then the generator is closed, and `finished` called.
+
+    What the generator raises becomes a last event by `failed`: the status is gone by then. What it raises before its
+    first event is raised by `prime`, so that it can still be told by status.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes, None],
+        failed: Callable[[Exception], bytes],
+        finished: Callable[[], None],
+    ) -> None:
+        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._events = events
+        self._failed = failed
+        self._finished = finished
+        self._first: asyncio.Task[bytes] | None = None
+
+    async def prime(self, wait_s: float) -> None:
+        """Begins the work; returns at the first event or after `wait_s`."""
+        self._first = asyncio.create_task(self._next())
+        try:
+            await asyncio.wait({self._first}, timeout=wait_s)
+            if self._first.done():
+                self._first.result()
+        except BaseException:
+            await self._close()
+            raise
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  (ASGI's signature)
+        try:
+            await _until_gone(self._send(send), receive)
+        except ClientGone:
+            return
+        finally:
+            try:
+                await self._close()
+            finally:
+                self._finished()
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            while data := await (self._first or self._next()):
+                self._first = None
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+        except Exception as error:  # the outermost guard of a stream: the client is told, and the log
+            await send({"type": "http.response.body", "body": self._failed(error), "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _next(self) -> bytes:
+        """The next event; b"" at the end."""
+        return await anext(self._events, b"")
+
+    async def _close(self) -> None:
+        if self._first is not None:
+            self._first.cancel()
+            await asyncio.gather(self._first, return_exceptions=True)
+        await self._events.aclose()
+
+
+async def attended(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """The work's result; if the client goes away first, the work is cancelled and ClientGone raised."""
+    return await _until_gone(work, request.receive)
+
+
+async def _until_gone(work: Coroutine[Any, Any, Result], receive: Callable[[], Awaitable[Any]]) -> Result:
+    task = asyncio.create_task(work)
+    gone = asyncio.create_task(_disconnect(receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        return task.result()
+    finally:
+        for each in (task, gone):
+            each.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _disconnect(receive: Callable[[], Awaitable[Any]]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,180 @@
+"""Each dialect's request words into a `Wish`.
+
+What it is for: the only place that knows, for example, that OpenAI's default temperature is 1 and TGI's is greedy. What
+may not enter: running anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from engine.messages import Sampling
+from schemas.base import FormworkRequest
+from schemas.chat import ChatRequest, ResponseFormat, Sampler
+from schemas.tgi import GenerateRequest
+from service import constraints
+from service.chat import Conversation, plain_message, template_extras, with_schema
+from service.constraints import Constraint
+from service.errors import InvalidBody
+from service.generation import Wish, fresh_seed
+from service.house import House
+
+_LONG_TEXT = 20_000  # characters; tokenising more would hold up the event loop
+
+
+async def of_chat(house: House, body: ChatRequest, tenant: str) -> Wish:
+    """OpenAI's chat completion."""
+    options = body.formwork or FormworkRequest()
+    constraint = constraint_of(body, body.response_format, options)
+    _check_chat(body)
+    size = sum(len(message.model_dump_json()) for message in body.messages)
+    prompt = await _off_loop(size, house.chat_template().prompt, conversation_of(body, constraint, options))
+    budget = body.max_completion_tokens or body.max_tokens
+    return Wish(
+        prompt=prompt,
+        sampling=sampling_of(body, budget, top_logprobs=body.top_logprobs or 0),
+        constraint=constraint,
+        n=body.n or 1,
+        watermark=options.watermark,
+        options=options,
+        tenant=tenant,
+        budget_param="max_completion_tokens" if body.max_completion_tokens else "max_tokens",
+    )
+
+
+async def of_tgi(house: House, body: GenerateRequest, tenant: str) -> Wish:
+    """TGI's generate: greedy unless something asks for drawing, end and stop text as TGI shows them."""
+    asked, options = body.parameters, body.formwork or FormworkRequest()
+    if not body.inputs:
+        raise InvalidBody("`inputs` cannot be empty", param="inputs")
+    drawn = asked.do_sample or any(
+        value is not None for value in (asked.temperature, asked.top_k, asked.top_p, asked.typical_p)
+    )
+    best_of = asked.best_of or 1
+    if best_of > 1 and not drawn:
+        raise InvalidBody("`best_of` > 1 needs sampling: set do_sample", param="parameters.best_of")
+    if best_of > 1 and asked.seed is not None:
+        raise InvalidBody("`best_of` > 1 and `seed` exclude each other", param="parameters.best_of")
+    if asked.adapter_id is not None:
+        raise InvalidBody("no adapters are loaded here", param="parameters.adapter_id")
+    prompt = await encode(house, body.inputs, special=True, add_bos=True)
+    sampling = Sampling(
+        max_tokens=asked.max_new_tokens or 0,
+        seed=asked.seed if asked.seed is not None else fresh_seed(),
+        temperature=(asked.temperature or 1.0) if drawn else 0.0,
+        top_k=asked.top_k,
+        top_p=asked.top_p or 1.0,
+        typical_p=asked.typical_p or 1.0,
+        repetition_penalty=asked.repetition_penalty or 1.0,
+        frequency_penalty=asked.frequency_penalty or 0.0,
+        stop=tuple(stop.encode() for stop in asked.stop),
+        top_logprobs=asked.top_n_tokens or 0,
+        prompt_logprobs=0 if asked.decoder_input_details else None,
+    )
+    return Wish(
+        prompt=prompt[-asked.truncate :] if asked.truncate else prompt,
+        sampling=sampling,
+        constraint=constraints.of_tgi(asked.grammar, options),
+        n=best_of,
+        watermark=True if asked.watermark else options.watermark,
+        options=options,
+        tenant=tenant,
+        keep_stop=True,
+        budget_param="parameters.max_new_tokens",
+    )
+
+
+def constraint_of(body: Sampler, format_: ResponseFormat | None, options: FormworkRequest) -> Constraint | None:
+    """The one constraint of an OpenAI request, however it is spelled."""
+    found = (constraints.of_response_format(format_, options), constraints.of_spellings(body, options))
+    return constraints.only_one([each for each in found if each is not None])
+
+
+def sampling_of(body: Sampler, budget: int | None, *, top_logprobs: int) -> Sampling:
+    """OpenAI's sampling words with vLLM's additions."""
+    stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
+    return Sampling(
+        max_tokens=budget or 0,
+        seed=body.seed if body.seed is not None else fresh_seed(),
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        top_k=body.top_k if body.top_k and body.top_k > 0 else None,
+        min_p=body.min_p or 0.0,
+        typical_p=body.typical_p or 1.0,
+        repetition_penalty=body.repetition_penalty or 1.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        presence_penalty=body.presence_penalty or 0.0,
+        logit_bias=_logit_bias(body.logit_bias),
+        min_tokens=body.min_tokens or 0,
+        ignore_eos=body.ignore_eos or False,
+        stop=tuple(text.encode() for text in stop),
+        stop_token_ids=tuple(body.stop_token_ids or ()),
+        top_logprobs=top_logprobs,
+    )
+
+
+def conversation_of(body: ChatRequest, constraint: Constraint | None, options: FormworkRequest) -> Conversation:
+    """What the chat template is given."""
+    messages: Sequence[Any] = [plain_message(message) for message in body.messages]
+    schema = constraint.schema if constraint else None
+    if options.schema_in_prompt and schema is not None:
+        messages = with_schema(messages, schema)
+    more = template_extras(body.chat_template_kwargs)
+    for name in ("reasoning_effort", "verbosity"):
+        if (value := getattr(body, name)) is not None:
+            more[name] = value
+    return Conversation(messages, response_format=_told_format(body, schema), more=more)
+
+
+def chat_conversation(body: ChatRequest) -> Conversation:
+    """A chat request's conversation by itself."""
+    options = body.formwork or FormworkRequest()
+    return conversation_of(body, constraint_of(body, body.response_format, options), options)
+
+
+async def encode(house: House, text: str, *, special: bool, add_bos: bool = False) -> list[int]:
+    """A text's tokens; a long one off the event loop."""
+
+    def run(text: str) -> list[int]:
+        return house.tokenizer.encode(text, special=special, add_bos=add_bos)
+
+    return await _off_loop(len(text), run, text)
+
+
+async def _off_loop(size: int, function: Any, argument: Any) -> list[int]:
+    if size < _LONG_TEXT:
+        tokens: list[int] = function(argument)
+        return tokens
+    return list(await asyncio.to_thread(function, argument))
+
+
+def _told_format(body: ChatRequest, schema: Any) -> dict[str, Any] | None:
+    """The constraint as templates know it: OpenAI's response_format."""
+    format_ = body.response_format
+    if schema is None:
+        return None
+    if format_ is not None and format_.type == "json_object" and format_.schema_ is None and format_.value is None:
+        return {"type": "json_object"}
+    named = (format_.json_schema or format_.value) if format_ is not None and format_.type == "json_schema" else None
+    name = named.name if named else "response"
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
+
+
+def _check_chat(body: ChatRequest) -> None:
+    if body.max_tokens and body.max_completion_tokens and body.max_tokens != body.max_completion_tokens:
+        raise InvalidBody("max_tokens and max_completion_tokens differ; send one", param="max_tokens")
+    if body.top_logprobs and body.logprobs is False:
+        raise InvalidBody("top_logprobs needs logprobs: true", param="top_logprobs")
+    if body.stream_options is not None and not body.stream:
+        raise InvalidBody("stream_options needs stream: true", param="stream_options")
+    if body.stream_options is not None and body.stream_options.continuous_usage_stats:
+        raise InvalidBody("not supported; use include_usage", param="stream_options.continuous_usage_stats")
+
+
+def _logit_bias(bias: dict[str, float] | None) -> dict[int, float]:
+    try:
+        return {int(token): value for token, value in (bias or {}).items()}
+    except ValueError:
+        raise InvalidBody("keys are token ids, as strings", param="logit_bias") from None
