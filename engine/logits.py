@@ -365,3 +365,17 @@ def rank(logits: F32, raw_peaks: F32, count: int) -> tuple[I32, F32]:
                 values[place + 1 :] = values[place : count - 1].copy()
                 ids[place], values[place] = token, value
     return ids, values
+
+
+def warm() -> None:
+    """Compiles (or loads from numba's cache) every kernel, so that none falls on a request."""
+    logits, masks = np.zeros((1, 40), np.float32), np.full((1, 2), -1, np.int32)
+    raw_peaks, peaks, sums = (np.zeros((1, 1), np.float32) for _ in range(3))
+    lse = np.zeros(1, np.float64)
+    measure(logits, masks, np.zeros(1, np.int64), raw_peaks, peaks, sums, lse, lse)
+    weigh(logits[0], masks[0], 1.0, peaks[0], sums[0])
+    best_legal(logits[0], masks[0], peaks[0])
+    draw(logits[0], masks[0], 1.0, peaks[0], sums[0], 0.5)
+    _, values = truncate(logits[0], masks[0], 1.0, peaks[0], np.array([3.0, 0.9, 0.1]))
+    pick(values, 0.5)
+    rank(logits[0], raw_peaks[0], 2)

@@ -1,0 +1,317 @@
+"""The engine as the API process sees it: requests in, tokens out, whatever becomes of the process behind it.
+
+What it is for: implements `engine.Engine` over an engine process. The API process owns each request: its prompt, its seed,
+the tokens it has received. So when the process dies or hangs, another is started and every live request is sent again with
+what it has; the stream goes on behind its last token. What may not enter: torch, HTTP, scheduling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import zmq.asyncio
+
+from engine.config import EngineConfig
+from engine.errors import EngineDied, EngineError, EngineUnavailable, InternalError, error_of
+from engine.incarnation import Incarnation
+from engine.interface import Continuity, EngineState
+from engine.messages import (
+    Abort,
+    Batch,
+    ErrorCode,
+    Event,
+    Failure,
+    Fatal,
+    Generate,
+    LoadGrammar,
+    ModelInfo,
+    Output,
+    Plan,
+    Ready,
+    Shutdown,
+    Stats,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Supervision(msgspec.Struct, frozen=True, kw_only=True):
+    """How patient the supervisor is."""
+
+    start_s: float = 600.0  # for loading the model
+    silence_s: float = 60.0  # without a sign of life: hung
+    most_resumptions: int = 2  # of one request
+    crashes: int = 5  # within `window_s`: the breaker opens
+    window_s: float = 120.0
+    cool_s: float = 30.0  # the breaker stays open so long, then one more start is tried
+
+
+@dataclass(slots=True, eq=False)
+class _Live:
+    """A request that has not ended."""
+
+    request: Generate
+    plan: Plan | None
+    due: float | None  # on this process's monotonic clock
+    inbox: asyncio.Queue[Output | EngineError] = field(default_factory=asyncio.Queue)
+    emitted: list[int] = field(default_factory=list)
+    forced: int = 0
+    resumptions: int = 0
+    plan_resent: bool = False
+    closed_by_budget: bool = False
+
+    def message(self) -> Generate:
+        """The request as it stands: with what was received, and what is left of its time."""
+        left = None if self.due is None else max(0.0, self.due - time.monotonic())
+        return msgspec.structs.replace(self.request, emitted=self.request.emitted + self.emitted, deadline_s=left)
+
+
+class EngineClient:
+    """Made by `start`; one per event loop."""
+
+    def __init__(self, config: EngineConfig, supervision: Supervision) -> None:
+        self._config = config
+        self._supervision = supervision
+        self._folder = Path(tempfile.mkdtemp(prefix="formwork-"))  # mode 0700
+        self._context = zmq.asyncio.Context()
+        self._life: Incarnation | None = None
+        self._live: dict[str, _Live] = {}
+        self._state = EngineState.STARTING
+        self._info: ModelInfo | None = None
+        self._stats = Stats()
+        self._continuity = Continuity()
+        self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._crashes: list[float] = []
+        self._supervisor: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(cls, config: EngineConfig, supervision: Supervision | None = None) -> EngineClient:
+        """Starts the process and waits until the model is loaded. Raises EngineUnavailable with the reason if it cannot."""
+        client = cls(config, supervision or Supervision())
+        client._supervisor = asyncio.create_task(client._supervise())
+        try:
+            await client._started
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model as loaded."""
+        assert self._info is not None, "start() has returned, so the model was loaded"
+        return self._info
+
+    @property
+    def stats(self) -> Stats:
+        """The latest counters of the current process."""
+        return self._stats
+
+    @property
+    def state(self) -> EngineState:
+        return self._state
+
+    @property
+    def continuity(self) -> Continuity:
+        return self._continuity
+
+    @property
+    def pid(self) -> int | None:
+        """Of the current process, for operators and fault tests."""
+        return None if self._life is None else self._life.pid
+
+    async def generate(self, request: Generate, plan: Plan | None = None) -> AsyncGenerator[Output, None]:
+        """See `engine.Engine.generate`."""
+        self._refuse_if_unavailable(request)
+        due = None if request.deadline_s is None else time.monotonic() + request.deadline_s
+        live = _Live(request, plan, due)
+        self._live[request.request_id] = live
+        ended = False
+        try:
+            await self._submit(live)
+            while not ended:
+                event = await live.inbox.get()
+                ended = isinstance(event, EngineError) or event.finish is not None
+                if isinstance(event, EngineError):
+                    raise event
+                yield event
+        finally:
+            self._live.pop(request.request_id, None)
+            if not ended and self._life is not None:
+                await self._life.send(Abort(request.request_id))
+
+    async def close(self, drain_s: float = 0.0) -> None:
+        """See `engine.Engine.close`."""
+        if self._state is EngineState.CLOSED:
+            return
+        self._state = EngineState.DRAINING
+        if self._life is not None and self._started.done() and not self._started.cancelled():
+            await self._life.send(Shutdown(drain_s))
+            await self._life.wait(drain_s + 2.0)
+        self._state = EngineState.CLOSED
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._supervisor
+        self._fail_all(EngineUnavailable("the engine was closed"))
+        self._context.destroy(linger=0)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _refuse_if_unavailable(self, request: Generate) -> None:
+        if self._state in (EngineState.BROKEN, EngineState.DRAINING, EngineState.CLOSED):
+            raise EngineUnavailable(f"the engine is {self._state}")
+        if request.request_id in self._live:
+            raise InternalError(f"request id {request.request_id!r} is in use")
+
+    async def _submit(self, live: _Live) -> None:
+        """Sends a request to the current life; between two lives it waits for the next one to fetch it."""
+        life = self._life
+        if life is None or self._state is not EngineState.READY and self._state is not EngineState.DRAINING:
+            return
+        if live.plan is not None and live.plan.fingerprint not in life.grammars:
+            life.grammars.add(live.plan.fingerprint)
+            await life.send(LoadGrammar(live.plan))
+        await life.send(live.message())
+
+    # Lives
+
+    async def _supervise(self) -> None:
+        """Starts the process again whenever it ends before it was asked to."""
+        try:
+            while self._state not in (EngineState.DRAINING, EngineState.CLOSED):
+                await self._one_life()
+                if self._state in (EngineState.DRAINING, EngineState.CLOSED):
+                    return
+                await self._after_death()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            logger.exception("the supervisor failed")
+            self._state = EngineState.BROKEN
+            self._fail_all(EngineUnavailable(f"the supervisor failed: {error}"))
+            if not self._started.done():
+                self._started.set_exception(EngineUnavailable(f"the engine could not be started: {error}"))
+
+    async def _one_life(self) -> None:
+        life = self._life = await Incarnation.begin(self._config, self._context, self._folder)
+        try:
+            patience = self._supervision.start_s
+            async with contextlib.aclosing(life.events(patience)) as events:
+                async for event in events:
+                    if isinstance(event, Ready):
+                        await self._on_ready(event)
+                        break
+                    if isinstance(event, Fatal):
+                        self._on_fatal(event)
+            async with contextlib.aclosing(life.events(self._supervision.silence_s)) as events:
+                async for event in events:
+                    await self._on_event(event)
+        finally:
+            self._life = None
+            await life.end()
+
+    async def _on_ready(self, ready: Ready) -> None:
+        self._info = ready.info
+        self._state = EngineState.READY
+        if not self._started.done():
+            self._started.set_result(None)
+        for live in list(self._live.values()):
+            await self._submit(live)
+
+    def _on_fatal(self, fatal: Fatal) -> None:
+        logger.error("the engine cannot start: %s", fatal.message)
+        if not self._started.done():
+            self._started.set_exception(EngineUnavailable(fatal.message))
+
+    async def _after_death(self) -> None:
+        """Counts the death, gives up those resumed too often, and waits if it was one too many."""
+        if not self._started.done():
+            self._started.set_exception(EngineUnavailable("the engine process ended while it was starting; see its log"))
+        if self._started.exception() is not None:
+            self._state = EngineState.CLOSED
+            return
+        now, rules = time.monotonic(), self._supervision
+        self._crashes = [crash for crash in self._crashes if crash > now - rules.window_s] + [now]
+        self._state = EngineState.RESTARTING
+        self._count_resumptions()
+        logger.error("the engine process ended; restarting (%d live requests)", len(self._live))
+        if len(self._crashes) >= rules.crashes:
+            self._state = EngineState.BROKEN
+            self._fail_all(EngineUnavailable(f"the engine process ended {len(self._crashes)} times in a row"))
+            await asyncio.sleep(rules.cool_s)
+            self._crashes = self._crashes[-1:]
+
+    def _count_resumptions(self) -> None:
+        resumed = lost = 0
+        for request_id, live in list(self._live.items()):
+            live.resumptions += 1
+            if live.resumptions > self._supervision.most_resumptions:
+                lost += 1
+                del self._live[request_id]
+                live.inbox.put_nowait(EngineDied(f"the engine process ended {live.resumptions} times under the request"))
+            else:
+                resumed += 1
+        before = self._continuity
+        self._continuity = Continuity(
+            restarts=before.restarts + 1, resumptions=before.resumptions + resumed, lost=before.lost + lost
+        )
+
+    def _fail_all(self, error: EngineError) -> None:
+        for live in self._live.values():
+            live.inbox.put_nowait(error)
+        self._live.clear()
+
+    # Events
+
+    async def _on_event(self, event: Event) -> None:
+        match event:
+            case Batch(events):
+                for inner in events:
+                    await self._on_event(inner)
+            case Output():
+                self._on_output(event)
+            case Failure():
+                await self._on_failure(event)
+            case Stats():
+                self._stats = event
+            case Fatal():
+                logger.error("the engine gives up: %s", event.message)
+            case Ready():
+                logger.warning("the engine said twice that it is ready")
+
+    def _on_output(self, output: Output) -> None:
+        live = self._live.get(output.request_id)
+        if live is None:  # closed by its reader a moment ago
+            return
+        expected = len(live.request.emitted) + len(live.emitted)
+        if output.first != expected:
+            del self._live[output.request_id]
+            live.inbox.put_nowait(InternalError(f"output token {output.first} came where {expected} was due"))
+            return
+        live.emitted.extend(token.token_id for token in output.tokens)
+        live.forced += sum(token.forced for token in output.tokens)
+        if output.finish is not None and live.resumptions:
+            finish = msgspec.structs.replace(output.finish, forced_tokens=live.forced)
+            output = msgspec.structs.replace(output, finish=finish)
+        live.inbox.put_nowait(output)
+
+    async def _on_failure(self, failure: Failure) -> None:
+        live = self._live.get(failure.request_id)
+        if live is None:
+            return
+        if failure.code is ErrorCode.UNKNOWN_GRAMMAR and live.plan is not None and not live.plan_resent:
+            live.plan_resent = True  # it was evicted since it was sent
+            if self._life is not None:
+                self._life.grammars.discard(live.plan.fingerprint)
+            await self._submit(live)
+            return
+        live.inbox.put_nowait(error_of(failure.code, failure.message))

@@ -1,0 +1,185 @@
+"""The engine process: loads the model, says that it is ready, then alternates between commands and steps.
+
+What it is for: the composition root of the engine, its socket and its signals. What may not enter: how a step is made.
+
+The idea: one thread. While there is work, commands are read between steps without waiting; when there is none, the process
+waits for a command and sends a sign of life a few times a second. It ends with its parent, whatever becomes of that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import time
+from types import FrameType
+
+import zmq
+
+import grammar
+from engine import logits
+from engine.admission import Admission
+from engine.checkpoint import locate
+from engine.config import EngineConfig
+from engine.generation import Spelling
+from engine.grammars import GrammarStore
+from engine.loop import EngineLoop, Rooms
+from engine.messages import Abort, Batch, Command, Event, Fatal, Generate, LoadGrammar, Ping, Ready, Shutdown
+from engine.model import ModelError, ModelRunner, RunnerConfig
+from engine.pages import PagePool
+from engine.sampler import CpuSampler
+from engine.scheduler import Scheduler
+from engine.tokenizer import Tokenizer, TokenizerError
+from engine.wire import Launch, Wire, engine_side
+from grammar.vocabulary import Vocabulary
+from watermark import KeyRing, WatermarkError
+
+logger = logging.getLogger(__name__)
+
+_DRAIN_S = 30.0  # on SIGTERM; a Shutdown message says its own
+_LINGER_MS = 2000  # for the last events to leave
+_PR_SET_PDEATHSIG = 1
+
+
+def serve(launch: Launch) -> int:
+    """Runs until told to stop; the exit status."""
+    _die_with_parent()
+    context = zmq.Context()
+    socket = context.socket(zmq.PAIR)
+    socket.setsockopt(zmq.LINGER, _LINGER_MS)
+    socket.setsockopt(zmq.SNDHWM, 0)  # events are small, and the API process reads all the time
+    socket.connect(launch.address)
+    wire = engine_side(launch.secret)
+    try:
+        return _serve(launch, socket, wire)
+    finally:
+        socket.close()
+        context.term()
+
+
+def _serve(launch: Launch, socket: zmq.Socket[bytes], wire: Wire[Command]) -> int:
+    try:
+        rooms = build(launch.config)
+    except (ModelError, TokenizerError, WatermarkError, OSError, ValueError) as error:
+        socket.send_multipart(wire.frames(Fatal(str(error))))
+        return 1
+    Server(launch, socket, wire, rooms).run()
+    return 0
+
+
+def build(config: EngineConfig) -> Rooms:
+    """Loads everything that `config` names. Raises ModelError, TokenizerError, WatermarkError or OSError."""
+    folder = locate(config.model)
+    tokenizer = Tokenizer.load(folder)
+    key_ring = KeyRing.from_file(config.watermark_key_file) if config.watermark_key_file else None
+    runner = ModelRunner(
+        RunnerConfig(
+            path=str(folder),
+            dtype=config.dtype,
+            device=config.device,
+            page_size=config.page_size,
+            cache_bytes=config.cache_bytes,
+            threads=config.threads,
+            max_batch_tokens=config.max_batch_tokens,
+            max_sequences=config.max_sequences,
+        )
+    )
+    info = runner.info
+    ends = dict.fromkeys((*info.eos_token_ids, *tokenizer.eos_token_ids))
+    vocabulary = Vocabulary(tokenizer.padded_bytes(info.vocab_size), list(ends))
+    logits.warm()
+    scheduler = Scheduler(
+        PagePool(info.pages, info.page_size),
+        max_batch_tokens=config.max_batch_tokens,
+        max_sequences=config.max_sequences,
+        max_waiting=config.max_waiting,
+        max_rows=max(256, 4 * config.max_sequences),
+        sharing=config.prefix_sharing,
+    )
+    admission = Admission(
+        grammars=GrammarStore(lambda data: grammar.load_grammar(data, vocabulary), config.max_grammar_bytes),
+        spelling=Spelling(list(vocabulary.tokens), frozenset(ends)),
+        key_ring=key_ring,
+        capacity=min(info.max_positions, scheduler.capacity),
+    )
+    return Rooms(runner, scheduler, CpuSampler(info.vocab_size), admission)
+
+
+class Server:
+    """Commands in, events out, around one loop."""
+
+    def __init__(self, launch: Launch, socket: zmq.Socket[bytes], wire: Wire[Command], rooms: Rooms) -> None:
+        self._socket = socket
+        self._wire = wire
+        self._beat_s = launch.beat_s
+        self._parent = os.getppid()
+        self._loop = EngineLoop(rooms, time.monotonic)
+        self._info = rooms.runner.info
+        self._ends_at: float | None = None  # draining until then
+        self._beat_at = 0.0
+
+    def run(self) -> None:
+        """Until a shutdown has drained, or the parent is gone."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the API process decides what it means
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        self._send(Ready(self._info))
+        while not self._is_over():
+            self._read_commands()
+            events = self._loop.step()
+            if events:
+                self._send(Batch(events))
+            self._beat()
+        self._send(Batch(self._loop.abort_all()))
+
+    def _is_over(self) -> bool:
+        if os.getppid() != self._parent:
+            return True
+        return self._ends_at is not None and (self._loop.is_idle or time.monotonic() >= self._ends_at)
+
+    def _read_commands(self) -> None:
+        """All that have come; waits for the first if there is nothing else to do."""
+        wait_s = self._beat_s if self._loop.is_idle else 0.0
+        while self._socket.poll(int(wait_s * 1000)):
+            command = self._wire.message(self._socket.recv_multipart())
+            if command is not None:
+                self._obey(command)
+            wait_s = 0.0
+
+    def _obey(self, command: Command) -> None:
+        match command:
+            case Generate():
+                events = self._loop.generate(command)
+                if events:
+                    self._send(Batch(events))
+            case LoadGrammar(plan):
+                self._loop.load_grammar(plan)
+            case Abort(request_id):
+                self._loop.abort(request_id)
+            case Ping(nonce):
+                self._send(self._loop.stats(nonce))
+            case Shutdown(drain_s):
+                self._drain(drain_s)
+
+    def _drain(self, drain_s: float) -> None:
+        self._loop.drain()
+        self._ends_at = time.monotonic() + drain_s
+
+    def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
+        self._drain(_DRAIN_S if self._ends_at is None else 0.0)
+
+    def _beat(self) -> None:
+        if time.monotonic() >= self._beat_at:
+            self._send(self._loop.stats())
+            self._beat_at = time.monotonic() + self._beat_s
+
+    def _send(self, event: Event) -> None:
+        self._socket.send_multipart(self._wire.frames(event))
+
+
+def _die_with_parent() -> None:
+    """Linux kills this process when its parent ends; elsewhere the loop sees that its parent has changed."""
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    except (OSError, AttributeError):
+        logger.info("no prctl here: the end of the parent is noticed between steps")
