@@ -1,8 +1,8 @@
 """Families whose attention modules do not call transformers' attention interface with our step.
 
-What it is for: Falcon, BLOOM, GPT-J and MPT compute attention inside their module, StableLM's layers do not hand keywords
-on. All of them do hand on `past_key_values`, so the step travels there, and a subclass of the attention module picks it
-up. What may not enter: weights (a module keeps its own and only changes class), any other part of a model.
+What it is for: Falcon, BLOOM, GPT-J and MPT compute attention inside their module, StableLM's layers do not hand
+keywords on. All of them do hand on `past_key_values`, so the step travels there, and a subclass of the attention module
+picks it up. What may not enter: weights (a module keeps its own and only changes class), any other part of a model.
 
 The idea: each class below says how one family makes queries, keys and values, and what it does with the result.
 """
@@ -47,7 +47,7 @@ class Passenger:
         return query_length, 0
 
 
-def attend(  # noqa: PLR0913, PLR0917 - AttentionCall's fields
+def attend(
     module: nn.Module,
     passenger: Passenger,
     query: torch.Tensor,
@@ -108,9 +108,7 @@ class PagedFalconAttention(FalconAttention):  # type: ignore[misc]
         slopes = None
         if alibi is None:
             cos, sin = position_embeddings
-            query, key = modeling_falcon.apply_rotary_pos_emb(
-                query.transpose(1, 2), key.transpose(1, 2), cos, sin
-            )
+            query, key = modeling_falcon.apply_rotary_pos_emb(query.transpose(1, 2), key.transpose(1, 2), cos, sin)
             query, key = query.transpose(1, 2), key.transpose(1, 2)
         else:
             slopes = self.formwork_slopes

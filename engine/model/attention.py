@@ -24,12 +24,12 @@ ATTENTION_NAME = "formwork_paged"
 
 @dataclass(frozen=True, slots=True)
 class AttentionCall:
-    """What one layer asks for. Shapes: query (T, heads, key_dim), key (T, kv_heads, key_dim), value (T, kv_heads, value_dim)."""
+    """What one layer asks for."""
 
     layer: int
-    query: torch.Tensor
-    key: torch.Tensor
-    value: torch.Tensor
+    query: torch.Tensor  # (T, heads, key_dim)
+    key: torch.Tensor  # (T, kv_heads, key_dim)
+    value: torch.Tensor  # (T, kv_heads, value_dim)
     scale: float
     window: int | None = None  # a token sees itself and the window - 1 tokens before it
     softcap: float | None = None  # scores become softcap · tanh(score / softcap)
@@ -45,7 +45,13 @@ class AttentionStep(Protocol):
         ...
 
 
-def paged_attention(
+# What models hand to the interface beside what is honoured here: it is about other backends, or said by the step.
+_HARMLESS = frozenset(
+    {"dropout", "is_causal", "output_attentions", "output_router_logits", "position_ids", "use_cache"}
+)
+
+
+def paged_attention(  # noqa: PLR0913 - transformers' signature
     module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -57,9 +63,11 @@ def paged_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: torch.Tensor | None = None,
-    **_: Any,
+    **rest: Any,
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface: (1, heads, T, dim) in, (1, T, heads, dim) out."""
+    if not rest.keys() <= _HARMLESS:
+        raise UnsupportedModel(f"{type(module).__name__} asks attention for {sorted(rest.keys() - _HARMLESS)}")
     if attention_mask is not None:
         raise UnsupportedModel(
             f"{type(module).__name__} needs an attention mask of its own, which paged attention lacks"

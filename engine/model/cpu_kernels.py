@@ -1,9 +1,9 @@
 """Attention over the paged cache on a CPU, compiled.
 
 The invariant: a token's result is the same bit by bit whatever else is in the batch, however its prompt was cut into
-chunks and wherever its pages lie. Each (token, head) is a row with its own accumulators; rows that share keys go through
-the loops of `vector` together, which treats each alike, and keys are visited in logical order, sixteen at a time counted
-from the sequence's first token, so that nothing depends on the step or on the size of a page.
+chunks and wherever its pages lie. Each (token, head) is a row with its own accumulators; rows that share keys go
+through the loops of `vector` together, which treats each alike, and keys are visited in logical order, sixteen at a time
+counted from the sequence's first token, so that nothing depends on the step or on the size of a page.
 
 Layout of a page: keys (kv_heads, page_size / 16, key_dim, 16), so that sixteen keys' scores are one vertical sum over
 key_dim; values (kv_heads, page_size, width), where width is value_dim rounded up to 16.
@@ -58,8 +58,10 @@ def attend(  # noqa: PLR0913, PLR0917 - one fat call a layer: a numba call costs
     slopes: Floats,
     scores: Floats,
     out: Floats,
+    share: int,
+    shares: int,
 ) -> None:
-    """(T, heads, key_dim) queries of a step to (T, heads, value_dim).
+    """(T, heads, key_dim) queries of a step to (T, heads, value_dim), for every `shares`-th pair of sequence and head.
 
     window, cap 0: none; sinks, slopes: (heads,) or empty; scores: scratch, TILE · longest context rounded up to 16.
     """
@@ -73,6 +75,8 @@ def attend(  # noqa: PLR0913, PLR0917 - one fat call a layer: a numba call costs
         start, stop = query_starts[s], query_starts[s + 1]
         before = context_lengths[s] - (stop - start)
         for kv_head in range(kv_heads):
+            if (s * kv_heads + kv_head) % shares != share:
+                continue
             row = 0
             rows = (stop - start) * group
             while row < rows:

@@ -79,7 +79,7 @@ def _probe(product: Product, weight: torch.Tensor) -> tuple[int, int]:
     expected = product(rows, None)
     probes = _PROBES if weight.numel() <= _LARGE else _LARGE_PROBES
     disagreeing = [m for m in probes if not torch.equal(product(rows[:m].contiguous(), None), expected[:m])]
-    floor = min((m for m in (*probes, _BLOCK) if m > max(disagreeing, default=0)))
+    floor = min(m for m in (*probes, _BLOCK) if m > max(disagreeing, default=0))
     if floor <= _FIXED:
         return floor, _BLOCK
     _log.warning("weights of shape %s: no floor of rows found, every block is padded to %d", weight.shape, _FIXED)

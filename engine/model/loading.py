@@ -1,46 +1,70 @@
 """From a folder or hub id to a transformers causal LM with our attention, or a reason why not.
 
-What it is for: everything that is decided before weights are read (what is refused, by name) and the one call that
-reads them. What may not enter: remote code (never run, whatever a config asks for), pickled weights.
+What it is for: the one call that reads weights, and what a model says about itself (length, end tokens, dtype). What may
+not enter: remote code (never run, whatever a config asks for), pickled weights, files outside the model's folder.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from engine.model.adapters import ADAPTED_TYPES
 from engine.model.attention import ATTENTION_NAME, register_attention
+from engine.model.config import DtypeName
 from engine.model.errors import BrokenModel, UnsupportedModel
-
-_CODE_KEYS = ("auto_map", "_attn_implementation_internal", "_experts_implementation_internal")
+from engine.model.refusals import refuse_code, refuse_kind, rope_types
 
 
 def load_config(path: str, revision: str | None = None) -> PretrainedConfig:
     """The configuration, checked: raises what stops this model from being served."""
-    raw = _raw_config(path, revision)
-    _refuse_code(raw)
-    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
-    return cast("PretrainedConfig", config)
+    if Path(path).is_dir():
+        _refuse_links(Path(path))
+    try:
+        raw, _ = PretrainedConfig.get_config_dict(path, revision=revision)
+        if "model_type" not in raw:
+            raise BrokenModel(f"config.json of {path} states no model_type")
+        refuse_code(raw)
+        config: PretrainedConfig = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise BrokenModel(f"cannot read the configuration of {path}: {error}") from error
+    refuse_kind(config)
+    return config
 
 
 def load_model(path: str, config: PretrainedConfig, dtype: torch.dtype, revision: str | None = None) -> PreTrainedModel:
-    """The model in evaluation mode on the CPU, attention replaced by ours."""
+    """The model in evaluation mode on the CPU, attention replaced by ours; transformers shows the progress bar."""
     register_attention()
-    model = AutoModelForCausalLM.from_pretrained(
-        path,
-        config=config,
-        revision=revision,
-        dtype=dtype,
-        attn_implementation="eager" if config.model_type in ADAPTED_TYPES else ATTENTION_NAME,
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path,
+            config=config,
+            revision=revision,
+            dtype=dtype,
+            # The adapted families choose their attention class by name and know only their own.
+            attn_implementation="eager" if config.model_type in ADAPTED_TYPES else ATTENTION_NAME,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise BrokenModel(f"cannot load {path} (weights must be safetensors): {error}") from error
+    if report["missing_keys"] or report["mismatched_keys"]:
+        lacking = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
+        raise BrokenModel(f"the checkpoint of {path} lacks {len(lacking)} weights, {lacking[0]} first")
     return cast("PreTrainedModel", model.eval().requires_grad_(False))
+
+
+def choose_dtype(name: DtypeName, config: PretrainedConfig, device: torch.device) -> torch.dtype:
+    """auto is float32 on a CPU (exact, and as fast for the small models that suit one), the checkpoint's own on CUDA."""
+    if name == "auto":
+        return (config.dtype or torch.float32) if device.type == "cuda" else torch.float32
+    if name == "float16" and device.type == "cpu":
+        raise UnsupportedModel("dtype float16 is not served on a CPU, which computes it in software; use bfloat16")
+    return cast("torch.dtype", getattr(torch, name))
 
 
 def eos_token_ids(model: PreTrainedModel) -> list[int]:
@@ -55,26 +79,20 @@ def eos_token_ids(model: PreTrainedModel) -> list[int]:
 
 def max_positions(config: PretrainedConfig) -> int:
     """The longest text, prompt and output together, that the model was made for."""
+    if "longrope" in rope_types(config):
+        # Beyond the original length transformers changes every position's frequencies, which cached keys cannot follow.
+        return int(config.rope_parameters["original_max_position_embeddings"])
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
         value = getattr(config, name, None)
         if isinstance(value, int) and value > 0:
             return value
-    raise BrokenModel(f"config.json of a {config.model_type} model states no max_position_embeddings")
+    raise BrokenModel(f"config.json of this {config.model_type} model states no max_position_embeddings")
 
 
-def _raw_config(path: str, revision: str | None) -> dict[str, Any]:
-    folder = Path(path)
-    if folder.is_dir():
-        file = folder / "config.json"
-        if not file.is_file():
-            raise BrokenModel(f"{folder} has no config.json")
-    else:
-        raise BrokenModel(f"{path} is not a folder")
-    data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return data
-
-
-def _refuse_code(raw: dict[str, Any]) -> None:
-    for key in _CODE_KEYS:
-        if key in raw:
-            raise UnsupportedModel(f"config.json has {key}, which names code to run; Formwork runs none from a model")
+def _refuse_links(folder: Path) -> None:
+    """A link may lead to the hub cache's own blobs, nowhere else."""
+    home = folder.resolve()
+    allowed = [home, *([home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [])]
+    for file in folder.iterdir():
+        if file.is_symlink() and not any(file.resolve().is_relative_to(place) for place in allowed):
+            raise BrokenModel(f"{file} is a link out of the model's folder")

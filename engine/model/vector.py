@@ -73,7 +73,9 @@ def mix_tile(rows: int) -> Callable[..., None]:
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def tile(_: Any, weights: Any, w0: Any, w_stride: Any, count: Any, values: Any, v0: Any, width: Any, out: Any) -> Any:
+    def tile(
+        _: Any, weights: Any, w0: Any, w_stride: Any, count: Any, values: Any, v0: Any, width: Any, out: Any
+    ) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             w, v, o = (_data(context, builder, signature, arguments, i) for i in (0, 4, 7))
             _, w0, w_stride, count, _, v0, width, _ = arguments
@@ -100,7 +102,9 @@ def mix_tile(rows: int) -> Callable[..., None]:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def prepare(_: Any, scores: Any, s0: Any, begin: Any, end: Any, first: Any, last: Any, scale: Any, cap: Any, slope: Any) -> Any:
+def prepare(
+    _: Any, scores: Any, s0: Any, begin: Any, end: Any, first: Any, last: Any, scale: Any, cap: Any, slope: Any
+) -> Any:
     """Scales, caps and biases the scores of keys `begin` … `end` - 1 in place; keys outside `first` … `last` become -inf.
 
     Key j stands at scores[s0 + j]; begin and end are multiples of 16. Returns the greatest score. cap 0 means none.
@@ -110,7 +114,9 @@ def prepare(_: Any, scores: Any, s0: Any, begin: Any, end: Any, first: Any, last
         s = _data(context, builder, signature, arguments, 0)
         _, s0, begin, end, first, last, scale, cap, slope = arguments
         best = _variable(builder, float("-inf"))
-        lowest, highest, factor, tilt = (_splat(builder, x) for x in (_int32(builder, first), _int32(builder, last), scale, slope))
+        lowest, highest, factor, tilt = (
+            _splat(builder, x) for x in (_int32(builder, first), _int32(builder, last), scale, slope)
+        )
         capped = builder.fcmp_ordered(">", cap, _F32(0.0))
         with cgutils.for_range_slice(builder, begin, end, begin.type(LANES)) as (j, _):
             at = builder.add(s0, j)
@@ -121,9 +127,7 @@ def prepare(_: Any, scores: Any, s0: Any, begin: Any, end: Any, first: Any, last
             key = builder.add(_splat(builder, _int32(builder, j)), ir.Constant(_IVEC, list(range(LANES))))
             distance = builder.sitofp(builder.sub(key, highest), _VEC)
             x = _fma(builder, tilt, distance, builder.load(current))
-            outside = builder.or_(
-                builder.icmp_signed("<", key, lowest), builder.icmp_signed(">", key, highest)
-            )
+            outside = builder.or_(builder.icmp_signed("<", key, lowest), builder.icmp_signed(">", key, highest))
             x = builder.select(outside, _constant(float("-inf")), x)
             _store(builder, s, at, x)
             top = builder.load(best)
