@@ -6,6 +6,8 @@ grammar room.
 
 from grammar.lexical.dfa import DEAD, Dfa, canonical, union_all
 from grammar.lexical.limits import DEFAULT_LIMITS, Limits
+from grammar.lexical.literals import literal_language
+from grammar.lexical.numbers import NumberLanguage, NumberSpec, number_language
 from grammar.lexical.regex import as_counted, compile_chars, compile_pattern, compile_regex
 
 __all__ = [
@@ -13,10 +15,14 @@ __all__ = [
     "DEFAULT_LIMITS",
     "Dfa",
     "Limits",
+    "NumberLanguage",
+    "NumberSpec",
     "as_counted",
     "canonical",
     "compile_chars",
     "compile_pattern",
     "compile_regex",
+    "literal_language",
+    "number_language",
     "union_all",
 ]

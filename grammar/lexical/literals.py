@@ -1,0 +1,122 @@
+"""A finite set of byte strings as an automaton: enumerations, property names, spelled-out choices.
+
+The sorted strings are read once into a trie whose nodes are numbered in order of creation, so that walking the numbers
+backwards meets children before parents: equal subtrees are then found with one hash table (the minimal acyclic
+automaton), in time linear in the input.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from grammar.errors import GrammarTooLarge
+from grammar.kernels import kernel
+from grammar.lexical.dfa import DEAD, Dfa, canonical
+
+Int32s = npt.NDArray[np.int32]
+Int64s = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
+
+_MOST_CELLS = 1 << 25
+"""Entries of the largest table made (128 MiB)."""
+
+
+def literal_language(words: Iterable[bytes]) -> Dfa:
+    """The language of exactly these words."""
+    ordered = sorted(set(words))
+    if not ordered:
+        return Dfa.empty()
+    text = np.frombuffer(b"".join(ordered), np.uint8)
+    ends = np.cumsum([len(word) for word in ordered]).astype(np.int64)
+    used = np.unique(text)
+    classes = np.full(256, len(used), np.uint8)
+    if len(used) < 256:
+        classes[used] = np.arange(len(used), dtype=np.uint8)
+    else:
+        classes = np.arange(256).astype(np.uint8)
+    parent, byte, final = _trie(text, ends)
+    number, count = _fold(parent, byte, final)
+    labels = min(len(used) + 1, 256)
+    if count * labels > _MOST_CELLS:
+        raise GrammarTooLarge(f"{len(ordered)} literals need an automaton of {count} states")
+    table = np.full((count, labels), DEAD, np.int32)
+    table[number[parent[1:]], classes[byte[1:]]] = number[1:]
+    accepting = np.zeros(count, np.bool_)
+    accepting[number] = final
+    return canonical(table, accepting, classes, int(number[0]))
+
+
+@kernel
+def _trie(text: Bytes, ends: Int64s) -> tuple[Int32s, Bytes, Bools]:
+    """Parent, incoming byte and finality of each node of the trie of sorted words; node 0 is the root."""
+    most = text.shape[0] + 1
+    parent = np.full(most, -1, np.int32)
+    byte = np.zeros(most, np.uint8)
+    final = np.zeros(most, np.bool_)
+    path = np.zeros(most + 1, np.int32)
+    count = 1
+    before_begin, before_end, begin = 0, 0, 0
+    for end in ends:
+        length = end - begin
+        shared = 0
+        while shared < length and before_begin + shared < before_end and text[begin + shared] == text[before_begin + shared]:  # noqa: E501  # fmt: skip
+            shared += 1
+        for at in range(shared, length):
+            parent[count] = path[at]
+            byte[count] = text[begin + at]
+            path[at + 1] = count
+            count += 1
+        final[path[length]] = True
+        before_begin, before_end, begin = begin, end, end
+    return parent[:count], byte[:count], final[:count]
+
+
+@kernel
+def _fold(parent: Int32s, byte: Bytes, final: Bools) -> tuple[Int32s, int]:
+    """The class of each trie node by its subtree, and how many classes there are."""
+    nodes = parent.shape[0]
+    first_child = np.full(nodes, -1, np.int32)
+    sibling = np.full(nodes, -1, np.int32)
+    number = np.full(nodes, -1, np.int32)
+    capacity = 4
+    while capacity < 2 * nodes:
+        capacity *= 2
+    slots = np.full(capacity, -1, np.int32)
+    count = 0
+    for node in range(nodes - 1, -1, -1):
+        code = np.int64(final[node]) + 1
+        child = first_child[node]
+        while child >= 0:
+            code = (code * 1000003 + byte[child] * 40503 + number[child] + 11) % 2147483647
+            child = sibling[child]
+        at = code * 2654435 & (capacity - 1)
+        while slots[at] >= 0 and not _same(slots[at], node, first_child, sibling, byte, number, final):
+            at = (at + 1) & (capacity - 1)
+        if slots[at] < 0:
+            slots[at] = node
+            number[node] = count
+            count += 1
+        else:
+            number[node] = number[slots[at]]
+        if node > 0:
+            # Later words were created later, so prepending keeps children in byte order.
+            sibling[node] = first_child[parent[node]]
+            first_child[parent[node]] = node
+    return number, count
+
+
+@kernel
+def _same(
+    one: int, other: int, first_child: Int32s, sibling: Int32s, byte: Bytes, number: Int32s, final: Bools
+) -> bool:
+    """Whether two nodes have equal subtrees, given that their children are numbered."""
+    if final[one] != final[other]:
+        return False
+    left, right = first_child[one], first_child[other]
+    while left >= 0 and right >= 0:
+        if byte[left] != byte[right] or number[left] != number[right]:
+            return False
+        left, right = sibling[left], sibling[right]
+    return left < 0 and right < 0  # type: ignore[no-any-return]
