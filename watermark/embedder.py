@@ -42,7 +42,9 @@ class Report:
     eligible: int = 0
     reason: Reason | None = None
     expected_p: float | None = None
-    """The p-value to expect from the detector (geometric mean over keys); None where there is no mark."""
+    """The p-value to expect from the detector (geometric mean over keys); None where there is no mark (or for
+    Unigram).
+    """
 
     @classmethod
     def unmarked(cls, reason: Reason) -> "Report":
@@ -96,8 +98,8 @@ class Embedder:
     def observe(self, token_id: int, context: Sequence[int], kind: Kind, choice: Choice | None = None) -> None:
         """Commit an eligible choice that was emitted.
 
-        Without its `Choice` (a replay) it is taken as marked where it could be, and promises no evidence: what the model
-        thought of it is no longer known, so a resumed response promises less than it holds.
+        Without its `Choice` (a replay) it is taken as marked where it could be, and promises no evidence: what the
+        model thought of it is no longer known, so a resumed response promises less than it holds.
         """
         self._eligible += 1
         narrow = self._narrow(context, kind)
@@ -125,7 +127,8 @@ class Embedder:
                 Reason.NO_FREE_CHOICE if not self._eligible else Reason.TOO_SHORT if not self._scored else Reason.GREEDY
             )
         expected = None
-        if self._marked and self._scored:
+        # One list for all positions is used up as the text goes on: nothing is promised.
+        if self._marked and self._scheme.once_per_context:
             expected = float(np.exp(self._scheme.expected_log_tail(self._mean, self._variance, self._scored)))
         return Report(self._marked > 0, self._scheme.name, self._key.id, self._eligible, reason, expected)
 

@@ -89,7 +89,10 @@ def siphash(message: NDArray[np.uint64], key: NDArray[np.uint64]) -> np.uint64:
 
 @compiled
 def context_seed(context: NDArray[np.int64], key: NDArray[np.uint64], domain: int) -> np.uint64:
-    """The seed of a context (last tokens, oldest first); its length takes part: two widths never meet."""
+    """The seed of a context (last tokens, oldest first); its length takes part: two widths never meet.
+
+    Called from Python it arrives as a plain int: wrap it in np.uint64 before it goes into a kernel again.
+    """
     message = np.empty(len(context) + 1, dtype=np.uint64)
     message[0] = np.uint64(domain)
     for i in range(len(context)):
