@@ -1,7 +1,7 @@
 """Where a model's files are: a local folder, or a hub id's snapshot.
 
-What it is for: the API process (tokenizer, chat template) and the engine (weights) must read the same files. What may not
-enter: loading them.
+What it is for: the API process (tokenizer, chat template) and the engine (weights) must read the same files. What may
+not enter: loading them.
 """
 
 from __future__ import annotations

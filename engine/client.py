@@ -1,8 +1,8 @@
 """The engine as the API process sees it: requests in, tokens out, whatever becomes of the process behind it.
 
-What it is for: implements `engine.Engine` over an engine process. The API process owns each request: its prompt, its seed,
-the tokens it has received. So when the process dies or hangs, another is started and every live request is sent again with
-what it has; the stream goes on behind its last token. What may not enter: torch, HTTP, scheduling.
+What it is for: implements `engine.Engine` over an engine process. The API process owns each request: its prompt, its
+seed, the tokens it has received. So when the process dies or hangs, another is started and every live request is sent
+again with what it has; the stream goes on behind its last token. What may not enter: torch, HTTP, scheduling.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class EngineClient:
 
     @classmethod
     async def start(cls, config: EngineConfig, supervision: Supervision | None = None) -> EngineClient:
-        """Starts the process and waits until the model is loaded. Raises EngineUnavailable with the reason if it cannot."""
+        """Starts the process and waits until the model is loaded. Raises EngineUnavailable with the reason."""
         client = cls(config, supervision or Supervision())
         client._supervisor = asyncio.create_task(client._supervise())
         try:
@@ -175,7 +175,7 @@ class EngineClient:
     async def _submit(self, live: _Live) -> None:
         """Sends a request to the current life; between two lives it waits for the next one to fetch it."""
         life = self._life
-        if life is None or self._state is not EngineState.READY and self._state is not EngineState.DRAINING:
+        if life is None or (self._state is not EngineState.READY and self._state is not EngineState.DRAINING):
             return
         if live.plan is not None and live.plan.fingerprint not in life.grammars:
             life.grammars.add(live.plan.fingerprint)
@@ -235,7 +235,7 @@ class EngineClient:
     async def _after_death(self) -> None:
         """Counts the death, gives up those resumed too often, and waits if it was one too many."""
         if not self._started.done():
-            self._started.set_exception(EngineUnavailable("the engine process ended while it was starting; see its log"))
+            self._started.set_exception(EngineUnavailable("the engine process ended while it started; see its log"))
         if self._started.exception() is not None:
             self._state = EngineState.CLOSED
             return
@@ -257,7 +257,9 @@ class EngineClient:
             if live.resumptions > self._supervision.most_resumptions:
                 lost += 1
                 del self._live[request_id]
-                live.inbox.put_nowait(EngineDied(f"the engine process ended {live.resumptions} times under the request"))
+                live.inbox.put_nowait(
+                    EngineDied(f"the engine process ended {live.resumptions} times under the request")
+                )
             else:
                 resumed += 1
         before = self._continuity

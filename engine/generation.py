@@ -85,7 +85,7 @@ class Generation:
         self.sequence.draft = []
 
     def rows(self, part: Part, masks: MaskRows) -> list[Row]:
-        """How to read the part's rows of logits, in order: prompt tokens to score, then the next token and the draft's."""
+        """How to read the part's rows, in order: prompt tokens to score, then the next token and the draft's."""
         draws = 1 + len(self.sequence.draft) if part.is_last else 0
         first_scored = part.start + part.count - part.rows
         rows = [self._score_row(first_scored + index + 1) for index in range(part.rows - draws)]

@@ -61,7 +61,7 @@ class GrammarStore:
             del self._users[fingerprint]
 
     def evict(self) -> None:
-        """Drops unused grammars, oldest first and the newest never, until the rest fits. Tables grow: call it at times."""
+        """Drops unused grammars, oldest first and the newest never, until the rest fits. Tables grow: call it again."""
         newest = next(reversed(self._grammars), None)
         total = self.nbytes
         for fingerprint in [name for name in self._grammars if name not in self._users and name != newest]:

@@ -120,16 +120,10 @@ def _coverage(mask: I32, start: int, stop: int) -> int:
 @exact
 def _combine(peaks: F32, sums: F32, scale: float) -> float:
     """log-sum-exp over the blocks, at a temperature of 1 / scale."""
-    best = np.float32(-np.inf)
-    for block in range(len(peaks)):
-        best = max(best, peaks[block])
-    if best == np.float32(-np.inf):
+    best = _best(peaks)
+    if best == ABSENT:
         return -np.inf
-    total = 0.0
-    for block in range(len(peaks)):
-        if peaks[block] > ABSENT:
-            total += np.exp((float(peaks[block]) - float(best)) * scale) * float(sums[block])
-    return float(float(best) * scale + np.log(total))
+    return float(float(best) * scale + np.log(np.sum(_block_weights(peaks, sums, scale, best))))
 
 
 @exact
@@ -156,10 +150,10 @@ def _measure_row(logits: F32, mask: I32, raw_peaks: F32, peaks: F32, sums: F32) 
 
 
 @exact
-def measure(  # noqa: PLR0917 - one row of buffers each; kernels take arrays, not objects
+def measure(  # noqa: PLR0913, PLR0917 - kernels take arrays, not objects
     logits: F32, masks: I32, mask_of: I64, raw_peaks: F32, peaks: F32, sums: F32, raw_lse: F64, legal_lse: F64
 ) -> None:
-    """For each row of `logits` (R, V): raw and legal log-sum-exp, and the blocks' raw peaks, legal peaks and legal sums.
+    """For each row of `logits` (R, V): raw and legal log-sum-exp, and the blocks' raw peaks, legal peaks and sums.
 
     `mask_of[r]` is the row of `masks` (M, ceil(V / 32)) that applies, or −1: all are legal. A row with a NaN or +inf
     measures NaN. One read of the logits.
@@ -172,7 +166,7 @@ def measure(  # noqa: PLR0917 - one row of buffers each; kernels take arrays, no
 
 @exact
 def weigh(logits: F32, mask: I32, scale: float, peaks: F32, sums: F32) -> float:
-    """The same for one row under one mask (empty: all are legal) at a temperature of 1 / scale: the legal log-sum-exp."""
+    """The legal log-sum-exp of one row under one mask (empty: all are legal) at a temperature of 1 / scale."""
     width, factor = len(logits), np.float32(scale)
     for block in range(len(peaks)):
         start, stop = block * BLOCK, min(width, (block + 1) * BLOCK)
@@ -200,42 +194,56 @@ def best_legal(logits: F32, mask: I32, peaks: F32) -> int:
     if best == ABSENT:
         return -1
     for token in range(top * BLOCK, min(len(logits), (top + 1) * BLOCK)):
-        if logits[token] == best and (len(mask) == 0 or (mask[token >> 5] >> (token & 31)) & 1):
+        if logits[token] == best and _is_legal(mask, token):
             return token
     return -1
 
 
 @exact
-def draw(logits: F32, mask: I32, scale: float, peaks: F32, sums: F32, uniform: float) -> int:
-    """Inverse CDF over the legal tokens in order of their ids; −1 if none is legal."""
+def _best(peaks: F32) -> np.float32:
     best = np.float32(-np.inf)
     for block in range(len(peaks)):
         best = max(best, peaks[block])
-    if best == ABSENT:
-        return -1
-    total = 0.0
+    return best
+
+
+@exact
+def _is_legal(mask: I32, token: int) -> bool:
+    return len(mask) == 0 or ((mask[token >> 5] >> (token & 31)) & 1) == 1
+
+
+@exact
+def _block_weights(peaks: F32, sums: F32, scale: float, best: np.float32) -> F64:
+    weights = np.zeros(len(peaks), np.float64)
     for block in range(len(peaks)):
         if peaks[block] > ABSENT:
-            total += np.exp((float(peaks[block]) - float(best)) * scale) * float(sums[block])
-    rest, chosen = uniform * total, -1
+            weights[block] = np.exp((float(peaks[block]) - float(best)) * scale) * float(sums[block])
+    return weights
+
+
+@exact
+def draw(logits: F32, mask: I32, scale: float, peaks: F32, sums: F32, uniform: float) -> int:
+    """Inverse CDF over the legal tokens in order of their ids; −1 if none is legal."""
+    best = _best(peaks)
+    if best == ABSENT:
+        return -1
+    weights = _block_weights(peaks, sums, scale, best)
+    rest, chosen = uniform * np.sum(weights), 0
     for block in range(len(peaks)):
-        if peaks[block] == ABSENT:
-            continue
-        weight = np.exp((float(peaks[block]) - float(best)) * scale) * float(sums[block])
-        chosen = block
-        if rest < weight:
-            break
-        rest -= weight
-    # The tail of rounding may run past the last block: it then belongs to that block's last legal token.
+        if weights[block] > 0.0:
+            chosen = block
+            if rest < weights[block]:
+                break
+            rest -= weights[block]
+    # Rounding may lead past the chosen block's end: the draw is then that block's last legal token.
     last = -1
     for token in range(chosen * BLOCK, min(len(logits), (chosen + 1) * BLOCK)):
-        if len(mask) == 0 or (mask[token >> 5] >> (token & 31)) & 1:
-            weight = np.exp((float(logits[token]) - float(best)) * scale)
-            if weight > 0.0:
-                last = token
-                if rest < weight:
-                    return token
-                rest -= weight
+        weight = np.exp((float(logits[token]) - float(best)) * scale) if _is_legal(mask, token) else 0.0
+        if weight > 0.0:
+            last = token
+            if rest < weight:
+                return token
+            rest -= weight
     return last
 
 
@@ -246,11 +254,9 @@ def _cut(logits: F32, mask: I32, scale: float, peaks: F32, limits: F64) -> int:
     `limits` = (top_k or 0, top_p, min_p). Never too small: what is gathered up to it is sorted and cut exactly later.
     """
     counts, masses = np.zeros(_BUCKETS, np.int64), np.zeros(_BUCKETS, np.float64)
-    best = np.float32(-np.inf)
-    for block in range(len(peaks)):
-        best = max(best, peaks[block])
+    best = _best(peaks)
     for token in range(len(logits)):
-        if len(mask) == 0 or (mask[token >> 5] >> (token & 31)) & 1:
+        if _is_legal(mask, token):
             distance = (best - logits[token]) * np.float32(scale)
             bucket = int(min(distance * np.float32(_PER_NAT), np.float32(_BUCKETS - 1)))
             counts[bucket] += 1
@@ -274,28 +280,27 @@ def _bucket_of_limits(counts: I64, masses: F64, limits: F64) -> int:
 
 
 @exact
+def _pour(logits: F32, mask: I32, peaks: F32, least: np.float32, ids: I32, values: F32) -> int:
+    """Writes the legal tokens with logits of at least `least` into the buffers (none, if they are empty); how many."""
+    count = 0
+    for block in range(len(peaks)):
+        if peaks[block] >= least:
+            for token in range(block * BLOCK, min(len(logits), (block + 1) * BLOCK)):
+                if logits[token] >= least and _is_legal(mask, token):
+                    if len(ids) > 0:
+                        ids[count], values[count] = token, logits[token]
+                    count += 1
+    return count
+
+
+@exact
 def gather(logits: F32, mask: I32, peaks: F32, distance: float) -> tuple[I32, F32]:
     """The legal tokens whose logits lie at most `distance` below the best one, in order of their ids."""
-    best = np.float32(-np.inf)
-    for block in range(len(peaks)):
-        best = max(best, peaks[block])
-    least = np.float32(float(best) - distance)
-    if distance == np.inf:
-        least = np.float32(-3.4028235e38)
-    count = 0
-    for block in range(len(peaks)):
-        if peaks[block] >= least:
-            for token in range(block * BLOCK, min(len(logits), (block + 1) * BLOCK)):
-                if logits[token] >= least and (len(mask) == 0 or (mask[token >> 5] >> (token & 31)) & 1):
-                    count += 1
+    lowest = float(np.finfo(np.float32).min)
+    least = np.float32(max(float(_best(peaks)) - distance, lowest))
+    count = _pour(logits, mask, peaks, least, np.empty(0, np.int32), np.empty(0, np.float32))
     ids, values = np.empty(count, np.int32), np.empty(count, np.float32)
-    count = 0
-    for block in range(len(peaks)):
-        if peaks[block] >= least:
-            for token in range(block * BLOCK, min(len(logits), (block + 1) * BLOCK)):
-                if logits[token] >= least and (len(mask) == 0 or (mask[token >> 5] >> (token & 31)) & 1):
-                    ids[count], values[count] = token, logits[token]
-                    count += 1
+    _pour(logits, mask, peaks, least, ids, values)
     return ids, values
 
 

@@ -27,9 +27,10 @@ _KINDS = {"STRING": Kind.VALUE, "FREE": Kind.PROSE}  # by name of the PlaceKind;
 
 
 def standing(matcher: Matcher | None, emitted: Sequence[int], width: int) -> tuple[Kind, list[int]] | None:
-    """The kind and context (at most `width` tokens) of the next position, if its place may be marked; `None`: it may not.
+    """The kind and context (at most `width` tokens) of the next position; `None`: its place may not be marked.
 
-    `emitted`: the output tokens so far, or as many of the last ones as the width. Without a grammar everything is prose. Says nothing of how many tokens are legal.
+    `emitted`: the output tokens so far, or as many of the last ones as the width. Without a grammar everything is
+    prose. Says nothing of how many tokens are legal.
     """
     if matcher is None:
         return Kind.PROSE, list(emitted[max(0, len(emitted) - width) :])

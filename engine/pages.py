@@ -41,7 +41,7 @@ class _Content:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The longest known beginning: whole pages (now held for the caller), perhaps a page to copy `copied` tokens from."""
+    """The longest known beginning: whole pages (now held for the caller), perhaps one to copy `copied` tokens of."""
 
     pages: list[int]
     link: Link
@@ -170,7 +170,7 @@ class PagePool:
         blank, cached = set(self._blank), set(self._cached)
         assert len(blank) == len(self._blank), "a page is blank twice"
         assert held | blank | cached == set(range(self.count)), "a page is lost"
-        assert not (held & blank or held & cached or blank & cached), "a page is in two places"
+        assert len(held) + len(blank) + len(cached) == self.count, "a page is in two places"
         assert all(page in self._content for page in cached), "a cached page has no content"
         assert all(page in self._content for page in self._whole.values()), "a link leads to a page without content"
 

@@ -1,9 +1,11 @@
 """The engine process: loads the model, says that it is ready, then alternates between commands and steps.
 
-What it is for: the composition root of the engine, its socket and its signals. What may not enter: how a step is made.
+What it is for: the composition root of the engine, its socket and its signals. What may not enter: how a step is
+made.
 
-The idea: one thread. While there is work, commands are read between steps without waiting; when there is none, the process
-waits for a command and sends a sign of life a few times a second. It ends with its parent, whatever becomes of that.
+The idea: one thread. While there is work, commands are read between steps without waiting; when there is none, the
+process waits for a command and sends a sign of life a few times a second. It ends with its parent, whatever becomes
+of that.
 """
 
 from __future__ import annotations

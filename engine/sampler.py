@@ -28,7 +28,7 @@ _EVERYTHING = np.empty(0, np.int32)  # stands for "no mask" in the kernels
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What penalties look at: `ids` without repeats; `counts[i]`: how often the output holds `ids[i]` (0: prompt only)."""
+    """What penalties look at: `ids` without repeats; `counts[i]`: how often the output holds `ids[i]`."""
 
     ids: NDArray[np.int64]
     counts: NDArray[np.float32]
@@ -173,8 +173,9 @@ class CpuSampler:
     ) -> tuple[NDArray[np.int32], passes.F32]:
         """What may still be chosen, with scaled logits."""
         sampling = row.sampling
-        if sampling.temperature == 0.0 or not _truncates(sampling):
-            reach = _window(row.marking) / scale
+        greedy = sampling.temperature == 0.0
+        if greedy or not _truncates(sampling):
+            reach = np.inf if row.marking is None else row.marking.embedder.window(greedy=greedy) / scale
             ids, values = passes.gather(logits, mask, peaks, reach)
             return ids, values * np.float32(scale)
         limits = np.array([sampling.top_k or 0, sampling.top_p, sampling.min_p])
@@ -186,12 +187,6 @@ class CpuSampler:
 
 def _truncates(sampling: Sampling) -> bool:
     return bool(sampling.top_k) or sampling.top_p < 1.0 or sampling.min_p > 0.0 or sampling.typical_p < 1.0
-
-
-def _window(marking: Marking | None) -> float:
-    """How far below the best a candidate may lie and still matter to the scheme."""
-    window: float | None = None
-    return np.inf if window is None else window
 
 
 def _marked(

@@ -26,8 +26,8 @@ from engine.sequence import Sequence
 class Part:
     """What one sequence does in a step: `count` query tokens from its token `start` on, draft included.
 
-    Its logits are the rows `first_row … first_row + rows − 1`, those of its last `rows` query tokens. `is_last`: nothing
-    certain is left to compute behind it, so its last certain token's logits say what comes next.
+    Its logits are the rows `first_row … first_row + rows − 1`, those of its last `rows` query tokens. `is_last`:
+    nothing certain is left to compute behind it, so its last certain token's logits say what comes next.
     """
 
     sequence: Sequence
@@ -245,7 +245,7 @@ class _Step:
         self.chosen.append((sequence, count, rows))
 
     def _make_room(self, sequence: Sequence, length: int) -> bool:
-        """Gives the sequence pages for `length` tokens, preempting the least urgent; False if it had to give way itself."""
+        """Gives the sequence pages for `length` tokens, preempting the least urgent; False if it gave way itself."""
         pool = self.scheduler.pool
         missing = -(-length // pool.page_size) - len(sequence.pages)
         while missing > pool.free:

@@ -91,8 +91,11 @@ class Tokenizer:
         return digest.hexdigest()[:32]
 
     def encode(self, text: str, *, special: bool = False, add_bos: bool = False) -> list[int]:
-        """Token ids. `special`: special tokens spelled in the text become their ids, as a rendered chat template means
-        it; else all of it is plain text, whatever it spells. `add_bos`: what the tokenizer itself puts before a text."""
+        """Token ids.
+
+        `special`: special tokens spelled in the text become their ids, as a rendered chat template means it; else all
+        of it is plain text, whatever it spells. `add_bos`: with what the tokenizer itself puts around a text.
+        """
         backend = self._backend if special else self._plain
         ids: list[int] = backend.encode(text, add_special_tokens=add_bos).ids
         return ids

@@ -16,7 +16,7 @@ Values = NDArray[np.float32]
 
 
 def typical(ids: Ids, values: Values, mass: float, limits: NDArray[np.float64]) -> tuple[Ids, Values]:
-    """Keeps the tokens whose information is nearest to the entropy, up to `mass`; then `limits` as in `logits.truncate`.
+    """Keeps the tokens whose information is nearest to the entropy, up to `mass`; then `limits`, as `logits.truncate`.
 
     Best first. At least one token survives if any is legal.
     """

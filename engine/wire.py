@@ -1,8 +1,8 @@
 """How messages cross the socket between the API process and the engine process.
 
-What it is for: both ends' frames. A message is two frames: the launch's secret, and MessagePack. What does not begin with
-the secret, or is no message of the expected kind, is dropped and logged; nothing is ever unpickled. What may not enter:
-what messages mean.
+What it is for: both ends' frames. A message is two frames: the launch's secret, and MessagePack. What does not begin
+with the secret, or is no message of the expected kind, is dropped and logged; nothing is ever unpickled. What may not
+enter: what messages mean.
 """
 
 from __future__ import annotations
