@@ -19,7 +19,10 @@ class CompletionRequest(Sampler):
     """A text completion request; `suffix` is refused."""
 
     prompt: (
-        str | TokenIds | Annotated[list[str], Field(max_length=64)] | Annotated[list[TokenIds], Field(max_length=64)]
+        str
+        | TokenIds
+        | Annotated[list[str], Field(min_length=1, max_length=64)]
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=64)]
     )
     max_tokens: Annotated[int, Field(gt=0, le=2**31 - 1)] | None = 16
     best_of: int | None = Field(default=None, ge=1, le=128)

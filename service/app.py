@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
-from huggingface_hub import snapshot_download
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -23,6 +22,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine import Engine, EngineConfig, EngineError
+from engine.checkpoint import locate
 from engine.tokenizer import Tokenizer
 from grammar.errors import GrammarError
 from service.access import Gate, Keys
@@ -33,8 +33,9 @@ from service.errors import Family, MethodNotAllowed, NotFound, ServiceError
 from service.house import VERSION, House
 from service.marking import discard_key_file, make_marker
 from service.metrics import Metrics
+from service.names import Names
 from service.openapi import DOCUMENTED
-from service.routes import chat, health, models, tgi, watermark
+from service.routes import chat, completions, grammars, health, models, tgi, watermark
 from service.settings import Settings
 from service.streaming import ClientGone, JsonReply
 
@@ -62,7 +63,7 @@ def create_app(settings: Settings, start_engine: StartEngine) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    for each in (chat, models, tgi, watermark, health):
+    for each in (chat, completions, models, tgi, grammars, watermark, health):
         app.include_router(each.router)
     DOCUMENTED.install(app)
     for kind in (ServiceError, GrammarError, EngineError, Exception):
@@ -82,7 +83,7 @@ async def open_house(
     settings: Settings, start_engine: StartEngine, compiler_of: type[Compiler] = Compiler
 ) -> AsyncGenerator[House, None]:
     """Everything that routes share, started; closed at the end, running requests first."""
-    folder = await asyncio.to_thread(model_folder, settings.model)
+    folder = await asyncio.to_thread(locate, settings.model)
     tokenizer = Tokenizer.load(folder)
     marker = make_marker(
         settings.watermark, settings.watermark_threshold, settings.watermark_keys, settings.watermark_key_file
@@ -90,7 +91,7 @@ async def open_house(
     try:
         engine = await start_engine(engine_config(settings, folder, marker.key_file))
         compiler = compiler_of(
-            tokenizer.padded_bytes(engine.info.vocab_size), tokenizer.eos_token_ids, compile_limits(settings)
+            tokenizer.padded_bytes(engine.info.vocab_size), _ends(engine, tokenizer), compile_limits(settings)
         )
         try:
             await compiler.start()
@@ -104,6 +105,7 @@ async def open_house(
                 keys=Keys(settings.keys),
                 gate=Gate(settings.max_concurrent_requests),
                 metrics=Metrics(),
+                names=Names(),
                 started_at=int(time.time()),
             )
         finally:
@@ -111,14 +113,6 @@ async def open_house(
             await compiler.close()
     finally:
         discard_key_file(marker, settings.watermark_key_file)
-
-
-def model_folder(model: str) -> Path:
-    """Where the model's files are; a hub id is fetched first (safetensors only)."""
-    path = Path(model)
-    if path.is_dir():
-        return path
-    return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]))
 
 
 def engine_config(settings: Settings, folder: Path, key_file: str | None) -> EngineConfig:
@@ -153,6 +147,11 @@ def compile_limits(settings: Settings) -> CompileLimits:
 def family_of(path: str) -> Family:
     """Whose shape an error on this path has."""
     return Family.TGI if path in _TGI_PATHS else Family.OPENAI
+
+
+def _ends(engine: Engine, tokenizer: Tokenizer) -> list[int]:
+    """The end tokens, as the engine itself joins them: a plan is for one vocabulary, ends included."""
+    return list(dict.fromkeys((*engine.info.eos_token_ids, *tokenizer.eos_token_ids)))
 
 
 def _template(settings: Settings, tokenizer: Tokenizer) -> ChatTemplate | None:

@@ -17,6 +17,7 @@ from service.compiling import Compiler
 from service.errors import ModelNotFound, TemplateFailure
 from service.marking import Marker
 from service.metrics import Metrics
+from service.names import Names
 from service.settings import Settings
 
 VERSION = "0.1.0"
@@ -34,12 +35,14 @@ class House:
     keys: Keys
     gate: Gate
     metrics: Metrics
+    names: Names
     started_at: int  # Unix time, as the API tells it
 
     @property
     def context_length(self) -> int:
         """Prompt and output together."""
-        own = self.engine.info.max_positions
+        info = self.engine.info
+        own = min(info.max_positions, info.pages * info.page_size)
         return min(own, self.settings.max_model_len) if self.settings.max_model_len else own
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 from engine.messages import Sampling
 from schemas.base import FormworkRequest
 from schemas.chat import ChatRequest, ResponseFormat, Sampler
+from schemas.completions import CompletionRequest
 from schemas.tgi import GenerateRequest
 from service import constraints
 from service.chat import Conversation, plain_message, template_extras, with_schema
@@ -20,6 +21,7 @@ from service.constraints import Constraint
 from service.errors import InvalidBody
 from service.generation import Wish, fresh_seed
 from service.house import House
+from service.names import Names
 
 _LONG_TEXT = 20_000  # characters; tokenising more would hold up the event loop
 
@@ -27,7 +29,7 @@ _LONG_TEXT = 20_000  # characters; tokenising more would hold up the event loop
 async def of_chat(house: House, body: ChatRequest, tenant: str) -> Wish:
     """OpenAI's chat completion."""
     options = body.formwork or FormworkRequest()
-    constraint = constraint_of(body, body.response_format, options)
+    constraint = constraint_of(body, body.response_format, options, house.names, tenant)
     _check_chat(body)
     size = sum(len(message.model_dump_json()) for message in body.messages)
     prompt = await _off_loop(size, house.chat_template().prompt, conversation_of(body, constraint, options))
@@ -42,6 +44,54 @@ async def of_chat(house: House, body: ChatRequest, tenant: str) -> Wish:
         tenant=tenant,
         budget_param="max_completion_tokens" if body.max_completion_tokens else "max_tokens",
     )
+
+
+async def of_completion(house: House, body: CompletionRequest, tenant: str) -> list[Wish]:
+    """OpenAI's text completion: one wish a prompt."""
+    options = body.formwork or FormworkRequest()
+    prompts = await _prompts(house, body)
+    count = max(body.best_of or 1, body.n or 1)
+    if body.best_of is not None and body.best_of < (body.n or 1):
+        raise InvalidBody("best_of is less than n", param="best_of")
+    if body.stream and count > (body.n or 1):
+        raise InvalidBody("best_of is not available on a stream", param="best_of")
+    if count * len(prompts) > house.settings.max_n:
+        raise InvalidBody(f"prompts times choices may be at most {house.settings.max_n}", param="prompt")
+    if body.echo and body.logprobs is not None:
+        raise InvalidBody("log-probs of an echoed prompt are not supported", param="echo")
+    constraint = constraint_of(body, body.response_format, options, house.names, tenant)
+    sampling = sampling_of(body, body.max_tokens, top_logprobs=body.logprobs or 0)
+    return [
+        Wish(
+            prompt=prompt,
+            sampling=sampling,
+            constraint=constraint,
+            n=count,
+            watermark=options.watermark,
+            options=options,
+            tenant=tenant,
+        )
+        for prompt in prompts
+    ]
+
+
+async def _prompts(house: House, body: CompletionRequest) -> list[list[int]]:
+    prompt = body.prompt
+    if isinstance(prompt, str):
+        return [await encode(house, prompt, special=True, add_bos=True)]
+    if prompt and isinstance(prompt[0], int):
+        return [[token for token in prompt if isinstance(token, int)]]
+    found = []
+    for each in prompt:
+        found.append(
+            await encode(house, each, special=True, add_bos=True) if isinstance(each, str) else list(_ids(each))
+        )
+    return found
+
+
+def _ids(value: object) -> list[int]:
+    assert isinstance(value, list)
+    return value
 
 
 async def of_tgi(house: House, body: GenerateRequest, tenant: str) -> Wish:
@@ -59,6 +109,8 @@ async def of_tgi(house: House, body: GenerateRequest, tenant: str) -> Wish:
         raise InvalidBody("`best_of` > 1 and `seed` exclude each other", param="parameters.best_of")
     if asked.adapter_id is not None:
         raise InvalidBody("no adapters are loaded here", param="parameters.adapter_id")
+    named = house.names.find(tenant, options.grammar) if options.grammar is not None else None
+    constraint = constraints.only_one([c for c in (constraints.of_tgi(asked.grammar, options), named) if c is not None])
     prompt = await encode(house, body.inputs, special=True, add_bos=True)
     sampling = Sampling(
         max_tokens=asked.max_new_tokens or 0,
@@ -76,7 +128,7 @@ async def of_tgi(house: House, body: GenerateRequest, tenant: str) -> Wish:
     return Wish(
         prompt=prompt[-asked.truncate :] if asked.truncate else prompt,
         sampling=sampling,
-        constraint=constraints.of_tgi(asked.grammar, options),
+        constraint=constraint,
         n=best_of,
         watermark=True if asked.watermark else options.watermark,
         options=options,
@@ -86,9 +138,12 @@ async def of_tgi(house: House, body: GenerateRequest, tenant: str) -> Wish:
     )
 
 
-def constraint_of(body: Sampler, format_: ResponseFormat | None, options: FormworkRequest) -> Constraint | None:
+def constraint_of(
+    body: Sampler, format_: ResponseFormat | None, options: FormworkRequest, names: Names, tenant: str
+) -> Constraint | None:
     """The one constraint of an OpenAI request, however it is spelled."""
-    found = (constraints.of_response_format(format_, options), constraints.of_spellings(body, options))
+    named = names.find(tenant, options.grammar) if options.grammar is not None else None
+    found = (constraints.of_response_format(format_, options), constraints.of_spellings(body, options), named)
     return constraints.only_one([each for each in found if each is not None])
 
 
@@ -128,10 +183,11 @@ def conversation_of(body: ChatRequest, constraint: Constraint | None, options: F
     return Conversation(messages, response_format=_told_format(body, schema), more=more)
 
 
-def chat_conversation(body: ChatRequest) -> Conversation:
+def chat_conversation(house: House, body: ChatRequest, tenant: str) -> Conversation:
     """A chat request's conversation by itself."""
     options = body.formwork or FormworkRequest()
-    return conversation_of(body, constraint_of(body, body.response_format, options), options)
+    constraint = constraint_of(body, body.response_format, options, house.names, tenant)
+    return conversation_of(body, constraint, options)
 
 
 async def encode(house: House, text: str, *, special: bool, add_bos: bool = False) -> list[int]:

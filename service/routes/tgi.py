@@ -106,7 +106,7 @@ async def chat_tokenize(request: Request) -> Response:
 
     async def work(visit: Visit) -> Response:
         body = await body_of(request, ChatRequest)
-        conversation = wishes.chat_conversation(body)
+        conversation = wishes.chat_conversation(visit.house, body, visit.tenant)
         template = visit.house.chat_template()
         tokens = text_tokens(visit.house.tokenizer, template.prompt(conversation))
         return JsonReply({"tokenize_response": tokens, "templated_text": template.render(conversation)})

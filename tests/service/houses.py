@@ -97,7 +97,7 @@ async def served(
         engine = steps
     else:
         script = list(steps)
-        engine = ScriptedEngine(lambda request, plan: script, info())
+        engine = ScriptedEngine(lambda _request, _plan: script, info())
     chosen = Settings(model=str(make_tokenizer(folder)), served_model_name="tiny,small", **settings)
 
     async def start(config: EngineConfig) -> ScriptedEngine:

@@ -1,0 +1,265 @@
+"""The console script `formwork`.
+
+What it is for: `serve`, `compile`, `detect`, `chat`, `bench`, `health`, each with `--help`. What may not enter: the
+work itself. Flags of `serve` are made from the table of settings; TGI's and vLLM's names for some of them work too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from engine.tokenizer import Tokenizer
+from grammar import GrammarError, Vocabulary, compile_json_schema, compile_regex
+from service.serving import run
+from service.settings import PREFIX, Settings, SettingsError, load_settings
+
+_ALIASES = {
+    "model": ["--model-id"],
+    "host": ["--hostname"],
+    "api_keys": ["--api-key"],
+    "cors_allow_origins": ["--cors-allow-origin"],
+    "max_model_len": ["--max-total-tokens"],
+    "max_batch_tokens": ["--max-batch-prefill-tokens", "--max-num-batched-tokens"],
+    "max_sequences": ["--max-batch-size", "--max-num-seqs"],
+    "max_n": ["--max-best-of"],
+    "body_limit_bytes": ["--payload-limit"],
+    "drain_s": ["--graceful-termination-timeout"],
+}
+_BENCHES = ("serving", "grammar", "engine", "watermark", "memory")
+_LOCAL = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit status."""
+    parser = argparse.ArgumentParser(prog="formwork", description="Structured output that always conforms.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _serve_parser(commands)
+    _compile_parser(commands)
+    _detect_parser(commands)
+    _chat_parser(commands)
+    _health_parser(commands)
+    bench = commands.add_parser("bench", help="measure", add_help=False)
+    bench.set_defaults(run=_bench)
+    options, rest = parser.parse_known_args(arguments)
+    if options.command == "bench":
+        return _bench(rest)
+    if rest:
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    try:
+        status: int = options.run(options)
+    except (SettingsError, GrammarError, OSError, ValueError) as error:
+        sys.stderr.write(f"formwork {options.command}: {error}\n")
+        return 2
+    return status
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+# serve
+
+
+def _serve_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="serve a model over HTTP",
+        description=f"Serve a model. Every flag is also an environment variable: --max-n is {PREFIX}MAX_N.",
+    )
+    parser.add_argument("model_positional", nargs="?", metavar="MODEL", help="a local folder or a hub id")
+    for name, field in Settings.model_fields.items():
+        flags = [f"--{name.replace('_', '-')}", *_ALIASES.get(name, [])]
+        text = f"{field.description} (default: {field.default!r})".replace("%", "%%")
+        if field.annotation is bool:
+            parser.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, default=None, help=text)
+        elif get_origin(field.annotation) is not None:
+            parser.add_argument(*flags, dest=name, choices=get_args(field.annotation), help=text)
+        else:
+            parser.add_argument(*flags, dest=name, type=field.annotation, metavar="X", help=text)
+    parser.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    flags = {name: getattr(options, name) for name in Settings.model_fields}
+    if options.model_positional is not None:
+        if flags["model"] not in {None, options.model_positional}:
+            raise SettingsError("the model is given twice")
+        flags["model"] = options.model_positional
+    return run(load_settings(flags))
+
+
+# compile
+
+
+def _compile_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "compile", help="explain a constraint", description="Compile and explain a constraint."
+    )
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--schema", metavar="FILE", help="a JSON Schema; - is stdin")
+    kind.add_argument("--regex", metavar="PATTERN")
+    parser.add_argument("--model", default=Settings.model_fields["model"].default, help="whose vocabulary")
+    parser.add_argument("--whitespace", choices=["json", "spaced", "compact"], default="spaced")
+    parser.add_argument("--property-order", choices=["schema", "any"], default="schema")
+    parser.set_defaults(run=_compile)
+
+
+def _compile(options: argparse.Namespace) -> int:
+    tokenizer = Tokenizer.load(options.model)
+    vocabulary = Vocabulary(tokenizer.vocabulary_bytes, tokenizer.eos_token_ids)
+    if options.regex is not None:
+        grammar = compile_regex(options.regex, vocabulary)
+    else:
+        grammar = compile_json_schema(
+            json.loads(_read(options.schema)),
+            vocabulary,
+            whitespace=options.whitespace,
+            property_order=options.property_order,
+        )
+    explanation: Any = grammar.explain()
+    say(explanation if isinstance(explanation, str) else json.dumps(explanation, indent=2, ensure_ascii=False))
+    say(f"least budget: {grammar.least_budget} tokens; {grammar.nbytes} bytes; fingerprint {grammar.fingerprint}")
+    return 0
+
+
+# detect, chat, health: clients of a running server
+
+
+def _detect_parser(commands: Any) -> None:
+    parser = commands.add_parser("detect", help="was this text made here?", description="Ask a server's detector.")
+    parser.add_argument("file", help="the text; - is stdin")
+    parser.add_argument("--schema", metavar="FILE", help="the JSON Schema that it was made under")
+    _server_flags(parser)
+    parser.set_defaults(run=_detect)
+
+
+def _detect(options: argparse.Namespace) -> int:
+    body: dict[str, Any] = {"text": _read(options.file)}
+    if options.schema:
+        schema = json.loads(Path(options.schema).read_text("utf-8"))
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "schema", "schema": schema}}
+    with _post(options, "/v1/watermark/detect", body) as response:
+        say(json.dumps(json.load(response), indent=2))
+    return 0
+
+
+def _chat_parser(commands: Any) -> None:
+    parser = commands.add_parser("chat", help="talk to a server", description="Talk to a running server.")
+    parser.add_argument("--schema", metavar="FILE", help="answers conform to this JSON Schema")
+    parser.add_argument("--temperature", type=float, default=0.7)
+    parser.add_argument("--max-tokens", type=int, default=256)
+    _server_flags(parser)
+    parser.set_defaults(run=_chat)
+
+
+def _chat(options: argparse.Namespace) -> int:
+    messages: list[dict[str, str]] = []
+    body: dict[str, Any] = {"temperature": options.temperature, "max_tokens": options.max_tokens, "stream": True}
+    if options.schema:
+        schema = json.loads(Path(options.schema).read_text("utf-8"))
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "schema", "schema": schema}}
+    for line in _prompts():
+        messages.append({"role": "user", "content": line})
+        answer = ""
+        with _post(options, "/v1/chat/completions", {**body, "messages": messages}) as response:
+            for piece in _pieces(response):
+                answer += piece
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+        say("")
+        messages.append({"role": "assistant", "content": answer})
+    return 0
+
+
+def _prompts() -> Iterator[str]:
+    while True:
+        sys.stderr.write("> ")
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def _pieces(response: Any) -> Iterator[str]:
+    """The text of a chat stream."""
+    for line in response:
+        data = line.removeprefix(b"data: ").strip()
+        if line.startswith(b"data: ") and data != b"[DONE]":
+            chunk = json.loads(data)
+            if "error" in chunk:
+                raise OSError(chunk["error"]["message"])
+            for choice in chunk["choices"]:
+                yield choice["delta"].get("content") or ""
+
+
+def _health_parser(commands: Any) -> None:
+    parser = commands.add_parser("health", help="is a server ready?", description="Exit status 0 iff it is ready.")
+    _server_flags(parser)
+    parser.set_defaults(run=_health)
+
+
+def _health(options: argparse.Namespace) -> int:
+    try:
+        with urllib.request.urlopen(_base(options) + "/readyz", timeout=5) as response:
+            return 0 if response.status == 200 else 1
+    except OSError:
+        return 1
+
+
+def _server_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", help=f"default: from {PREFIX}HOST and {PREFIX}PORT")
+    parser.add_argument("--api-key", default="")
+
+
+def _base(options: argparse.Namespace) -> str:
+    if options.url:
+        return str(options.url).rstrip("/")
+    settings = load_settings()
+    return f"http://{_LOCAL.get(settings.host, settings.host)}:{settings.port}"
+
+
+def _post(options: argparse.Namespace, path: str, body: dict[str, Any]) -> Any:
+    headers = {"Content-Type": "application/json"}
+    if options.api_key:
+        headers["Authorization"] = f"Bearer {options.api_key}"
+    request = urllib.request.Request(_base(options) + path, json.dumps(body).encode(), headers)
+    try:
+        return urllib.request.urlopen(request, timeout=600)
+    except urllib.error.HTTPError as error:
+        raise OSError(error.read().decode(errors="replace")) from None
+
+
+def _read(path: str) -> str:
+    return sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
+
+
+# bench
+
+
+def _bench(arguments: Sequence[str]) -> int:
+    usage = f"usage: formwork bench {{{','.join(_BENCHES)}}} [--help]"
+    if not arguments or arguments[0] not in _BENCHES:
+        say(usage)
+        return 0 if arguments and arguments[0] in {"-h", "--help"} else 2
+    try:
+        module = importlib.import_module(f"benchmarks.{arguments[0]}")
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"formwork bench {arguments[0]}: {error}; pip install 'formwork[bench]'?\n")
+        return 2
+    status: int | None = module.main(list(arguments[1:]))
+    return status or 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,171 @@
+"""`POST /v1/completions`, `/tokenize` and `/detokenize`.
+
+What it is for: OpenAI's legacy completions (several prompts at once, each with its choices), and the token routes of
+vLLM and TGI. What may not enter: shapes of completions (service.dialects.completions).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from schemas.completions import (
+    Completion,
+    CompletionRequest,
+    DetokenizeReply,
+    DetokenizeRequest,
+    TokenizeReply,
+    TokenizeRequest,
+)
+from schemas.errors import OpenAIError
+from service import wishes
+from service.chat import Conversation, plain_message
+from service.desk import Visit, body_of, counted, receive
+from service.dialects.completions import CompletionVoice
+from service.dialects.facts import formwork_block
+from service.dialects.openai import Head, usage
+from service.dialects.tgi import text_tokens
+from service.errors import Family, InvalidBody
+from service.generation import Generation, Prepared, Summary, Told, count, gather, prepare
+from service.openapi import DOCUMENTED
+from service.streaming import DONE, HEARTBEAT, JsonReply, attended, event
+
+router = APIRouter(tags=["OpenAI"])
+
+EXAMPLE: dict[str, Any] = {"prompt": "The sky is", "max_tokens": 8, "guided_choice": [" blue", " grey"]}
+
+
+@router.post(
+    "/v1/completions",
+    **DOCUMENTED.route(Completion, body=CompletionRequest, error=OpenAIError, event=Completion, example=EXAMPLE),
+)
+async def completions(request: Request) -> Response:
+    """Continues one or several prompts."""
+    return await receive(request, _completions)
+
+
+async def _completions(visit: Visit) -> Response:
+    house = visit.house
+    body = await body_of(visit.request, CompletionRequest)
+    model = house.model_named(body.model)
+    asked = await wishes.of_completion(house, body, visit.tenant)
+    prepared = [await attended(visit.request, prepare(house, wish, "cmpl-")) for wish in asked]
+    options = body.stream_options
+    voice = CompletionVoice(
+        Head(prepared[0].id, int(time.time()), model, house.fingerprint),
+        house.tokenizer,
+        body.logprobs,
+        include_usage=bool(options and options.include_usage),
+    )
+    echoes = [house.tokenizer.decode(wish.prompt) if body.echo else "" for wish in asked]
+    if body.stream:
+        if len(prepared) > 1:
+            raise InvalidBody("a stream takes one prompt", param="prompt")
+        return await visit.stream(_events(visit, prepared[0], voice, echoes[0]), Family.OPENAI)
+    return await attended(visit.request, _whole(visit, prepared, voice, echoes, body.n or 1))
+
+
+async def _whole(
+    visit: Visit, prepared: Sequence[Prepared], voice: CompletionVoice, echoes: Sequence[str], wanted: int
+) -> Response:
+    generations = [Generation(visit.house, each) for each in prepared]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(gather(generation)) for generation in generations]
+    except ExceptionGroup as group_error:
+        raise group_error.exceptions[0] from None  # the first prompt's failure is the request's
+    choices: list[dict[str, Any]] = []
+    for task, generation, echo in zip(tasks, generations, echoes, strict=True):
+        count(visit.house, generation)
+        choices += [voice.choice(len(choices) + i, told, echo) for i, told in enumerate(_best(task.result(), wanted))]
+    total = _sum([generation.summary for generation in generations])
+    block = formwork_block(prepared[0], generations[0].summary)
+    return JsonReply({**voice.head.of("text_completion"), "choices": choices, "usage": usage(total), "formwork": block})
+
+
+async def _events(visit: Visit, prepared: Prepared, voice: CompletionVoice, echo: str) -> AsyncGenerator[bytes, None]:
+    async with counted(visit, prepared) as generation:
+        while True:
+            try:
+                piece = await generation.next(visit.house.settings.heartbeat_s)
+            except TimeoutError:
+                yield HEARTBEAT
+                continue
+            if piece is None:
+                break
+            if piece.text or piece.shown or piece.finish:
+                yield event(voice.event(piece.index, piece, echo))
+        if voice.include_usage:
+            yield event({**voice.head.of("text_completion"), "choices": [], "usage": usage(generation.summary)})
+    yield DONE
+
+
+def _best(told: Sequence[Told], wanted: int) -> Sequence[Told]:
+    """The `n` likeliest of `best_of`, by mean log-prob a token."""
+    if wanted >= len(told):
+        return told
+
+    def score(each: Told) -> float:
+        logprobs = [token.logprob for piece in each.pieces for token in piece.tokens]
+        return sum(logprobs) / max(1, len(logprobs))
+
+    return sorted(told, key=score, reverse=True)[:wanted]
+
+
+def _sum(summaries: Sequence[Summary]) -> Summary:
+    return Summary(
+        prompt_tokens=sum(each.prompt_tokens for each in summaries),
+        completion_tokens=sum(each.completion_tokens for each in summaries),
+        cached_tokens=sum(each.cached_tokens for each in summaries),
+    )
+
+
+@router.post(
+    "/tokenize", **DOCUMENTED.route(TokenizeReply, body=TokenizeRequest, error=OpenAIError, example={"prompt": "Hi"})
+)
+async def tokenize(request: Request) -> Response:
+    """A text's tokens: vLLM's shape for `prompt` and `messages`, TGI's for `inputs`."""
+
+    async def work(visit: Visit) -> Response:
+        body = await body_of(request, TokenizeRequest)
+        house = visit.house
+        house.model_named(body.model)
+        if sum(each is not None for each in (body.prompt, body.messages, body.inputs)) != 1:
+            raise InvalidBody("send exactly one of prompt, messages and inputs")
+        if body.inputs is not None:
+            bos = body.add_special_tokens is not False
+            tokens = await wishes.encode(house, body.inputs, special=True, add_bos=bos)
+            return JsonReply(text_tokens(house.tokenizer, tokens))
+        if body.messages is not None:
+            tools = [tool.model_dump(exclude_none=True) for tool in body.tools] if body.tools else None
+            turns = [plain_message(message) for message in body.messages]
+            tokens = house.chat_template().prompt(Conversation(turns, tools))
+        else:
+            bos = body.add_special_tokens is not False
+            tokens = await wishes.encode(house, body.prompt or "", special=True, add_bos=bos)
+        return JsonReply({"count": len(tokens), "max_model_len": house.context_length, "tokens": tokens})
+
+    return await receive(request, work)
+
+
+@router.post(
+    "/detokenize",
+    **DOCUMENTED.route(DetokenizeReply, body=DetokenizeRequest, error=OpenAIError, example={"tokens": [72, 105]}),
+)
+async def detokenize(request: Request) -> Response:
+    """The text of tokens, special ones left out."""
+
+    async def work(visit: Visit) -> Response:
+        body = await body_of(request, DetokenizeRequest)
+        visit.house.model_named(body.model)
+        if bad := next((token for token in body.tokens if token >= visit.house.engine.info.vocab_size), None):
+            raise InvalidBody(f"token id {bad} is outside the vocabulary", param="tokens")
+        return JsonReply({"prompt": visit.house.tokenizer.decode(body.tokens)})
+
+    return await receive(request, work)

@@ -1,0 +1,105 @@
+"""The application as a whole: imports, documentation, doors."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from engine import EngineState
+from service.serving import curl_line
+from tests.service.houses import saying, served
+
+pytestmark = pytest.mark.anyio
+
+OPEN = {"/livez", "/readyz", "/startupz", "/health", "/ping", "/", "/openapi.json", "/docs", "/redoc"}
+
+
+def test_the_api_process_imports_no_torch() -> None:
+    code = "import service.app, service.serving, sys; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"
+
+
+async def test_every_route_but_health_asks_for_the_key(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("Hi"), api_keys="secret") as (client, _):
+        document = (await client.get("/openapi.json")).json()
+        for path, methods in document["paths"].items():
+            for method in methods:
+                if (path in OPEN and method == "get") or "oauth2" in path:
+                    continue
+                where = re.sub(r"\{.*\}", "x", path)
+                response = await client.request(method, where, json={} if method == "post" else None)
+                assert response.status_code == 401, (method, path)
+
+
+async def test_the_openapi_document_holds_together(tmp_path: Path) -> None:
+    async with served(tmp_path, []) as (client, _):
+        document = (await client.get("/openapi.json")).json()
+        docs = await client.get("/docs")
+    assert docs.status_code == 200
+    names = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
+    assert names <= set(document["components"]["schemas"])
+    body = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]
+    resolved = {"$ref": body["schema"]["$ref"], "components": document["components"]}
+    Draft202012Validator(resolved).validate(body["example"])
+
+
+async def test_health_routes_tell_the_truth(tmp_path: Path) -> None:
+    async with served(tmp_path, []) as (client, engine):
+        ready = [(await client.get(path)).status_code for path in ("/livez", "/startupz", "/readyz", "/health", "/")]
+        engine.state = EngineState.BROKEN
+        broken = [(await client.get(path)).status_code for path in ("/livez", "/startupz", "/readyz", "/health", "/")]
+    assert ready == [200] * 5
+    assert broken == [200, 200, 503, 503, 503]
+
+
+async def test_what_is_not_there_is_told_in_the_familys_shape(tmp_path: Path) -> None:
+    async with served(tmp_path, []) as (client, _):
+        missing = await client.get("/v1/nothing")
+        method = await client.get("/v1/chat/completions")
+        tgi = await client.get("/generate")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
+    assert (method.status_code, method.json()["error"]["code"]) == (405, "method_not_allowed")
+    assert (tgi.status_code, tgi.json()["error_type"]) == (405, "method_not_allowed")
+
+
+async def test_models_are_listed_under_their_names(tmp_path: Path) -> None:
+    async with served(tmp_path, []) as (client, _):
+        listed = (await client.get("/v1/models")).json()
+        one = await client.get("/v1/models/small")
+        none = await client.get("/v1/models/large")
+    assert [each["id"] for each in listed["data"]] == ["tiny", "small"]
+    assert one.json()["id"] == "small"
+    assert none.status_code == 404
+
+
+async def test_metrics_count_requests(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("Hi")) as (client, _):
+        await client.post("/generate", json={"inputs": "x"})
+        await client.post("/generate", json={"inputs": ""})
+        text = (await client.get("/metrics")).text
+    numbers = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert numbers["tgi_request_count"] == "2"
+    assert numbers["tgi_request_success"] == "1"
+    assert numbers['tgi_request_failure{err="invalid_value"}'] == "1"
+    assert numbers["tgi_request_generated_tokens_count"] == "1"
+
+
+def test_the_printed_line_is_the_readmes() -> None:
+    readme = Path(__file__).parents[2] / "README.md"
+    assert curl_line("127.0.0.1", 8000) in readme.read_text("utf-8")
+
+
+def example_of(line: str) -> Any:
+    return json.loads(line.split("-d '")[1].rstrip("'"))
+
+
+def test_the_printed_line_is_valid_json() -> None:
+    assert example_of(curl_line("0.0.0.0", 1))["response_format"]["type"] == "json_schema"

@@ -1,0 +1,96 @@
+"""Text completions, token routes and names, against a scripted engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.messages import Alternative, Token
+from schemas.completions import Completion
+from tests.service.houses import BYTES, EOS, saying, served
+
+pytestmark = pytest.mark.anyio
+URL = "/v1/completions"
+
+
+async def test_several_prompts_give_choices_prompt_by_prompt(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("Hi")) as (client, engine):
+        response = await client.post(URL, json={"prompt": ["a", "b"], "n": 2, "echo": True})
+    answer = Completion.model_validate_json(response.content)
+    assert [choice.text for choice in answer.choices] == ["aHi", "aHi", "bHi", "bHi"]
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 12
+    assert engine.requests[0][0].sampling.max_tokens == 16
+
+
+async def test_a_prompt_may_be_token_ids(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("Hi")) as (client, engine):
+        for prompt in ([5, 6], [[5, 6]]):
+            await client.post(URL, json={"prompt": prompt})
+    assert [request.prompt for request, _ in engine.requests] == [[5, 6], [5, 6]]
+
+
+async def test_logprobs_have_the_legacy_shape(tmp_path: Path) -> None:
+    first, second = (BYTES.tokens(text)[0] for text in "ab")
+    rich = Token(first.token_id, -0.5, -0.5, 1.0, alternatives=[Alternative(second.token_id, -0.7)])
+    async with served(tmp_path, [[rich], [EOS]]) as (client, _):
+        answer = (await client.post(URL, json={"prompt": "x", "logprobs": 1})).json()
+    assert answer["choices"][0]["logprobs"]["tokens"][0] == "a"
+    assert answer["choices"][0]["logprobs"]["top_logprobs"][0] == {"b": -0.7}
+    assert answer["choices"][0]["logprobs"]["text_offset"][0] == 0
+
+
+async def test_a_completion_stream_concatenates_to_the_text(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("über €")) as (client, _):
+        response = await client.post(URL, json={"prompt": "x", "stream": True, "echo": True})
+    *events, done = [line[6:] for line in response.text.split("\n") if line.startswith("data: ")]
+    assert done == "[DONE]"
+    parsed = [Completion.model_validate_json(each) for each in events]
+    assert "".join(each.choices[0].text for each in parsed) == "xüber €"
+    assert parsed[-1].choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"prompt": "x", "suffix": "y"}, "suffix"),
+        ({"prompt": "x", "best_of": 1, "n": 2}, "best_of"),
+        ({"prompt": ["x"] * 65}, "prompt"),
+        ({"prompt": ["x"] * 20}, "prompt"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": [999]}, "prompt"),
+        ({"prompt": ["x", "y"], "stream": True}, "prompt"),
+    ],
+)
+async def test_a_bad_completion_request_is_named(tmp_path: Path, body: dict[str, Any], param: str) -> None:
+    async with served(tmp_path, saying("Hi")) as (client, _):
+        response = await client.post(URL, json=body)
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["param"].startswith(param)
+
+
+async def test_tokens_there_and_back(tmp_path: Path) -> None:
+    async with served(tmp_path, []) as (client, _):
+        tokens = (await client.post("/tokenize", json={"prompt": "über"})).json()
+        text = (await client.post("/detokenize", json={"tokens": tokens["tokens"]})).json()
+        tgi = (await client.post("/tokenize", json={"inputs": "ü"})).json()
+        chat = (await client.post("/tokenize", json={"messages": [{"role": "user", "content": "x"}]})).json()
+        none = await client.post("/tokenize", json={})
+    assert tokens["count"] == 5
+    assert text == {"prompt": "über"}
+    assert [(each["start"], each["stop"]) for each in tgi] == [(0, 0), (0, 1)]
+    assert chat["count"] == len("user: x") + 2
+    assert none.status_code == 400
+
+
+async def test_an_unknown_name_of_a_constraint_is_refused(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("Hi")) as (client, _):
+        body = {"messages": [{"role": "user", "content": "x"}], "formwork": {"grammar": "mine"}}
+        response = await client.post("/v1/chat/completions", json=body)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "formwork.grammar"
+    assert json.loads(response.content)["error"]["code"] == "invalid_value"

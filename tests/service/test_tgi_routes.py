@@ -1,0 +1,150 @@
+"""TGI's native routes against a scripted engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import EngineOverloaded, NumericError
+from engine.messages import Alternative, Finish, FinishReason, Token
+from schemas.tgi import GenerateReply, Info, StreamEvent
+from tests.engine.scripted import Step
+from tests.service.houses import BYTES, EOS, saying, served
+
+pytestmark = pytest.mark.anyio
+
+
+def stream_events(text: str) -> list[Any]:
+    return [json.loads(line[5:]) for line in text.split("\n") if line.startswith("data:")]
+
+
+async def test_generate_without_details_has_the_text_only(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("über")) as (client, engine):
+        response = await client.post("/generate", json={"inputs": "x"})
+    assert response.json() == {"generated_text": "über"}
+    assert engine.requests[0][0].sampling.temperature == 0
+    assert response.headers["x-generated-tokens"] == "6"
+
+
+async def test_details_tell_tokens_and_the_end(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("Hi")) as (client, _):
+        body = {"inputs": "x", "parameters": {"details": True, "return_full_text": True}}
+        response = await client.post("/generate", json=body)
+    reply = GenerateReply.model_validate_json(response.content)
+    assert reply.generated_text == "xHi"
+    assert reply.details is not None
+    assert reply.details.finish_reason == "eos_token"
+    assert [token.text for token in reply.details.tokens] == ["H", "i", "<|end|>"]
+    assert [token.special for token in reply.details.tokens] == [False, False, True]
+
+
+async def test_the_stop_string_stays_in_the_text(tmp_path: Path) -> None:
+    steps: list[Step] = [BYTES.tokens("a END"), Finish(reason=FinishReason.STOP, stop=b"END")]
+    async with served(tmp_path, steps) as (client, _):
+        response = await client.post(
+            "/generate", json={"inputs": "x", "parameters": {"stop": ["END"], "details": True}}
+        )
+    assert response.json()["generated_text"] == "a END"
+    assert response.json()["details"]["finish_reason"] == "stop_sequence"
+
+
+async def test_root_answers_with_an_array_or_a_stream(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("Hi")) as (client, _):
+        whole = await client.post("/", json={"inputs": "x"})
+        streamed = await client.post("/", json={"inputs": "x", "stream": True})
+    assert whole.json() == [{"generated_text": "Hi"}]
+    assert stream_events(streamed.text)[-1]["generated_text"] == "Hi"
+
+
+async def test_a_stream_has_one_event_a_token(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("€x", size=2)) as (client, _):
+        response = await client.post("/generate_stream", json={"inputs": "x", "parameters": {"details": True}})
+    events = [StreamEvent.model_validate(each) for each in stream_events(response.text)]
+    assert [each.index for each in events] == [1, 2, 3, 4, 5]
+    assert [each.generated_text for each in events] == [None] * 4 + ["€x"]
+    assert events[-1].details is not None
+    assert events[-1].details.generated_tokens == 5
+    assert events[-1].token.special
+    assert "data: " not in response.text
+    assert "[DONE]" not in response.text
+
+
+async def test_top_tokens_come_when_asked_for(tmp_path: Path) -> None:
+    token = BYTES.tokens("a")[0]
+    rich = Token(token.token_id, -0.5, -0.5, 1.0, alternatives=[Alternative(token.token_id, -0.5)])
+    async with served(tmp_path, [[rich], [EOS]]) as (client, engine):
+        response = await client.post(
+            "/generate", json={"inputs": "x", "parameters": {"details": True, "top_n_tokens": 1}}
+        )
+    assert response.json()["details"]["top_tokens"][0][0]["text"] == "a"
+    assert engine.requests[0][0].sampling.top_logprobs == 1
+
+
+async def test_truncate_keeps_the_last_tokens(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("Hi")) as (client, engine):
+        await client.post("/generate", json={"inputs": "abcdef", "parameters": {"truncate": 2}})
+    assert engine.requests[0][0].prompt == [token.token_id for token in BYTES.tokens("ef")]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"inputs": ""}, "`inputs` cannot be empty"),
+        ({"inputs": "x", "parameters": {"temperature": 0.0}}, "greater than 0"),
+        ({"inputs": "x", "parameters": {"top_p": 1.0}}, "less than 1"),
+        ({"inputs": "x", "parameters": {"max_new_tokens": 0}}, "greater than 0"),
+        ({"inputs": "x", "parameters": {"max_new_tokens": 100000}}, "must be <= 4096"),
+        ({"inputs": "x", "parameters": {"best_of": 2}}, "sampling"),
+        ({"inputs": "x", "parameters": {"best_of": 2, "do_sample": True, "seed": 1}}, "seed"),
+        ({"inputs": "x", "parameters": {"adapter_id": "a"}}, "adapters"),
+        ({"inputs": "x", "parameters": {"grammar": {"type": "regex", "value": ""}}}, "empty"),
+        ({"inputs": "x", "parameters": {"grammar": {"type": "json", "value": "{"}}}, "not JSON"),
+        ({"inputs": "x", "parameters": {"grammar": {"type": "xml", "value": "{"}}}, "json_schema"),
+        ({"inputs": "x", "parameters": {"tempreature": 1}}, "tempreature"),
+        ({}, "inputs"),
+    ],
+)
+async def test_bad_input_is_a_422_in_tgis_shape(tmp_path: Path, body: dict[str, Any], says: str) -> None:
+    async with served(tmp_path, saying("Hi")) as (client, _):
+        for path in ("/generate", "/"):
+            response = await client.post(path, json=body)
+            assert response.status_code == 422, response.text
+            assert response.json()["error_type"] == "validation"
+            assert response.json()["error"].startswith("Input validation error: ")
+            assert says in response.json()["error"]
+
+
+async def test_what_a_stream_cannot_do_is_refused(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("Hi")) as (client, _):
+        for parameters in ({"best_of": 2, "do_sample": True}, {"decoder_input_details": True}):
+            response = await client.post("/generate_stream", json={"inputs": "x", "parameters": parameters})
+            assert response.status_code == 422
+
+
+async def test_engine_errors_have_tgis_statuses(tmp_path: Path) -> None:
+    for error, status, kind in (
+        (EngineOverloaded("full"), 429, "overloaded"),
+        (NumericError("NaN"), 424, "generation"),
+    ):
+        async with served(tmp_path, [error]) as (client, _):
+            response = await client.post("/generate", json={"inputs": "x"})
+        assert (response.status_code, response.json()["error_type"]) == (status, kind)
+
+
+async def test_info_tells_the_limits(tmp_path: Path) -> None:
+    async with served(tmp_path, []) as (client, _):
+        info = Info.model_validate((await client.get("/info")).json())
+    assert info.max_total_tokens == 4096
+    assert info.model_id == "tiny"
+
+
+async def test_chat_tokenize_shows_the_prompt(tmp_path: Path) -> None:
+    async with served(tmp_path, []) as (client, _):
+        response = await client.post("/chat_tokenize", json={"messages": [{"role": "user", "content": "ä"}]})
+    body = response.json()
+    assert body["templated_text"] == "<|user|>user: ä<|end|>"
+    assert body["tokenize_response"][0]["text"] == "<|user|>"
+    assert body["tokenize_response"][-1]["stop"] == len("user: ä")
