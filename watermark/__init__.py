@@ -11,6 +11,7 @@ from watermark.embedder import Embedder, Reason, Report
 from watermark.errors import KeyRingError, SchemeError, UnknownKey, WatermarkError
 from watermark.keys import Key, KeyRing
 from watermark.schemes import SCHEMES, Choice, Kind, Scheme, default_scheme, scheme
+from watermark.warming import warm
 
 __all__ = [
     "SCHEMES",
@@ -33,4 +34,5 @@ __all__ = [
     "WatermarkError",
     "default_scheme",
     "scheme",
+    "warm",
 ]

@@ -1,11 +1,13 @@
 """Tails are exact, as far out as anyone looks, and promises are expectations of them."""
 
 from math import comb, exp, fsum, log
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import special, stats
 
 from watermark import tails
@@ -53,12 +55,12 @@ def test_no_evidence_is_certainty() -> None:
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(1, 6), st.data())
 def test_lattice_tails_equal_brute_force(weights: list[int], count: int, data: st.DataObject) -> None:
     """Every outcome of every weighted coin, added up."""
-    terms = np.ones(1)
+    terms: NDArray[Any] = np.ones(1)
     for weight in weights:
         coin = np.zeros(weight + 1)
         coin[0] = coin[-1] = 0.5
         terms = np.convolve(terms, coin)
-    sums = np.ones(1)
+    sums: NDArray[Any] = np.ones(1)
     for _ in range(count):
         sums = np.convolve(sums, terms)
     total = data.draw(st.integers(1, sum(weights) * count))
