@@ -9,6 +9,7 @@ from grammar.lexical.limits import DEFAULT_LIMITS, Limits
 from grammar.lexical.literals import literal_language
 from grammar.lexical.numbers import NumberLanguage, NumberSpec, number_language
 from grammar.lexical.regex import as_counted, compile_chars, compile_pattern, compile_regex
+from grammar.lexical.utf8 import universe
 
 __all__ = [
     "DEAD",
@@ -25,4 +26,5 @@ __all__ = [
     "literal_language",
     "number_language",
     "union_all",
+    "universe",
 ]

@@ -31,11 +31,9 @@ def literal_language(words: Iterable[bytes]) -> Dfa:
     text = np.frombuffer(b"".join(ordered), np.uint8)
     ends = np.cumsum([len(word) for word in ordered]).astype(np.int64)
     used = np.unique(text)
-    classes = np.full(256, len(used), np.uint8)
-    if len(used) < 256:
-        classes[used] = np.arange(len(used), dtype=np.uint8)
-    else:
-        classes = np.arange(256).astype(np.uint8)
+    # Bytes that occur in no word share the class after the last; if all 256 occur, there is none.
+    classes = np.full(256, len(used) % 256, np.uint8)
+    classes[used] = np.arange(len(used), dtype=np.uint8)
     parent, byte, final = _trie(text, ends)
     number, count = _fold(parent, byte, final)
     labels = min(len(used) + 1, 256)

@@ -9,8 +9,9 @@ from grammar.lexical.codepoints import Ranges
 from grammar.lexical.dfa import Dfa
 from grammar.lexical.ecma import Dialect, parse
 from grammar.lexical.limits import DEFAULT_LIMITS, Limits, Meter
+from grammar.lexical.lookaround import determinise_with_lookaround
 from grammar.lexical.positions import determinise
-from grammar.lexical.syntax import Chars, Concat, Node, Repeat, TextEnd, TextStart
+from grammar.lexical.syntax import Chars, Concat, Node, Repeat, TextEnd, TextStart, anchored_only
 
 
 @lru_cache(maxsize=1024)
@@ -44,7 +45,9 @@ def compile_chars(ranges: Ranges) -> Dfa:
 
 
 def _compile(node: Node, meter: Meter, *, search: bool) -> Dfa:
-    return determinise(node, meter, search=search)
+    if anchored_only(node):
+        return determinise(node, meter, search=search)
+    return determinise_with_lookaround(node, meter, search=search)
 
 
 def _counted(node: Node) -> tuple[Ranges, int, int | None] | None:

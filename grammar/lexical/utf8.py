@@ -8,13 +8,13 @@ row of non-ASCII targets its own copy of the decoder; minimisation then folds wh
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from grammar.errors import GrammarTooLarge
-from grammar.lexical.codepoints import LAST, Partition
+from grammar.lexical.codepoints import LAST, Partition, partition
 from grammar.lexical.dfa import DEAD, Dfa, canonical
 from grammar.lexical.limits import DEFAULT_LIMITS, Limits
 
@@ -61,6 +61,12 @@ def lower(
     accepts = np.zeros(len(result), np.bool_)
     accepts[:states] = accepting
     return canonical(result, accepts, classes)
+
+
+@cache
+def universe() -> Dfa:
+    """Every well-formed UTF-8 text: no surrogates, no overlong forms."""
+    return lower([[0]], [True], partition(()))
 
 
 @lru_cache(maxsize=512)
