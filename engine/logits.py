@@ -248,10 +248,11 @@ def draw(logits: F32, mask: I32, scale: float, peaks: F32, sums: F32, uniform: f
 
 
 @exact
-def _cut(logits: F32, mask: I32, scale: float, peaks: F32, limits: F64) -> int:
-    """The histogram bucket (of distance below the best, in 1/8 nat) that surely holds the last survivor of truncation.
+def _cut(logits: F32, mask: I32, scale: float, peaks: F32, limits: F64) -> tuple[int, float]:
+    """The histogram bucket (of distance below the best, in 1/8 nat) that surely holds the last survivor, and all mass.
 
     `limits` = (top_k or 0, top_p, min_p). Never too small: what is gathered up to it is sorted and cut exactly later.
+    The mass is relative to that of the best token.
     """
     counts, masses = np.zeros(_BUCKETS, np.int64), np.zeros(_BUCKETS, np.float64)
     best = _best(peaks)
@@ -262,21 +263,23 @@ def _cut(logits: F32, mask: I32, scale: float, peaks: F32, limits: F64) -> int:
             counts[bucket] += 1
             if bucket < _BUCKETS - 1:
                 masses[bucket] += _exp(-distance)
-    return _bucket_of_limits(counts, masses, limits)
+    return _last_bucket(counts, masses, limits), float(np.sum(masses))
 
 
 @exact
-def _bucket_of_limits(counts: I64, masses: F64, limits: F64) -> int:
-    cut = _BUCKETS - 1
-    if limits[2] > 0.0:
-        cut = min(cut, int(-np.log(limits[2]) * _PER_NAT) + 1)
-    total, seen, mass = np.sum(masses), 0, 0.0
+def _last_bucket(counts: I64, masses: F64, limits: F64) -> int:
+    """Top-k's bucket if top-k is asked for (top-p then needs the mass of all k), else the nearer of the other two."""
+    seen, mass, enough = 0, 0.0, limits[1] * np.sum(masses) * (1 + 1e-5)
+    by_ratio = int(-np.log(limits[2]) * _PER_NAT) + 1 if limits[2] > 0.0 else _BUCKETS - 1
     for bucket in range(_BUCKETS - 1):
         seen += counts[bucket]
         mass += masses[bucket]
-        if (limits[0] > 0 and seen >= limits[0]) or (limits[1] < 1.0 and mass >= limits[1] * total * (1 + 1e-5)):
-            return min(cut, bucket + 1)
-    return cut
+        if limits[0] > 0:
+            if seen >= limits[0]:
+                return bucket
+        elif (limits[1] < 1.0 and mass >= enough) or bucket >= by_ratio:
+            return bucket + 1
+    return _BUCKETS - 1
 
 
 @exact
@@ -310,35 +313,42 @@ def truncate(logits: F32, mask: I32, scale: float, peaks: F32, limits: F64) -> t
 
     `limits` = (top_k or 0, top_p, min_p). At least one token survives.
     """
-    cut = _cut(logits, mask, scale, peaks, limits)
+    cut, total = _cut(logits, mask, scale, peaks, limits)
     reach = np.inf if cut >= _BUCKETS - 1 else (cut + 1) / _PER_NAT / scale
     ids, values = gather(logits, mask, peaks, reach)
     values = values * np.float32(scale)
     order = np.argsort(-values, kind="mergesort")
-    ids, values = ids[order], values[order]
-    return survivors(ids, values, limits)
+    return survivors(ids[order], values[order], limits, total)
 
 
 @exact
-def survivors(ids: I32, values: F32, limits: F64) -> tuple[I32, F32]:
+def survivors(ids: I32, values: F32, limits: F64, total: float) -> tuple[I32, F32]:
+    """Top-k, top-p and min-p over tokens sorted best first; `total`: all mass, relative to the best token's."""
     count = len(ids)
     if count == 0:
         return ids, values
+    weights = np.exp(values.astype(np.float64) - float(values[0]))
+    if limits[0] > 0 and limits[0] < count:
+        count = int(limits[0])
     if limits[0] > 0:
-        count = min(count, int(limits[0]))
+        total = float(np.sum(weights[:count]))
     if limits[1] < 1.0:
-        weights = np.exp(values[:count].astype(np.float64) - float(values[0]))
-        enough, mass = limits[1] * np.sum(weights), 0.0
-        for index in range(count):
-            mass += weights[index]
-            if mass >= enough:
-                count = index + 1
-                break
-    if limits[2] > 0.0:
-        least = float(values[0]) + np.log(limits[2])
-        while count > 1 and float(values[count - 1]) < least:
-            count -= 1
+        count = min(count, _reaching(weights, limits[1] * total))
+    least = limits[2] * weights[0]
+    while count > 1 and weights[count - 1] < least:
+        count -= 1
     return ids[:count], values[:count]
+
+
+@exact
+def _reaching(weights: F64, enough: float) -> int:
+    """How many of the first weights it takes."""
+    mass = 0.0
+    for index in range(len(weights)):
+        mass += weights[index]
+        if mass >= enough:
+            return index + 1
+    return len(weights)
 
 
 @exact

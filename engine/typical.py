@@ -28,4 +28,5 @@ def typical(ids: Ids, values: Values, mass: float, limits: NDArray[np.float64]) 
     order = np.argsort(np.abs(-logprobs - entropy), kind="stable")
     kept = order[: 1 + int(np.searchsorted(np.cumsum(probabilities[order]), mass))]
     best_first = kept[np.lexsort((ids[kept], -values[kept]))]
-    return passes.survivors(ids[best_first], values[best_first], limits)
+    total = float(np.sum(np.exp(logprobs[best_first] - logprobs[best_first[0]])))
+    return passes.survivors(ids[best_first], values[best_first], limits, total)

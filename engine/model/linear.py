@@ -20,6 +20,8 @@ from torch import nn
 from transformers.integrations.moe import ExpertsInterface
 from transformers.pytorch_utils import Conv1D
 
+from engine.model.rows import row_stable
+
 _log = logging.getLogger(__name__)
 
 EXPERTS_NAME = "formwork_packed"
@@ -142,7 +144,7 @@ def packed_experts(
             continue
         up, up_bias, down, down_bias = module.formwork_experts[expert]
         tokens, slots = torch.where(top_k_index == expert)
-        rows = down(module._apply_gate(up(hidden_states[tokens], up_bias)), down_bias)
+        rows = down(row_stable(module._apply_gate, up(hidden_states[tokens], up_bias)), down_bias)
         out.index_add_(0, tokens, (rows * top_k_weights[tokens, slots, None]).to(out.dtype))
     return out
 

@@ -23,6 +23,7 @@ from engine.model.errors import UnsupportedModel
 from engine.model.linear import pack_linears
 from engine.model.loading import choose_dtype, eos_token_ids, load_config, load_model, max_positions
 from engine.model.memory import LayerShape, free_cpu_bytes, page_bytes, page_count, usable_cores
+from engine.model.rows import stabilize_activations
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class ModelRunner:
         self._by_cache_argument = adapt(self._model)
         layers = self._layer_shapes()
         pack_linears(self._model)
+        stabilize_activations(self._model)
         one = page_bytes([stored_shape(s) for s in layers], config.page_size, 4)
         pages = page_count(config, one, free_cpu_bytes(), device=device.type)
         self._backend: Backend = CpuBackend(layers, pages, config.page_size, threads)
