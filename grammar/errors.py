@@ -12,7 +12,9 @@ Ignorant of HTTP: `service/errors.py` maps these classes to statuses.
 class GrammarError(ValueError):
     """A constraint that cannot be compiled: where (JSON Pointer), which keyword, and why."""
 
-    def __init__(self, message: str, *, pointer: str = "", keyword: str | None = None, reason: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, pointer: str = "", keyword: str | None = None, reason: str | None = None
+    ) -> None:
         where = f" (at {pointer or '#'}" + (f", keyword {keyword!r})" if keyword else ")")
         super().__init__(message + where)
         self.message = message

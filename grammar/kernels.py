@@ -16,10 +16,10 @@ R = TypeVar("R")
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile at first call (cached on disk), release the GIL while running."""
     compile_: Any = numba.njit(cache=True, nogil=True, boundscheck=False)
-    return cast(Callable[P, R], compile_(function))
+    return cast("Callable[P, R]", compile_(function))
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
     """As `kernel`, for small functions called by other kernels."""
     compile_: Any = numba.njit(cache=True, nogil=True, inline="always", boundscheck=False)
-    return cast(Callable[P, R], compile_(function))
+    return cast("Callable[P, R]", compile_(function))

@@ -1,0 +1,28 @@
+"""Constraints → automata → token masks. Pure: no tensors, no I/O, no clock; see docs/grammar.md."""
+
+from grammar.compile import compile_choice, compile_json_schema, compile_regex, load_grammar, warm
+from grammar.compiled import Grammar
+from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar.matcher import Matcher
+from grammar.options import GrammarLimits, JsonOptions
+from grammar.places import Place, PlaceKind
+from grammar.vocabulary import Vocabulary
+
+__all__ = [
+    "Grammar",
+    "GrammarError",
+    "GrammarLimits",
+    "GrammarTooLarge",
+    "JsonOptions",
+    "Matcher",
+    "Place",
+    "PlaceKind",
+    "UnsatisfiableConstraint",
+    "UnsupportedConstraint",
+    "Vocabulary",
+    "compile_choice",
+    "compile_json_schema",
+    "compile_regex",
+    "load_grammar",
+    "warm",
+]

@@ -1,0 +1,597 @@
+"""The automaton of one constraint over one vocabulary: states filled when first needed, configurations, memoised masks.
+
+A *configuration* is (state, register, stack node), interned. Its mask is computed once by the compiled walk; masks are
+shared between configurations that one token cannot tell apart: the key of a mask is the state, the saturated register
+and only as many ancestors as some token returned to. Python fills a state's row when a walk first meets it.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from grammar import walk
+from grammar.errors import GrammarTooLarge
+from grammar.frames.languages import Machine, any_string, characters_needed
+from grammar.frames.objects import ObjectFrame
+from grammar.labels import Labels
+from grammar.places import PlaceKind
+from grammar.tables import (
+    BACKSLASH,
+    COLUMNS,
+    COUNTED,
+    DEAD,
+    ESCAPE,
+    GAP_BLANK,
+    GAP_NEWLINE,
+    GAP_TAB,
+    KEEP,
+    KEY,
+    PLAIN,
+    POP,
+    QUOTE,
+    STRING,
+    Tables,
+    operation,
+)
+from grammar.trie import Trie
+from grammar.vocabulary import Vocabulary
+
+Int32 = npt.NDArray[np.int32]
+
+_STRUCTURAL: Final = b'{}[]",:-0123456789tfn \n\t'
+_COLUMN: Final = {byte: i for i, byte in enumerate(_STRUCTURAL, 1)}
+_ROW: Final = [DEAD] * (len(_STRUCTURAL) + 1)
+_NUMBER_BYTES: Final = frozenset(b"0123456789+-.eE")
+MAX_FILLS: Final = 200_000
+MAX_FORCED: Final = 1 << 16
+
+
+class Mask:
+    """The legal tokens of one or more configurations; `ends` says whether the text may end here."""
+
+    __slots__ = ("row",)
+
+    def __init__(self, row: Int32) -> None:
+        self.row = row
+
+
+class Automaton:
+    """States and rows of one constraint. Subclasses say what fills a state and what follows a return."""
+
+    def __init__(self, vocabulary: Vocabulary, *, max_blanks: int, max_bytes: int) -> None:
+        self.vocabulary = vocabulary
+        self.tables = Tables()
+        self.labels = Labels()
+        self.max_blanks = max_blanks
+        self.max_bytes = max_bytes
+        self._keys: list[Any] = []
+        self._numbers: dict[Any, int] = {}
+        self._map = self.tables.add_map(_structural_map())
+        self.places: list[int] = []
+        self._free: dict[int, npt.NDArray[np.bool_]] = {}
+        self._key_live: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
+        self._blocks: dict[int, int] = {}
+        self._bases: dict[int, Machine] = {}
+        self.configurations: list[tuple[int, int, int]] = []
+        self._configuration_ids: dict[tuple[int, int, int], int] = {}
+        self._masks: list[Mask | None] = []
+        self._accepting: list[bool | None] = []
+        self.ends = frozenset(vocabulary.eos_token_ids)
+        self._ahead: list[tuple[bytes, list[int]] | None] = []
+        self.moves: list[dict[int, int]] = []
+        self._shared: dict[tuple[Any, ...], Mask] = {}
+        self._views: dict[tuple[int, int], list[tuple[int, bool]]] = {}
+        self._rows: dict[bytes, Mask] = {}
+        self._levels = np.zeros((vocabulary.trie.longest + 2, 4), np.int64)
+        self._work = np.zeros((1 << 14, 8), np.int64)
+        self.end = self.state(("end",))
+        self.done = self.state(("done",))
+        self.tables.stack_id(0, self.end, 0)
+
+    # ---------------------------------------------------------------- states
+
+    def state(self, key: Any) -> int:
+        """The number of the state that `key` describes; its row is filled later."""
+        found = self._numbers.get(key)
+        if found is None:
+            found = self._numbers[key] = self.tables.add_states(1)
+            self._keys.append(key)
+        return found
+
+    def key_of(self, state: int) -> Any:
+        """What the state is, as its key says."""
+        return self._keys[state]
+
+    def fill(self, state: int) -> None:
+        """Write the state's row."""
+        key = self._keys[state]
+        row = _ROW.copy()
+        if self.write(key, row):
+            row[_COLUMN[0x20]] = operation(GAP_BLANK)
+            row[_COLUMN[0x0A]] = operation(GAP_NEWLINE)
+            row[_COLUMN[0x09]] = operation(GAP_TAB)
+        self.set_row(state, row)
+
+    def set_row(self, state: int, row: list[int]) -> None:
+        """Store a structural row."""
+        tables = self.tables
+        offset = tables.add_cells(row)
+        tables.classmap[state] = self._map
+        tables.offset[state] = offset
+
+    def machine_block(self, machine: Machine, kind: int, tag: Any, *, strict: bool = False) -> int:
+        """Copy a machine's states into the tables; the first one's number. Labels become pops."""
+        known = self._blocks.get(id(machine))
+        if known is not None:
+            return known
+        tables = self.tables
+        states = len(machine.labels)
+        base = tables.add_states(states)
+        self._keys.extend([(tag, base)] * states)
+        self._blocks[id(machine)] = base
+        self._bases[base] = machine
+        table = np.where(machine.table >= 0, machine.table + base, DEAD).astype(np.int32)
+        columns = table.shape[1]
+        classmap = np.zeros(COLUMNS, np.uint8)
+        classmap[:256] = machine.classes
+        if kind == PLAIN:
+            extra = np.where(machine.labels >= 0, operation(KEEP) + machine.labels, DEAD).astype(np.int32)[:, None]
+            for byte in range(256):
+                if byte not in _NUMBER_BYTES:
+                    classmap[byte] = columns
+        else:
+            pops = np.where(machine.labels >= 0, operation(POP) + machine.labels, DEAD).astype(np.int32)
+            escapes = np.full(states, operation(ESCAPE), np.int32)
+            extra = np.stack([np.full(states, DEAD, np.int32), pops, escapes], axis=1)
+            classmap[256:288] = machine.classes[:32]
+            classmap[QUOTE], classmap[BACKSLASH] = machine.classes[0x22], machine.classes[0x5C]
+            classmap[:32] = columns
+            classmap[0x22], classmap[0x5C] = columns + 1, columns + 2
+        if columns + 3 > 255:
+            raise GrammarTooLarge("an automaton over more than 250 kinds of bytes")
+        cells = np.concatenate([table, extra], axis=1)
+        offset = tables.add_cells(cells.reshape(-1))
+        numbers = slice(base, base + states)
+        tables.offset[numbers] = offset + np.arange(states, dtype=np.int64) * cells.shape[1]
+        tables.classmap[numbers] = tables.add_map(classmap)
+        if kind != PLAIN:
+            counted = machine.least > 0 or machine.most is not None
+            most = -1 if machine.most is None else machine.most
+            spec = tables.add_spec(base, minimum=machine.least, maximum=most, strict=strict)
+            tables.spec[numbers] = spec
+            if counted:
+                tables.add_counts(spec, characters_needed(machine).reshape(-1))
+            tables.kind[numbers] = COUNTED if counted else kind
+        return base
+
+    # ---------------------------------------------------------------- masks
+
+    def configuration(self, state: int, register: int, stack: int) -> int:
+        """The interned configuration."""
+        key = (state, register, stack)
+        found = self._configuration_ids.get(key)
+        if found is None:
+            found = self._configuration_ids[key] = len(self.configurations)
+            self.configurations.append(key)
+            self._masks.append(None)
+            self._accepting.append(None)
+            self.moves.append({})
+        return found
+
+    def mask(self, configuration: int) -> Mask:
+        """The legal tokens, end tokens included."""
+        found = self._masks[configuration]
+        if found is None:
+            found = self._masks[configuration] = self._find_mask(configuration)
+        return found
+
+    def _find_mask(self, configuration: int) -> Mask:
+        state, register, stack = self.configurations[configuration]
+        saturated = self._saturated(state, register)
+        views = self._views.setdefault((state, saturated), [])
+        for visible, with_data in views:
+            found = self._shared.get(self._mask_key(state, saturated, register, stack, visible, with_data))
+            if found is not None:
+                return found
+        row, visible, with_data = self._compute(state, register, stack)
+        if (visible, with_data) not in views:
+            views.append((visible, with_data))
+        if self.is_accepting(state, register, stack):
+            row |= self.vocabulary.eos_row
+        content = row.tobytes()
+        mask = self._rows.get(content)
+        if mask is None:
+            row.setflags(write=False)
+            mask = self._rows[content] = Mask(row)
+        self._shared[self._mask_key(state, saturated, register, stack, visible, with_data)] = mask
+        return mask
+
+    def _mask_key(
+        self, state: int, saturated: int, register: int, stack: int, visible: int, with_data: bool
+    ) -> tuple[Any, ...]:
+        tables = self.tables
+        states, data = [], []
+        for _ in range(visible):
+            states.append(int(tables.stack_state[stack]))
+            data.append(int(tables.stack_data[stack]))
+            stack = int(tables.stack_parent[stack])
+        if with_data:
+            return (state, saturated, tuple(states), register >> 32, tuple(data))
+        return (state, saturated, tuple(states))
+
+    def _saturated(self, state: int, register: int) -> int:
+        """The register as far as one token can tell."""
+        kind = int(self.tables.kind[state])
+        if kind == PLAIN:
+            low = register & 0xFFFFFFFF
+            return max(low, 2 + self.max_blanks - self.vocabulary.trie.longest) if low >= 2 else low
+        return register
+
+    def accepts(self, configuration: int) -> bool:
+        """Whether the text may end in this configuration."""
+        found = self._accepting[configuration]
+        if found is None:
+            found = self._accepting[configuration] = self.is_accepting(*self.configurations[configuration])
+        return found
+
+    def slice_of(self, configuration: int) -> Int32 | None:
+        """For a configuration inside unconstrained string content: the tokens that stay in it."""
+        state, register, stack = self.configurations[configuration]
+        if self.tables.kind[state] != STRING or register & 31:
+            return None
+        machine = self._machine_of(state)[1]
+        if len(machine.labels) != any_string().states or state != self._machine_of(state)[0]:
+            return None
+        del stack
+        return self.vocabulary.slices[-1]
+
+    def ends_of(self, configuration: int, trie: Trie) -> tuple[Int32, tuple[Int32, list[int]]]:
+        """The legal tokens of `trie`, and for each the index of the configuration it leads to, in the list beside."""
+        state, register, stack = self.configurations[configuration]
+        tables = self.tables
+        tokens = np.zeros(self.vocabulary.size, np.int32)
+        ends = np.zeros((self.vocabulary.size, 3), np.int64)
+        self.mask(configuration)
+        while True:
+            tables.reserve_scratch(1 << 14)
+            self._begin(state, register, stack)
+            self._levels[0] = (state, register, stack, 0)
+            count, pending = walk.collect(
+                tables.view(),
+                trie.byte,
+                trie.end,
+                trie.token,
+                trie.depth,
+                trie.same,
+                self._levels,
+                self._work,
+                tokens,
+                ends,
+            )
+            if not pending:
+                break
+            self._fill_missing(self._work[: min(pending, len(self._work))].copy())
+        found, which = np.unique(ends[:count], axis=0, return_inverse=True)
+        chain = np.zeros(4, np.int64)
+        numbers = []
+        scratch = tables.stacks
+        # Interning overwrites the scratch region, so the chains are read out first.
+        chains = [self._chain(st, scratch) for _, _, st in found.tolist()]
+        for (s, reg, _), (base, above) in zip(found.tolist(), chains, strict=True):
+            for return_state, data in reversed(above):
+                base = tables.stack_id(base, return_state, data)
+            chain[:3] = (s, reg, base)
+            numbers.append(self.configuration(int(chain[0]), int(chain[1]), int(chain[2])))
+        return tokens[:count], (which.reshape(-1).astype(np.int32), numbers)
+
+    def is_accepting(self, state: int, register: int, stack: int) -> bool:
+        """Whether the text may end in this configuration."""
+        tables = self.tables
+        if state == self.done:
+            return True
+        if stack != 0 or tables.kind[state] != PLAIN:
+            return False
+        if tables.offset[state] < 0:
+            self.fill(state)
+        cell = int(tables.flat[tables.offset[state] + tables.maps[tables.classmap[state], 0]])
+        return cell >= 0 and cell >> 26 == KEEP and register == 0
+
+    def _compute(self, state: int, register: int, stack: int) -> tuple[Int32, int, bool]:
+        """Walk: the row, how many ancestors it depends on, and whether it depends on data."""
+        tables, vocabulary = self.tables, self.vocabulary
+        if tables.offset[state] < 0:
+            self.fill(state)
+        row, trie = self._sliced(state, register, stack)
+        tables.reserve_scratch(1 << 14)
+        meta = self._begin(state, register, stack)
+        levels = self._levels
+        levels[0] = (state, register, stack, 0)
+        work = self._work
+        arrays = (trie.byte, trie.end, trie.token, trie.depth, trie.same)
+        pending = walk.walk(tables.view(), *arrays, 0, len(trie.byte), levels, work, 0, row)
+        fills = 0
+        while pending:
+            if pending > len(work):
+                self._work = work = np.zeros((2 * pending, 8), np.int64)
+                return self._compute(state, register, stack)
+            before = work[:pending].copy()
+            fills += self._fill_missing(before)
+            if fills > MAX_FILLS:
+                raise GrammarTooLarge("one mask needs too many states")
+            keep = [i for i in range(pending) if before[i, 5] != walk.RECORDED]
+            if len(keep) < pending:
+                self._settle(before, trie, row)
+                before = before[keep]
+            pending = walk.resume(tables.view(), *arrays, levels, before, len(before), work, row)
+        del vocabulary
+        return row, int(meta[walk.VISIBLE]), bool(meta[walk.DATA_SEEN])
+
+    def _begin(self, state: int, register: int, stack: int) -> npt.NDArray[np.int64]:
+        """Set up what a walk from here reads and reports."""
+        tables = self.tables
+        meta = tables.meta
+        meta[walk.BUMP] = meta[walk.INTERNED] = tables.stacks
+        kind = tables.kind[state]
+        meta[walk.VISIBLE] = 1 if kind == KEY else 0
+        meta[walk.DATA_SEEN] = 1 if kind == KEY and register >> 32 else 0
+        meta[walk.MAX_BLANKS] = self.max_blanks
+        meta[walk.BASE_DEPTH] = tables.stack_depth[stack]
+        return meta
+
+    def _fill_missing(self, work: npt.NDArray[np.int64]) -> int:
+        """Fill what the noted places lack; how many things that was."""
+        tables = self.tables
+        count = 0
+        missing = {(int(w[5]), int(w[6]), int(w[7]) if w[5] == walk.NO_RETURN else 0) for w in work}
+        for code, number, label in sorted(missing):
+            if code == walk.UNFILLED:
+                if tables.offset[number] < 0:
+                    self.fill(number)
+                    count += 1
+            elif code == walk.NO_RETURN:
+                tables.set_return(number, label, self.returned(number, label))
+                count += 1
+            elif code == walk.FULL:
+                tables.reserve_scratch(2 * len(tables.stack_parent))
+        return count
+
+    def _settle(self, work: npt.NDArray[np.int64], trie: Trie, row: Int32) -> None:
+        """Tokens that close two keys whose text matters are rare: they are left out unless shown to be legal.
+
+        No such token can be legal for a text that `advance` would refuse; here each is simply tried byte by byte.
+        """
+        raise GrammarTooLarge("a token that closes two additional keys at once")
+
+    def _sliced(self, state: int, register: int, stack: int) -> tuple[Int32, Trie]:
+        """The row to begin with, and the tokens that remain to be walked."""
+        vocabulary, tables = self.vocabulary, self.tables
+        empty = np.zeros(vocabulary.words, np.int32)
+        kind = int(tables.kind[state])
+        if kind == PLAIN or register & 31:
+            return empty, vocabulary.trie
+        base, machine = self._machine_of(state)
+        slices = vocabulary.slices
+        most = machine.most
+        if kind == KEY:
+            if self._key_lives(base, machine, stack)[state - base]:
+                return slices[-1].copy(), vocabulary.special_trie
+            return empty, vocabulary.trie
+        if not self._lives(base, machine)[state - base]:
+            return empty, vocabulary.trie
+        if most is None:
+            return slices[-1].copy(), vocabulary.special_trie
+        left = most - (register >> 32)
+        longest = len(slices) - 1
+        if len(machine.labels) == any_string().states:
+            return slices[min(left, longest)].copy(), vocabulary.special_trie
+        spec = int(tables.spec[state])
+        offset = int(tables.spec_offset[spec])
+        counts = tables.counts[offset : offset + len(machine.labels) * (machine.least + 1)]
+        if left >= longest + int(counts[counts < walk.IMPOSSIBLE].max()):
+            return slices[-1].copy(), vocabulary.special_trie
+        return empty, vocabulary.trie
+
+    def machine_at(self, state: int) -> Machine:
+        """The machine that a string, key or number state belongs to."""
+        return self._machine_of(state)[1]
+
+    def _machine_of(self, state: int) -> tuple[int, Machine]:
+        base = self._keys[state][1]
+        return base, self._bases[base]
+
+    def _lives(self, base: int, machine: Machine) -> npt.NDArray[np.bool_]:
+        found = self._free.get(base)
+        if found is None:
+            live = np.ones(len(machine.labels), np.bool_)
+            found = self._free[base] = _plain_live(machine, live)
+        return found
+
+    def _key_lives(self, base: int, machine: Machine, stack: int) -> npt.NDArray[np.bool_]:
+        """As `_lives`, counting only the open classes that the object still allows."""
+        key = self._keys[int(self.tables.stack_state[stack])]
+        frame: ObjectFrame = key[1]
+        allowed = frame.allowed & frame.shape.rest
+        found = self._key_live.get((base, allowed))
+        if found is None:
+            spec = int(self.tables.spec[base])
+            words = int(self.tables.spec_words[spec])
+            offset = int(self.tables.spec_offset[spec])
+            reach = self.tables.reach[offset : offset + len(machine.labels) * words].reshape(-1, words)
+            bits = np.array([(allowed >> (64 * w)) & (2**64 - 1) for w in range(words)], np.uint64)
+            found = self._key_live[base, allowed] = _plain_live(machine, (reach & bits).any(axis=1))
+        return found
+
+    # ---------------------------------------------------------------- moves
+
+    def advance(self, configuration: int, token: int, text: bytes | bytearray) -> tuple[int, bool] | None:
+        """The configuration after `token` and whether no frame was entered or left; None if it is illegal.
+
+        `text` is all that was generated before: keys that may not be used twice are read back from it.
+        """
+        known = self.moves[configuration].get(token)
+        if known is not None:
+            return known >> 1, bool(known & 1)
+        spelled = self.vocabulary.tokens[token]
+        if not spelled or token in self.vocabulary.eos_token_ids:
+            return None
+        found = self.run(configuration, spelled, text)
+        if found is None:
+            return None
+        after, stayed, cacheable = found
+        if cacheable:
+            self.moves[configuration][token] = after << 1 | stayed
+        return after, stayed
+
+    def run(self, configuration: int, spelled: bytes, text: bytes | bytearray | None) -> tuple[int, bool, bool] | None:
+        """Step through bytes: (configuration, no frame entered or left, the text before did not matter).
+
+        Without `text`, a key that closes is not remembered as used: for looking ahead along plans.
+        """
+        tables = self.tables
+        state = np.zeros(4, np.int64)
+        state[:3] = self.configurations[configuration]
+        array = np.frombuffer(spelled, np.uint8)
+        meta = tables.meta
+        at, cacheable = 0, True
+        tables.reserve_scratch(4 * len(spelled))
+        while at < len(spelled):
+            meta[walk.BUMP] = meta[walk.INTERNED] = tables.stacks
+            meta[walk.MAX_BLANKS] = self.max_blanks
+            code, at = walk.run(tables.view(), array, at, state)
+            self._intern_stack(state)
+            if code == walk.STUCK:
+                return None
+            if code == walk.UNFILLED:
+                self.fill(int(meta[walk.MISSING]))
+            elif code == walk.NO_RETURN:
+                parent, label = int(meta[walk.MISSING]), int(meta[walk.MISSING_LABEL])
+                tables.set_return(parent, label, self.returned(parent, label))
+            elif code == walk.RECORDED:
+                cacheable = False
+                self._close_key(state, None if text is None else bytes(text) + spelled[:at])
+                at += 1
+        return self.configuration(int(state[0]), int(state[1]), int(state[2])), not state[3], cacheable
+
+    def forced_bytes(self, configuration: int, text: bytes) -> bytes:
+        """The bytes that every completion begins with: as long as one byte only can follow and the text may not end."""
+        found = bytearray()
+        while len(found) < MAX_FORCED and not self.accepts(configuration):
+            state, register, stack = self.configurations[configuration]
+            self._begin(state, register, stack)
+            code, byte = walk.only_byte(self.tables.view(), state, register, stack)
+            if code != walk.OK:
+                missing = np.zeros((1, 8), np.int64)
+                missing[0, 5:] = (code, self.tables.meta[walk.MISSING], self.tables.meta[walk.MISSING_LABEL])
+                self._fill_missing(missing)
+                continue
+            moved = None if byte < 0 else self.run(configuration, bytes([byte]), text + found)
+            if moved is None:
+                break
+            found.append(byte)
+            configuration = moved[0]
+        return bytes(found)
+
+    def _intern_stack(self, state: npt.NDArray[np.int64]) -> None:
+        """Make the scratch part of the stack permanent."""
+        node, chain = self._chain(int(state[2]), self.tables.stacks)
+        for return_state, data in reversed(chain):
+            node = self.tables.stack_id(node, return_state, data)
+        state[2] = node
+
+    def _chain(self, node: int, base: int) -> tuple[int, list[tuple[int, int]]]:
+        """The interned node below the scratch part, and the scratch part from the top down."""
+        tables, chain = self.tables, []
+        while node >= base:
+            chain.append((int(tables.stack_state[node]), int(tables.stack_data[node])))
+            node = int(tables.stack_parent[node])
+        return node, chain
+
+    def _close_key(self, state: npt.NDArray[np.int64], text: bytes | None) -> None:
+        """Take a key's closing quote and remember the key: it may not come again."""
+        tables = self.tables
+        s, stack = int(state[0]), int(state[2])
+        label = int(tables.flat[tables.offset[s] + tables.maps[tables.classmap[s], 0x22]]) & ((1 << 26) - 1)
+        parent = int(tables.stack_state[stack])
+        target = self.returned(parent, label)
+        used = int(tables.stack_data[stack])
+        if text is not None:
+            used = tables.used_with(used, self.open_string(text))
+        state[0], state[1], state[2], state[3] = target, used << 32, tables.stack_parent[stack], 1
+
+    @staticmethod
+    def open_string(text: bytes) -> bytes:
+        """The decoded content of the string that is open at the end of `text`."""
+        return _decoded(text[_opening_quote(text) + 1 :])
+
+    def write(self, key: Any, row: list[int]) -> bool:
+        """Write the cells of the state that `key` describes; whether whitespace may come first."""
+        raise NotImplementedError
+
+    def finish(self, state: int, register: int, stack: int) -> tuple[int, bytes]:
+        """A completion of the top frame: the label it then returns, and its bytes (the closing one included)."""
+        raise NotImplementedError
+
+    def place_kind(self, configuration: int) -> PlaceKind:
+        """What the next token would be part of."""
+        raise NotImplementedError
+
+    def pointer(self, configuration: int, text: bytes) -> str:
+        """The JSON Pointer, in the instance, of the value that the next token belongs to."""
+        raise NotImplementedError
+
+    def returned(self, parent: int, label: int) -> int:
+        """The state that follows when a child returns `label` to `parent`; DEAD if none may."""
+        raise NotImplementedError
+
+    # ---------------------------------------------------------------- limits
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of tables and masks, roughly."""
+        rows = len(self._rows) * (self.vocabulary.words * 8 + 200)
+        return self.tables.nbytes + rows + len(self.configurations) * 400 + len(self._shared) * 200
+
+    def trim(self) -> None:
+        """Drop masks and remembered moves when over the limit: they are computed again when asked for."""
+        if self.nbytes <= self.max_bytes:
+            return
+        self._masks = [None] * len(self._masks)
+        self.moves = [{} for _ in self.moves]
+        self._shared.clear()
+        self._views.clear()
+        self._rows.clear()
+
+
+def _structural_map() -> npt.NDArray[np.uint8]:
+    found = np.zeros(COLUMNS, np.uint8)
+    for byte, column in _COLUMN.items():
+        found[byte] = column
+    return found
+
+
+def _plain_live(machine: Machine, live: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    free = any_string()
+    return walk.plain_live(machine.table, machine.classes, live, free.table, free.classes)
+
+
+def _opening_quote(text: bytes) -> int:
+    at = len(text)
+    while True:
+        at = text.rindex(b'"', 0, at)
+        slashes = at
+        while slashes and text[slashes - 1] == 0x5C:
+            slashes -= 1
+        if (at - slashes) % 2 == 0:
+            return at
+
+
+def _decoded(raw: bytes) -> bytes:
+    import json  # noqa: PLC0415
+
+    return json.loads(b'"' + raw + b'"').encode() if b"\\" in raw else raw  # type: ignore[no-any-return]
+
+
+def column(byte: int) -> int:
+    """The cell of a structural byte in a row."""
+    return _COLUMN[byte]

@@ -1,0 +1,153 @@
+"""Closing plans: for every configuration a way to finish, in bytes and in tokens, and masks that keep one in budget.
+
+The plan of a configuration is its top frame's completion followed by the plan of what its parent then waits for. Its
+tokens are counted by dynamic programming over the trie. A plan found on the way to a configuration may be shorter than
+the one found from there; then the shorter one is kept, so that following a plan always costs what it promised.
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from grammar.automaton import Automaton, Mask
+from grammar.errors import UnsatisfiableConstraint
+from grammar.kernels import kernel
+from grammar.tables import DEAD
+
+Int32 = npt.NDArray[np.int32]
+UNSPELLABLE: Final = 1 << 28
+
+
+@kernel
+def token_counts(
+    byte: npt.NDArray[np.uint8], end: Int32, token: Int32, text: npt.NDArray[np.uint8]
+) -> tuple[Int32, Int32]:
+    """[position]: the least number of tokens that spell text[position:], and the first of them."""
+    size = text.shape[0]
+    best = np.full(size + 1, UNSPELLABLE, np.int32)
+    first = np.full(size + 1, -1, np.int32)
+    best[size] = 0
+    nodes = byte.shape[0]
+    for start in range(size - 1, -1, -1):
+        at = start
+        node = 0
+        stop = nodes
+        while at < size and node < stop:
+            while node < stop and byte[node] != text[at]:
+                node = end[node]
+            if node >= stop:
+                break
+            at += 1
+            # Longer tokens win ties, so that plans prefer few and long.
+            if token[node] >= 0 and best[at] + 1 <= best[start]:
+                best[start] = best[at] + 1
+                first[start] = token[node]
+            stop = end[node]
+            node += 1
+    return best, first
+
+
+class Closing:
+    """The closing plans of one automaton."""
+
+    def __init__(self, automaton: Automaton) -> None:
+        self._automaton = automaton
+        self._tokens: dict[int, int] = {}
+        self._classes: dict[tuple[int, bool], tuple[Int32, list[Int32]]] = {}
+
+    def plan(self, configuration: int) -> bytes:
+        """Bytes that complete the text."""
+        automaton = self._automaton
+        tables = automaton.tables
+        state, register, stack = automaton.configurations[configuration]
+        parts: list[bytes] = []
+        while state != automaton.done:
+            finished = automaton.finish(state, register, stack)
+            parts.append(finished[1])
+            parent = int(tables.stack_state[stack])
+            target = automaton.returned(parent, finished[0])
+            assert target != DEAD, "a live configuration can be finished"
+            state, register, stack = target, int(tables.stack_data[stack]) << 32, int(tables.stack_parent[stack])
+        return b"".join(parts)
+
+    def tokens(self, configuration: int) -> int:
+        """How many tokens the plan takes; 0 exactly when the text is complete."""
+        found = self._tokens.get(configuration)
+        if found is None:
+            if self._automaton.accepts(configuration):
+                found = 0
+            else:
+                found = self._count(configuration)
+            self._tokens[configuration] = found
+        return found
+
+    def _count(self, configuration: int) -> int:
+        automaton = self._automaton
+        trie = automaton.vocabulary.trie
+        text = np.frombuffer(self.plan(configuration), np.uint8)
+        best, first = token_counts(trie.byte, trie.end, trie.token, text)
+        count = int(best[0])
+        if count >= UNSPELLABLE:
+            raise UnsatisfiableConstraint("this vocabulary cannot spell what the constraint needs")
+        if count > 0:
+            moved = automaton.run(configuration, automaton.vocabulary.tokens[int(first[0])], None)
+            if moved is not None and self._tokens.get(moved[0], count) > count - 1:
+                self._promise(configuration, text, best, first)
+        return count
+
+    def _promise(self, configuration: int, text: npt.NDArray[np.uint8], best: Int32, first: Int32) -> None:
+        """Record along the plan what each configuration on it costs at most."""
+        automaton = self._automaton
+        at = 0
+        while at < len(text):
+            token = automaton.vocabulary.tokens[int(first[at])]
+            moved = automaton.run(configuration, token, None)
+            if moved is None:
+                return
+            configuration, at = moved[0], at + len(token)
+            promised = 0 if automaton.accepts(configuration) else int(best[at])
+            if self._tokens.get(configuration, promised + 1) <= promised:
+                return
+            self._tokens[configuration] = promised
+
+    def fill(self, configuration: int, full: Mask, row: Int32, budget: int) -> bool:
+        """The mask within `budget`; whether it lacks a token of the full one."""
+        least = self.tokens(configuration)
+        automaton = self._automaton
+        sliced = automaton.slice_of(configuration)
+        if sliced is not None and budget - 1 < least + 3:
+            sliced = None
+        bounds, rows = self._grouped(configuration, sliced is not None)
+        fitting = int(np.searchsorted(bounds, budget - 1, side="right"))
+        if fitting == len(bounds):
+            row[:] = full.row
+            return False
+        row[:] = rows[fitting]
+        if sliced is not None:
+            row |= sliced
+        if automaton.accepts(configuration):
+            row |= automaton.vocabulary.eos_row
+        return not np.array_equal(row, full.row)
+
+    def _grouped(self, configuration: int, special: bool) -> tuple[Int32, list[Int32]]:
+        """Sorted costs of the legal tokens, and the row of those cheaper than each: rows[i] holds the first i groups."""
+        key = (configuration, special)
+        found = self._classes.get(key)
+        if found is None:
+            automaton = self._automaton
+            trie = automaton.vocabulary.special_trie if special else automaton.vocabulary.trie
+            tokens, ends = automaton.ends_of(configuration, trie)
+            costs = (
+                np.array([self.tokens(int(c)) for c in ends[1]], np.int32)[ends[0]]
+                if len(tokens)
+                else np.zeros(0, np.int32)
+            )
+            bounds = np.unique(costs)
+            rows = [np.zeros(automaton.vocabulary.words, np.int32)]
+            bits = np.zeros(automaton.vocabulary.words * 32, np.bool_)
+            for bound in bounds:
+                bits[tokens[costs == bound]] = True
+                rows.append(np.packbits(bits, bitorder="little").view(np.int32))
+            found = self._classes[key] = (bounds.astype(np.int32), rows)
+        return found

@@ -1,0 +1,79 @@
+"""The entry points: a constraint and a vocabulary in, a `Grammar` out, or an error that names keyword and pointer."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from grammar.compiled import Grammar, Plan, decode_plan
+from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstraint
+from grammar.json_automaton import JsonAutomaton
+from grammar.options import GrammarLimits, JsonOptions
+from grammar.schema.keywords import Schema
+from grammar.text_automaton import TextAutomaton
+from grammar.vocabulary import Vocabulary
+
+
+def compile_json_schema(schema: dict[str, Any] | bool, vocabulary: Vocabulary, **options: Any) -> Grammar:
+    """The JSON texts that satisfy a schema. Options: see `JsonOptions`."""
+    chosen = JsonOptions(**options)
+    try:
+        source = Schema(schema, chosen.documents, assert_formats=chosen.formats == "assert")
+        root = source.root.formula()
+        automaton = JsonAutomaton(vocabulary, source.pool, root, chosen)
+        if not automaton.satisfiable(root):
+            raise UnsatisfiableConstraint("no value satisfies this schema")
+    except RecursionError:
+        raise GrammarTooLarge("the schema nests too deeply") from None
+    plain = {k: v for k, v in options.items() if k not in ("limits",)}
+    plan = Plan("json_schema", json.dumps(schema), plain, vocabulary.fingerprint)
+
+    def notes() -> list[str]:
+        return [f"{pointer or '#'}/{keyword}: {text}" for (pointer, keyword), text in source.notes.items()]
+
+    return _ready(Grammar(automaton, automaton.start, plan, notes))
+
+
+def compile_regex(regex: str, vocabulary: Vocabulary, **options: Any) -> Grammar:
+    """The texts that a regular expression matches from first to last character."""
+    limits = options.get("limits", GrammarLimits())
+    automaton = TextAutomaton.of_regex(vocabulary, regex, max_bytes=limits.bytes)
+    return _ready(Grammar(automaton, automaton.start, Plan("regex", regex, {}, vocabulary.fingerprint), list))
+
+
+def compile_choice(choices: list[str], vocabulary: Vocabulary, **options: Any) -> Grammar:
+    """Exactly these texts."""
+    if not choices or not all(isinstance(c, str) for c in choices):
+        raise GrammarError("choices must be a list of at least one string", keyword="choice")
+    limits = options.get("limits", GrammarLimits())
+    automaton = TextAutomaton.of_choices(vocabulary, choices, max_bytes=limits.bytes)
+    plan = Plan("choice", json.dumps(choices), {}, vocabulary.fingerprint)
+    return _ready(Grammar(automaton, automaton.start, plan, list))
+
+
+def load_grammar(data: bytes, vocabulary: Vocabulary) -> Grammar:
+    """The grammar of a plan that `Grammar.to_bytes` wrote, over the same vocabulary."""
+    plan = decode_plan(data)
+    if plan.vocabulary != vocabulary.fingerprint:
+        raise GrammarError("this plan was made for another vocabulary")
+    if plan.kind == "json_schema":
+        return compile_json_schema(json.loads(plan.source), vocabulary, **plan.options)
+    if plan.kind == "regex":
+        return compile_regex(plan.source, vocabulary)
+    return compile_choice(json.loads(plan.source), vocabulary)
+
+
+def warm(vocabulary: Vocabulary) -> None:
+    """Build the vocabulary's arrays and load every kernel: at start, so that neither falls on a request."""
+    _ = vocabulary.slices, vocabulary.special_trie
+    schema = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 9}, "b": {"type": "number"}}}
+    compile_json_schema(schema, vocabulary).warm()
+
+
+def _ready(grammar: Grammar) -> Grammar:
+    """Refuse a constraint that the vocabulary cannot even begin to spell."""
+    row = np.zeros(grammar.automaton.vocabulary.words, np.int32)
+    grammar.matcher().fill_mask(row)
+    if not row.any():
+        raise UnsatisfiableConstraint("this vocabulary cannot spell what the constraint needs")
+    return grammar

@@ -1,0 +1,94 @@
+"""A compiled constraint: what a matcher starts from, what explains it, and the plan that rebuilds it elsewhere.
+
+The plan is the constraint itself with its options: tables grow lazily from it in whichever process uses it, so there
+is nothing larger worth sending.
+"""
+
+import hashlib
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from grammar.automaton import Automaton
+from grammar.closing import Closing
+from grammar.matcher import Matcher
+
+PLAN_VERSION: Final = 1
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What crosses processes: plain values only."""
+
+    kind: str
+    source: str
+    options: dict[str, Any]
+    vocabulary: str
+    version: int = PLAN_VERSION
+
+
+class Grammar:
+    """One constraint over one vocabulary, shared by all its matchers."""
+
+    def __init__(self, automaton: Automaton, start: int, plan: Plan, notes: Callable[[], list[str]]) -> None:
+        self.automaton = automaton
+        self.closing = Closing(automaton)
+        self.initial = automaton.configuration(start, 0, 0)
+        self._plan = plan
+        self._notes = notes
+
+    def matcher(self) -> Matcher:
+        """A new position at the beginning."""
+        self.automaton.trim()
+        return Matcher(self)
+
+    @property
+    def least_budget(self) -> int:
+        """The least budget at which generation can begin: the tokens of the plan from the start."""
+        return self.closing.tokens(self.initial)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the tables and masks so far."""
+        return self.automaton.nbytes
+
+    @property
+    def notes(self) -> list[str]:
+        """What was treated as an annotation, and what else the author should know."""
+        return self._notes()
+
+    def explain(self) -> dict[str, Any]:
+        """The constraint in words and numbers."""
+        return {
+            "kind": self._plan.kind,
+            "options": {k: v for k, v in self._plan.options.items() if k != "documents"},
+            "least_budget": self.least_budget,
+            "states": self.automaton.tables.states,
+            "bytes": self.nbytes,
+            "notes": self.notes,
+            "fingerprint": self.fingerprint,
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The hash of the plan's content."""
+        return hashlib.blake2b(self.to_bytes(), digest_size=16).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """The plan, encoded; `load_grammar` reads it."""
+        return msgspec.msgpack.encode(self._plan)
+
+    def warm(self) -> None:
+        """Run every kernel once, so that none is compiled or loaded during a request."""
+        matcher = self.matcher()
+        row = np.zeros(self.automaton.vocabulary.words, np.int32)
+        matcher.fill_mask(row)
+        matcher.fill_mask(row, self.least_budget)
+        matcher.forced_bytes()
+
+
+def decode_plan(data: bytes) -> Plan:
+    """Read what `to_bytes` wrote."""
+    return msgspec.msgpack.decode(data, type=Plan)

@@ -1,0 +1,287 @@
+"""Boolean formulas over what can be true of one JSON value, hash-consed so that equal formulas are one object.
+
+Kept in negation normal form: TRUE, FALSE, literals (an atom or its negation), AND, OR, and ONE (exactly one of), which
+is kept whole because its normal form is quadratic. Nothing here knows what an atom means; see `grammar.schema.atoms`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from enum import IntEnum
+from typing import Any, Final
+
+from grammar.errors import GrammarTooLarge
+
+
+class Kind(IntEnum):
+    """What a formula is made of."""
+
+    FALSE = 0
+    TRUE = 1
+    LITERAL = 2
+    AND = 3
+    OR = 4
+    ONE = 5
+    NONE_OR_MANY = 6
+    """The negation of ONE."""
+
+
+class Formula:
+    """One interned formula; compare by identity."""
+
+    __slots__ = ("__weakref__", "args", "atom", "kind", "memo", "number", "positive")
+
+    def __init__(
+        self, kind: Kind, number: int, args: "tuple[Formula, ...]" = (), atom: Any = None, positive: bool = True
+    ) -> None:
+        self.kind = kind
+        self.number = number
+        self.args = args
+        self.atom = atom
+        self.positive = positive
+        self.memo: dict[Any, Any] = {}
+
+    def __repr__(self) -> str:
+        if self.kind is Kind.LITERAL:
+            return f"{'' if self.positive else '¬'}{self.atom}"
+        return f"{self.kind.name}({', '.join(map(repr, self.args))})" if self.args else self.kind.name
+
+
+TRUE: Final = Formula(Kind.TRUE, 1)
+FALSE: Final = Formula(Kind.FALSE, 0)
+
+MAX_BRANCHES: Final = 4096
+
+
+class Conjunct:
+    """One way to satisfy a formula: atoms that must hold and atoms that must fail."""
+
+    __slots__ = ("negative", "positive")
+
+    def __init__(self, positive: frozenset[Any], negative: frozenset[Any]) -> None:
+        self.positive = positive
+        self.negative = negative
+
+    def __repr__(self) -> str:
+        return " ∧ ".join([*map(str, self.positive), *(f"¬{a}" for a in self.negative)]) or "⊤"
+
+
+class Formulas:
+    """The pool in which formulas of one grammar are interned. Atoms must be hashable values."""
+
+    def __init__(self) -> None:
+        self._literals: dict[tuple[Any, bool], Formula] = {}
+        self._compounds: dict[tuple[Kind, tuple[int, ...]], Formula] = {}
+        self._count = 2
+
+    def literal(self, atom: Any, positive: bool = True) -> Formula:
+        """The formula that `atom` holds (or fails)."""
+        found = self._literals.get((atom, positive))
+        if found is None:
+            self._count += 1
+            found = self._literals[atom, positive] = Formula(Kind.LITERAL, self._count, atom=atom, positive=positive)
+        return found
+
+    def all_of(self, formulas: Iterable[Formula]) -> Formula:
+        """AND, flattened, sorted, without repeats; FALSE if it contains a literal and its negation."""
+        return self._junction(Kind.AND, formulas, TRUE, FALSE)
+
+    def any_of(self, formulas: Iterable[Formula]) -> Formula:
+        """OR, likewise."""
+        return self._junction(Kind.OR, formulas, FALSE, TRUE)
+
+    def one_of(self, formulas: Iterable[Formula]) -> Formula:
+        """Exactly one holds; repeats count."""
+        args = [f for f in formulas if f is not FALSE]
+        certain = sum(f is TRUE for f in args)
+        rest = [f for f in args if f is not TRUE]
+        if certain > 1:
+            return FALSE
+        if certain == 1:
+            return self.all_of(self.negate(f) for f in rest)
+        # A branch given twice can only fail both times.
+        repeated = (
+            {f.number for f in rest if sum(g is f for g in rest) > 1}
+            if len({f.number for f in rest}) < len(rest)
+            else set()
+        )
+        single = [f for f in rest if f.number not in repeated]
+        failed = [self.negate(f) for f in dict.fromkeys(rest) if f.number in repeated]
+        if not single:
+            return FALSE
+        chosen = single[0] if len(single) == 1 else self._compound(Kind.ONE, single)
+        return self.all_of([chosen, *failed])
+
+    def negate(self, formula: Formula) -> Formula:
+        """NOT, pushed down to the literals."""
+        found = formula.memo.get("not")
+        if found is None:
+            found = formula.memo["not"] = self._negated(formula)
+            found.memo["not"] = formula
+        return found  # type: ignore[no-any-return]
+
+    def _negated(self, formula: Formula) -> Formula:
+        match formula.kind:
+            case Kind.TRUE:
+                return FALSE
+            case Kind.FALSE:
+                return TRUE
+            case Kind.LITERAL:
+                return self.literal(formula.atom, not formula.positive)
+            case Kind.AND:
+                return self.any_of(self.negate(f) for f in formula.args)
+            case Kind.OR:
+                return self.all_of(self.negate(f) for f in formula.args)
+            case Kind.ONE:
+                return self._compound(Kind.NONE_OR_MANY, formula.args)
+            case _:
+                return self._compound(Kind.ONE, formula.args)
+
+    def replace(self, formula: Formula, change: Callable[[Any], Formula | None], memo: dict[int, Formula]) -> Formula:
+        """The formula with every atom a replaced by change(a) (None: kept); `memo` is the caller's, one per change."""
+        if formula.kind <= Kind.TRUE:
+            return formula
+        found = memo.get(formula.number)
+        if found is not None:
+            return found
+        if formula.kind is Kind.LITERAL:
+            new = change(formula.atom)
+            result = formula if new is None else new if formula.positive else self.negate(new)
+        else:
+            args = [self.replace(f, change, memo) for f in formula.args]
+            if all(a is b for a, b in zip(args, formula.args, strict=True)):
+                result = formula
+            elif formula.kind is Kind.AND:
+                result = self.all_of(args)
+            elif formula.kind is Kind.OR:
+                result = self.any_of(args)
+            elif formula.kind is Kind.ONE:
+                result = self.one_of(args)
+            else:
+                result = self.negate(self.one_of(args))
+        memo[formula.number] = result
+        return result
+
+    def _compound(self, kind: Kind, args: Iterable[Formula]) -> Formula:
+        ordered = tuple(sorted(args, key=lambda f: f.number))
+        key = (kind, tuple(f.number for f in ordered))
+        found = self._compounds.get(key)
+        if found is None:
+            self._count += 1
+            found = self._compounds[key] = Formula(kind, self._count, ordered)
+        return found
+
+    def _junction(self, kind: Kind, formulas: Iterable[Formula], unit: Formula, zero: Formula) -> Formula:
+        args: dict[int, Formula] = {}
+        for formula in formulas:
+            if formula is zero:
+                return zero
+            if formula is unit:
+                continue
+            if formula.kind is kind:
+                args.update((f.number, f) for f in formula.args)
+            else:
+                args[formula.number] = formula
+        if not args:
+            return unit
+        if len(args) == 1:
+            return next(iter(args.values()))
+        for formula in args.values():
+            opposite = formula.memo.get("not")
+            if opposite is None and formula.kind is Kind.LITERAL:
+                opposite = self._literals.get((formula.atom, not formula.positive))
+            if opposite is not None and opposite.number in args:
+                return zero
+        return self._compound(kind, args.values())
+
+
+def atoms(formula: Formula) -> tuple[Any, ...]:
+    """Every atom in the formula, once, in a fixed order."""
+    found = formula.memo.get("atoms")
+    if found is None:
+        if formula.kind is Kind.LITERAL:
+            found = (formula.atom,)
+        else:
+            found = tuple(dict.fromkeys(a for f in formula.args for a in atoms(f)))
+        formula.memo["atoms"] = found
+    return found  # type: ignore[no-any-return]
+
+
+def certain(formula: Formula) -> frozenset[Any]:
+    """The atoms that hold whenever the formula does: the positive literals among its conjuncts."""
+    if formula.kind is Kind.LITERAL:
+        return frozenset([formula.atom]) if formula.positive else frozenset()
+    if formula.kind is Kind.AND:
+        return frozenset(f.atom for f in formula.args if f.kind is Kind.LITERAL and f.positive)
+    return frozenset()
+
+
+def evaluate(formula: Formula, truth: Callable[[Any], bool]) -> bool:
+    """The formula's value when every atom's is known."""
+    match formula.kind:
+        case Kind.TRUE:
+            return True
+        case Kind.FALSE:
+            return False
+        case Kind.LITERAL:
+            return truth(formula.atom) is formula.positive
+        case Kind.AND:
+            return all(evaluate(f, truth) for f in formula.args)
+        case Kind.OR:
+            return any(evaluate(f, truth) for f in formula.args)
+        case Kind.ONE:
+            return sum(evaluate(f, truth) for f in formula.args) == 1
+        case _:
+            return sum(evaluate(f, truth) for f in formula.args) != 1
+
+
+def conjuncts(pool: Formulas, formula: Formula) -> list[Conjunct]:
+    """The formula's disjunctive normal form without contradictory branches; refused beyond MAX_BRANCHES."""
+    found = formula.memo.get("dnf")
+    if found is None:
+        unique: dict[tuple[frozenset[Any], frozenset[Any]], None] = {}
+        for pair in _branches(pool, (formula,), frozenset(), frozenset()):
+            unique[pair] = None
+            if len(unique) > MAX_BRANCHES:
+                raise GrammarTooLarge(f"a combination of more than {MAX_BRANCHES} alternatives")
+        found = formula.memo["dnf"] = [Conjunct(p, n) for p, n in unique]
+    return found  # type: ignore[no-any-return]
+
+
+def _branches(
+    pool: Formulas, todo: tuple[Formula, ...], positive: frozenset[Any], negative: frozenset[Any]
+) -> Iterator[tuple[frozenset[Any], frozenset[Any]]]:
+    while todo:
+        # Literals first: they prune the branches that the rest would open.
+        at = next((i for i, f in enumerate(todo) if f.kind in (Kind.LITERAL, Kind.AND, Kind.TRUE, Kind.FALSE)), 0)
+        formula, todo = todo[at], todo[:at] + todo[at + 1 :]
+        if formula is TRUE:
+            continue
+        if formula is FALSE:
+            return
+        if formula.kind is Kind.LITERAL:
+            if formula.atom in (negative if formula.positive else positive):
+                return
+            if formula.positive:
+                positive |= {formula.atom}
+            else:
+                negative |= {formula.atom}
+        elif formula.kind is Kind.AND:
+            todo = (*formula.args, *todo)
+        else:
+            for choice in _choices(pool, formula):
+                yield from _branches(pool, (*choice, *todo), positive, negative)
+            return
+    yield positive, negative
+
+
+def _choices(pool: Formulas, formula: Formula) -> Iterator[tuple[Formula, ...]]:
+    if formula.kind is Kind.OR:
+        for f in formula.args:
+            yield (f,)
+    elif formula.kind is Kind.ONE:
+        for i, f in enumerate(formula.args):
+            yield (f, *(pool.negate(g) for j, g in enumerate(formula.args) if j != i))
+    else:
+        yield tuple(pool.negate(f) for f in formula.args)
+        for i, f in enumerate(formula.args):
+            for g in formula.args[i + 1 :]:
+                yield (f, g)

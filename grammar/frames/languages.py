@@ -1,0 +1,465 @@
+"""Formulas over one string or one number as labelled automata (`Machine`).
+
+A machine's label at the end of a word says which of the tracked formulas hold (its index in the automaton's table of
+verdicts). Literals are laid over the automaton of the rest, so that a thousand enum values cost a trie, not a product.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from grammar.errors import GrammarError, GrammarTooLarge
+from grammar.formula import FALSE, TRUE, Formula, Formulas, Kind, atoms, conjuncts, evaluate
+from grammar.lexical import Dfa, canonical
+from grammar.lexical.numbers import NumberSpec
+from grammar.lexical.numbers import number_language as spelled_numbers
+from grammar.lexical.regex import compile_pattern, compile_regex
+from grammar.schema.atoms import Format, Length, MultipleOf, OneOfNumbers, OneOfStrings, Pattern, Range, Whole
+
+MAX_STATES: Final = 50_000
+MAX_UNROLLED: Final = 2_000
+"""The longest length that is unrolled into states where it cannot be counted in a register."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Machine:
+    """A deterministic automaton over bytes whose final states carry labels; trimmed; state 0 starts."""
+
+    classes: npt.NDArray[np.uint8]
+    table: npt.NDArray[np.int32]
+    labels: npt.NDArray[np.int32]
+    """(states,): the label of a word that ends here, or -1."""
+    least: int = 0
+    most: int | None = None
+    """Characters, counted in a register beside the states."""
+    literal: bool = False
+    """Whether the words are a finite set of literals."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no word."""
+        return len(self.labels) == 0
+
+    def step(self, state: int, byte: int) -> int:
+        """The next state, or -1."""
+        return int(self.table[state, self.classes[byte]])
+
+
+def known_format(name: str) -> bool:
+    """Whether the format is one that we can assert."""
+    return name in _formats()
+
+
+@lru_cache(maxsize=1)
+def _formats() -> frozenset[str]:
+    try:
+        from grammar.lexical.formats import FORMATS  # noqa: PLC0415
+    except ImportError:
+        return frozenset()
+    return frozenset(FORMATS)
+
+
+@lru_cache(maxsize=1)
+def any_string() -> Dfa:
+    """Every text."""
+    return compile_regex(r"[\s\S]*")
+
+
+@lru_cache(maxsize=1)
+def any_number() -> Dfa:
+    """Every JSON number within the stated bounds on digits."""
+    return spelled_numbers(NumberSpec()).dfa
+
+
+@lru_cache(maxsize=256)
+def string_language(atom: Any) -> Dfa:
+    """The strings that satisfy one atom."""
+    if isinstance(atom, Pattern):
+        return _pattern(atom.text)
+    if isinstance(atom, Length):
+        if max(atom.least, atom.most or 0) > MAX_UNROLLED:
+            raise GrammarTooLarge(f"a length over {MAX_UNROLLED} in a combination where it cannot be counted")
+        return compile_regex(rf"[\s\S]{{{atom.least},{'' if atom.most is None else atom.most}}}")
+    if isinstance(atom, OneOfStrings):
+        return literal_dfa(atom.values)
+    assert isinstance(atom, Format)
+    from grammar.lexical.formats import compile_format  # noqa: PLC0415
+
+    return compile_format(atom.name)
+
+
+@lru_cache(maxsize=512)
+def _pattern(text: str) -> Dfa:
+    return compile_pattern(text)
+
+
+def literal_dfa(values: frozenset[str]) -> Dfa:
+    """Exactly these texts."""
+    machine = overlay(None, {v.encode(): 0 for v in values})
+    return canonical(machine.table, machine.labels >= 0, machine.classes)
+
+
+def combine(pool: Formulas, formula: Formula, language: Callable[[Any], Dfa], universe: Dfa) -> Dfa:
+    """The words of `universe` that satisfy the formula."""
+    key = "dfa"
+    found = formula.memo.get(key)
+    if found is not None:
+        return found  # type: ignore[no-any-return]
+    match formula.kind:
+        case Kind.TRUE:
+            result = universe
+        case Kind.FALSE:
+            result = Dfa.empty()
+        case Kind.LITERAL:
+            result = _located(language, formula.atom)
+            if not formula.positive:
+                result = result.complement(universe)
+        case Kind.AND:
+            result = combine(pool, formula.args[0], language, universe)
+            for part in formula.args[1:]:
+                if part.kind is Kind.LITERAL and not part.positive:
+                    result = result.difference(_located(language, part.atom))
+                else:
+                    result = result.intersect(combine(pool, part, language, universe))
+        case Kind.OR:
+            result = Dfa.empty()
+            for part in formula.args:
+                result = result.union(combine(pool, part, language, universe))
+        case Kind.ONE:
+            once, more = Dfa.empty(), Dfa.empty()
+            for part in formula.args:
+                this = combine(pool, part, language, universe)
+                more = more.union(once.intersect(this))
+                once = once.union(this)
+            result = once.difference(more)
+        case _:
+            result = combine(pool, pool.negate(formula), language, universe).complement(universe)
+    formula.memo[key] = result
+    return result
+
+
+def _located(language: Callable[[Any], Dfa], atom: Any) -> Dfa:
+    try:
+        return language(atom)
+    except GrammarError as error:
+        if error.pointer or not getattr(atom, "pointer", ""):
+            raise
+        keyword = "format" if isinstance(atom, Format) else "pattern"
+        raise type(error)(error.message, pointer=atom.pointer, keyword=keyword, reason=error.reason) from None
+
+
+def holds(atom: Any, text: str) -> bool:
+    """Whether one string satisfies one string atom."""
+    if isinstance(atom, OneOfStrings):
+        return text in atom.values
+    if isinstance(atom, Length):
+        return atom.least <= len(text) and (atom.most is None or len(text) <= atom.most)
+    return _located(string_language, atom).accepts(text.encode())
+
+
+Verdict = Callable[[tuple[bool, ...]], int]
+
+
+def string_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: Verdict) -> Machine:
+    """The strings that satisfy `goal`, labelled with the truth of each tracked formula."""
+    literals: dict[bytes, int] = {}
+    for atom in dict.fromkeys(a for f in (goal, *tracked) for a in atoms(f)):
+        if isinstance(atom, OneOfStrings):
+            for text in atom.values:
+                literals.setdefault(text.encode(), -1)
+    if literals:
+        for text in literals:
+            word = text.decode()
+            if evaluate(goal, lambda a, w=word: holds(a, w)):  # type: ignore[misc]
+                literals[text] = label(tuple(evaluate(f, lambda a, w=word: holds(a, w)) for f in tracked))  # type: ignore[misc]
+
+        def absent(atom: Any) -> Formula | None:
+            return FALSE if isinstance(atom, OneOfStrings) else None
+
+        memo: dict[int, Formula] = {}
+        goal = pool.replace(goal, absent, memo)
+        tracked = [pool.replace(f, absent, memo) for f in tracked]
+        if goal is FALSE:
+            return overlay(None, {text: mark for text, mark in literals.items() if mark >= 0})
+    rest = None if literals or any(f.kind > Kind.TRUE for f in tracked) else _counted(pool, goal, tracked, label)
+    if rest is None:
+        rest = labelled(pool, goal, tracked, label, string_language, any_string())
+    return overlay(rest, literals) if literals else rest
+
+
+def _counted(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: Verdict) -> Machine | None:
+    """With one conjunct and nothing to tell, lengths go to a register and the rest is one automaton."""
+    if not any(isinstance(a, Length) for a in atoms(goal)):
+        return None
+    ways = conjuncts(pool, goal)
+    if len(ways) != 1 or any(isinstance(a, Length) for a in ways[0].negative):
+        return None
+    lengths = [a for a in ways[0].positive if isinstance(a, Length)]
+    least = max(a.least for a in lengths)
+    most = min((a.most for a in lengths if a.most is not None), default=None)
+    if most is not None and least > most:
+        return _empty()
+    others = pool.all_of(
+        [pool.literal(a) for a in ways[0].positive if not isinstance(a, Length)]
+        + [pool.literal(a, False) for a in ways[0].negative]
+    )
+    dfa = combine(pool, others, string_language, any_string())
+    mark = label(tuple(f is TRUE for f in tracked))
+    machine = Machine(dfa.classes, dfa.table, np.where(dfa.accepting, mark, -1).astype(np.int32), least, most)
+    if machine.is_empty:
+        return machine
+    needed = characters_needed(machine)
+    start = int(needed[0, least])
+    return _empty() if start >= 1 << 30 or (most is not None and start > most) else machine
+
+
+def characters_needed(machine: Machine) -> npt.NDArray[np.int32]:
+    """[state, l]: the least number of further characters, l at least, with which a word can end (2^30: none)."""
+    states, least = len(machine.labels), machine.least
+    if states * (least + 1) > 4_000_000:
+        raise GrammarTooLarge(f"a minimum length of {least} beside a pattern of {states} states")
+    starts = np.zeros(machine.table.shape[1], np.bool_)
+    inner = np.zeros(machine.table.shape[1], np.bool_)
+    for byte in range(256):
+        (inner if 0x80 <= byte < 0xC0 else starts)[machine.classes[byte]] = True
+    return _needed(machine.table, machine.labels, starts, inner, least)
+
+
+def _needed(
+    table: npt.NDArray[np.int32],
+    labels: npt.NDArray[np.int32],
+    starts: npt.NDArray[np.bool_],
+    inner: npt.NDArray[np.bool_],
+    least: int,
+) -> npt.NDArray[np.int32]:
+    far = np.int32(1 << 30)
+    states = len(labels)
+    padded = np.full(states + 1, far, np.int32)
+    out = np.full((states, least + 1), far, np.int32)
+    begin, cont = table[:, starts], table[:, inner & ~starts]
+    column = np.where(labels >= 0, 0, far).astype(np.int32)
+    while True:
+        padded[:states] = column
+        best = np.minimum(padded[begin].min(axis=1, initial=far) + 1, padded[cont].min(axis=1, initial=far))
+        best = np.minimum(np.minimum(best, far), column)
+        if np.array_equal(best, column):
+            break
+        column = best
+    out[:, 0] = column
+    for count in range(1, least + 1):
+        padded[:states] = out[:, count - 1]
+        first = np.minimum(padded[begin].min(axis=1, initial=far) + 1, far)
+        column = first
+        for _ in range(3):
+            padded[:states] = column
+            column = np.minimum(first, padded[cont].min(axis=1, initial=far))
+        out[:, count] = column
+    return out
+
+
+def _empty() -> Machine:
+    return Machine(np.zeros(256, np.uint8), np.empty((0, 1), np.int32), np.empty(0, np.int32))
+
+
+def labelled(
+    pool: Formulas,
+    goal: Formula,
+    tracked: Sequence[Formula],
+    label: Verdict,
+    language: Callable[[Any], Dfa],
+    universe: Dfa,
+) -> Machine:
+    """The words of `universe` satisfying `goal`, labelled: a product of one automaton per formula."""
+    open_formulas = [f for f in tracked if f.kind > Kind.TRUE]
+    dfa = combine(pool, goal, language, universe)
+    if not open_formulas:
+        mark = label(tuple(f is TRUE for f in tracked))
+        return Machine(dfa.classes, dfa.table, np.where(dfa.accepting, mark, -1).astype(np.int32))
+    parts = [combine(pool, f, language, universe) for f in open_formulas]
+
+    def verdict(accepts: tuple[bool, ...]) -> int:
+        answers = iter(accepts[1:])
+        return label(tuple(f is TRUE if f.kind <= Kind.TRUE else next(answers) for f in tracked)) if accepts[0] else -1
+
+    return product([dfa, *parts], verdict)
+
+
+def product(parts: Sequence[Dfa], verdict: Callable[[tuple[bool, ...]], int]) -> Machine:
+    """All parts run beside each other (a dead part stays dead); the first must live."""
+    if parts[0].is_empty:
+        return _empty()
+    signatures = np.stack([p.classes.astype(np.int32) for p in parts])
+    columns, classes = np.unique(signatures, axis=1, return_inverse=True)
+    tables = [p.table.tolist() for p in parts]
+    joint = columns.T.tolist()
+    start = tuple(0 if p.states else -1 for p in parts)
+    numbers = {start: 0}
+    order = [start]
+    rows: list[list[int]] = []
+    for state in order:
+        row = []
+        for column in joint:
+            if state[0] < 0 or tables[0][state[0]][column[0]] < 0:
+                row.append(-1)
+                continue
+            target = tuple(t[q][c] if q >= 0 else -1 for t, q, c in zip(tables, state, column, strict=True))
+            number = numbers.get(target)
+            if number is None:
+                number = numbers[target] = len(order)
+                order.append(target)
+                if number > MAX_STATES:
+                    raise GrammarTooLarge(f"a combination of patterns needs more than {MAX_STATES} states")
+            row.append(number)
+        rows.append(row)
+    accepting = [p.accepting.tolist() for p in parts]
+    labels = [verdict(tuple(q >= 0 and a[q] for a, q in zip(accepting, state, strict=True))) for state in order]
+    return trimmed(classes.reshape(-1).astype(np.uint8), np.array(rows, np.int32), np.array(labels, np.int32))
+
+
+def trimmed(
+    classes: npt.NDArray[np.uint8],
+    table: npt.NDArray[np.int32],
+    labels: npt.NDArray[np.int32],
+    *,
+    literal: bool = False,
+) -> Machine:
+    """The machine without states from which no label can be reached (all are reachable)."""
+    live = labels >= 0
+    padded = np.zeros(len(labels) + 1, np.bool_)
+    while True:
+        padded[:-1] = live
+        grown = live | padded[table].any(axis=1)
+        if np.array_equal(grown, live):
+            break
+        live = grown
+    if not len(live) or not live[0]:
+        return _empty()
+    number = np.full(len(labels) + 1, -1, np.int32)
+    number[:-1][live] = np.arange(int(live.sum()), dtype=np.int32)
+    return Machine(classes, number[table[live]], labels[live], literal=literal)
+
+
+def overlay(rest: Machine | None, literals: dict[bytes, int]) -> Machine:
+    """`rest` with these words relabelled (-1: excluded): a trie whose nodes shadow the states of `rest`."""
+    if not literals:
+        return rest if rest is not None else _empty()
+    parents: list[int] = []
+    edge_bytes: list[int] = []
+    children: list[dict[int, int]] = [{}]
+    finals: dict[int, int] = {}
+    for word, mark in literals.items():
+        node = 0
+        for byte in word:
+            found = children[node].get(byte)
+            if found is None:
+                found = len(children)
+                children[node][byte] = found
+                children.append({})
+                parents.append(node)
+                edge_bytes.append(byte)
+            node = found
+        finals[node] = mark
+    nodes = len(children)
+    used = np.zeros(256, np.int32)
+    for code, byte in enumerate(sorted(set(edge_bytes)), 1):
+        used[byte] = code
+    base = rest.classes.astype(np.int32) if rest is not None and not rest.is_empty else np.zeros(256, np.int32)
+    signature, classes = np.unique(np.stack([used, base]), axis=1, return_inverse=True)
+    classes = classes.reshape(-1)
+    if nodes * signature.shape[1] > 40_000_000:
+        raise GrammarTooLarge(f"literals of {nodes} characters in all")
+    labels = np.full(nodes, -1, np.int32)
+    table = np.full((nodes, signature.shape[1]), -1, np.int32)
+    if rest is not None and not rest.is_empty:
+        rest_table = np.where(rest.table >= 0, rest.table + nodes, -1)[:, signature[1]].astype(np.int32)
+        shadow = [-1] * nodes
+        shadow[0] = 0
+        columns = rest.classes.tolist()
+        plain = rest.table.tolist()
+        for node, (parent, byte) in enumerate(zip(parents, edge_bytes, strict=True), 1):
+            shadow[node] = plain[shadow[parent]][columns[byte]] if shadow[parent] >= 0 else -1
+        at = np.array(shadow)
+        table[at >= 0] = rest_table[at[at >= 0]]
+        labels[at >= 0] = rest.labels[at[at >= 0]]
+        table = np.concatenate([table, rest_table])
+        labels = np.concatenate([labels, rest.labels])
+    if parents:
+        table[np.array(parents), classes[np.array(edge_bytes)]] = np.arange(1, nodes, dtype=np.int32)
+    for node, mark in finals.items():
+        labels[node] = mark
+    if rest is None and min(literals.values()) >= 0:
+        return Machine(classes.astype(np.uint8), table, labels, literal=True)
+    return trimmed(classes.astype(np.uint8), table, labels, literal=rest is None)
+
+
+def number_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: Verdict) -> Machine:
+    """The number spellings that satisfy `goal`, labelled with the truth of each tracked formula."""
+    memo: dict[int, Formula] = {}
+    goal, *others = [_merged(pool, f, memo) for f in (goal, *tracked)]
+    return labelled(pool, goal, others, label, number_language, any_number())
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """Several positive number atoms as one automaton, which is far smaller than their product."""
+
+    spec: NumberSpec
+
+
+def _merged(pool: Formulas, formula: Formula, memo: dict[int, Formula]) -> Formula:
+    """Conjunctions of bounds, multiples and wholeness merged into one atom each."""
+    if formula.kind is not Kind.AND:
+        return formula
+    simple = [
+        f
+        for f in formula.args
+        if f.kind is Kind.LITERAL and f.positive and isinstance(f.atom, (Range, MultipleOf, Whole))
+    ]
+    steps = [f.atom.step for f in simple if isinstance(f.atom, MultipleOf)]
+    if len(simple) < 2 or len(steps) > 1:
+        return formula
+    rest = [f for f in formula.args if f not in simple]
+    return pool.all_of([pool.literal(_Numbers(_spec([f.atom for f in simple]))), *rest])
+
+
+def _spec(parts: Sequence[Any]) -> NumberSpec:
+    ranges = [a for a in parts if isinstance(a, Range)]
+
+    def bound(pick: Callable[[Iterable[Fraction]], Fraction], side: str, *, is_open: bool) -> Fraction | None:
+        found = [
+            Fraction(getattr(a, side))
+            for a in ranges
+            if getattr(a, side) is not None and getattr(a, side + "_open") is is_open
+        ]
+        return pick(found) if found else None
+
+    steps = [Fraction(a.step) for a in parts if isinstance(a, MultipleOf)]
+    return NumberSpec(
+        integer=any(isinstance(a, Whole) for a in parts),
+        minimum=bound(max, "least", is_open=False),
+        maximum=bound(min, "most", is_open=False),
+        exclusive_minimum=bound(max, "least", is_open=True),
+        exclusive_maximum=bound(min, "most", is_open=True),
+        multiple_of=steps[0] if steps else None,
+    )
+
+
+@lru_cache(maxsize=1024)
+def number_language(atom: Any) -> Dfa:
+    """The spellings of the numbers that satisfy one atom."""
+    if isinstance(atom, OneOfNumbers):
+        found = Dfa.empty()
+        for value in sorted(atom.values):
+            found = found.union(_equal_to(Fraction(value)))
+        return found
+    return spelled_numbers(atom.spec if isinstance(atom, _Numbers) else _spec([atom])).dfa
+
+
+@lru_cache(maxsize=1024)
+def _equal_to(value: Fraction) -> Dfa:
+    return spelled_numbers(NumberSpec(minimum=value, maximum=value)).dfa

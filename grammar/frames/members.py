@@ -1,0 +1,365 @@
+"""What the members of an object may be: key classes, and for each way to satisfy a formula, which keys can come next.
+
+A *class* is one named key, or one set of patterns that further keys match. A `Shape` fixes the classes of one object
+formula; what has been seen, and in schema order how far we are, is a bit set of the classes still `open`. Everything
+asked per frame is then a few operations on Python integers.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from grammar.errors import GrammarTooLarge, UnsupportedConstraint
+from grammar.formula import FALSE, TRUE, Conjunct, Formula, Formulas, atoms, evaluate
+from grammar.frames.languages import (
+    Machine,
+    any_string,
+    combine,
+    holds,
+    overlay,
+    product,
+    string_language,
+)
+from grammar.lexical import Dfa
+from grammar.schema.atoms import (
+    STRING,
+    OneOfStrings,
+    Pattern,
+    Properties,
+    PropertyCount,
+    PropertyNames,
+    Required,
+    restrict,
+)
+
+MAX_WITNESSES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class KeyClass:
+    """Keys that every atom of the shape treats alike; `name` is None for an open class."""
+
+    name: str | None
+    matches: frozenset[str]
+    """The patterns that such keys match."""
+    passes: frozenset[PropertyNames]
+    """The propertyNames atoms that such keys satisfy."""
+
+
+class Shape:
+    """The key classes of one object formula, named keys first (in order of appearance), and their automaton."""
+
+    def __init__(self, pool: Formulas, formulas: Iterable[Formula], *, ordered: bool, strict: bool) -> None:
+        self.pool = pool
+        self.strict = strict
+        found = dict.fromkeys(a for f in formulas for a in atoms(f))
+        self.ordered = ordered and not any(isinstance(a, Properties) and a.constant for a in found)
+        self._properties = [a for a in found if isinstance(a, Properties)]
+        self._key_rules = [a for a in found if isinstance(a, PropertyNames)]
+        self._patterns = list(dict.fromkeys(p for a in self._properties for p, _ in a.patterned))
+        names = dict.fromkeys(n for a in self._properties for n in a.named)
+        required = dict.fromkeys(n for a in found if isinstance(a, Required) for n in sorted(a.names))
+        names.update(required)
+        for atom in self._key_rules:
+            names.update(dict.fromkeys(_enumerated(pool, atom)))
+        self.names = [n for n in names if not any(0xD800 <= ord(c) < 0xE000 for c in n)]
+        self.number = {n: i for i, n in enumerate(self.names)}
+        self.classes: list[KeyClass] = [self._classify(n) for n in self.names]
+        self.machine = self._automaton()
+        self.everything = (1 << len(self.classes)) - 1
+        self.named = (1 << len(self.names)) - 1
+        self.rest = self.everything & ~self.named
+        self._children: dict[tuple[Properties, int], Formula] = {}
+        self.good: dict[frozenset[Any], int] = {}
+        """For sets of atoms, the classes under which some value satisfies them all: filled by `Way`."""
+
+    def _classify(self, name: str) -> KeyClass:
+        matches = frozenset(p for p in self._patterns if holds(Pattern(p, ""), name))
+        passes = frozenset(a for a in self._key_rules if _key_passes(self.pool, a, name))
+        return KeyClass(name, matches, passes)
+
+    def _automaton(self) -> Machine:
+        """Keys → class numbers. Open classes are numbered as the product meets them."""
+        parts: list[Dfa] = [any_string()]
+        parts += [string_language(Pattern(p, "")) for p in self._patterns]
+        rules = [restrict(self.pool, a.names.formula(), STRING) for a in self._key_rules]
+        parts += [combine(self.pool, f, string_language, any_string()) for f in rules]
+        numbers: dict[tuple[bool, ...], int] = {}
+
+        def verdict(accepts: tuple[bool, ...]) -> int:
+            found = numbers.get(accepts)
+            if found is None:
+                found = numbers[accepts] = len(self.classes)
+                split = 1 + len(self._patterns)
+                matches = frozenset(p for p, yes in zip(self._patterns, accepts[1:split], strict=True) if yes)
+                passes = frozenset(a for a, yes in zip(self._key_rules, accepts[split:], strict=True) if yes)
+                self.classes.append(KeyClass(None, matches, passes))
+            return found
+
+        rest = product(parts, verdict)
+        return overlay(rest, {name.encode(): i for i, name in enumerate(self.names)})
+
+    def child(self, atom: Properties, number: int) -> Formula:
+        """What `atom` asks of the value under a key of this class."""
+        key = (atom, number)
+        found = self._children.get(key)
+        if found is None:
+            cls = self.classes[number]
+            parts = []
+            known = False
+            if cls.name is not None and cls.name in atom.named:
+                parts.append(atom.named[cls.name].formula())
+                known = True
+            for pattern, child in atom.patterned:
+                if pattern in cls.matches:
+                    parts.append(child.formula())
+                    known = True
+            if not known and atom.additional is not None:
+                parts.append(atom.additional.formula())
+            found = self._children[key] = self.pool.all_of(parts)
+        return found
+
+    def bits(self, names: Iterable[str]) -> int:
+        """The bit set of named keys."""
+        found = 0
+        for name in names:
+            number = self.number.get(name)
+            if number is None:
+                return -1
+            found |= 1 << number
+        return found
+
+    def after(self, open_classes: int, number: int) -> int:
+        """The classes still open once a key of class `number` came."""
+        if number >= len(self.names):
+            return open_classes & self.rest if self.ordered else open_classes
+        if self.ordered:
+            return open_classes & ~((1 << (number + 1)) - 1)
+        return open_classes & ~(1 << number)
+
+    def key_atoms(self, positive: frozenset[Any]) -> frozenset[Any]:
+        """The atoms among these that judge single members."""
+        return frozenset(a for a in positive if isinstance(a, (Properties, PropertyNames)))
+
+
+def _key_passes(pool: Formulas, atom: PropertyNames, name: str) -> bool:
+    return evaluate(restrict(pool, atom.names.formula(), STRING), lambda a: holds(a, name))
+
+
+def _enumerated(pool: Formulas, atom: PropertyNames) -> list[str]:
+    formula = restrict(pool, atom.names.formula(), STRING)
+    return sorted({v for a in atoms(formula) if isinstance(a, OneOfStrings) for v in a.values})
+
+
+class Way:
+    """One conjunct of an object formula, in the numbers of its shape."""
+
+    __slots__ = (
+        "_good", "_judge", "absent_sets", "broken", "least", "misnamed", "most", "needed", "possible", "properties",
+        "rules", "shape",
+    )  # fmt: skip
+
+    def __init__(self, shape: Shape, conjunct: Conjunct, satisfiable: "Judge") -> None:
+        self.shape = shape
+        self.possible = True
+        self.needed = 0
+        self.least = 0
+        self.most: int | None = None
+        self.absent_sets: list[int] = []
+        self.broken: list[Properties] = [a for a in conjunct.negative if isinstance(a, Properties)]
+        self.misnamed: list[PropertyNames] = [a for a in conjunct.negative if isinstance(a, PropertyNames)]
+        self.properties: list[Properties] = [a for a in conjunct.positive if isinstance(a, Properties)]
+        for atom in conjunct.positive:
+            if isinstance(atom, Required):
+                bits = shape.bits(atom.names)
+                if bits < 0:
+                    self.possible = False
+                self.needed |= max(bits, 0)
+            elif isinstance(atom, PropertyCount):
+                self.least = max(self.least, atom.least)
+                self.most = (
+                    atom.most if self.most is None else self.most if atom.most is None else min(self.most, atom.most)
+                )
+        for atom in conjunct.negative:
+            if isinstance(atom, Required):
+                bits = shape.bits(atom.names)
+                if bits >= 0:
+                    self.absent_sets.append(bits)
+        self.rules = [a for a in conjunct.positive if isinstance(a, PropertyNames)]
+        self._judge = satisfiable
+        self._good: int | None = None
+
+    @property
+    def good(self) -> int:
+        """The classes under which some value satisfies what this way asks."""
+        if self._good is not None:
+            return self._good
+        key = frozenset([*self.properties, *self.rules])
+        known = self.shape.good.get(key)
+        if known is None:
+            known = self._good_among(self.shape.everything)
+            if not self._judge.busy:
+                self.shape.good[key] = known
+        if not self._judge.busy:
+            self._good = known
+        return known
+
+    def _good_among(self, bits: int) -> int:
+        found = 0
+        for number in _numbers(bits):
+            cls = self.shape.classes[number]
+            if all(a in cls.passes for a in self.rules) and self._judge(self.child(number)):
+                found |= 1 << number
+        return found
+
+    def without(self, broken: list[Properties]) -> "Way":
+        """This way with only these atoms left to break."""
+        lighter = object.__new__(Way)
+        for name in Way.__slots__:
+            setattr(lighter, name, getattr(self, name))
+        lighter.broken = broken
+        return lighter
+
+    def child(self, number: int) -> Formula:
+        """What this way asks of a value under class `number`, negations aside."""
+        return self.shape.pool.all_of(self.shape.child(a, number) for a in self.properties)
+
+    def feasible(self, open_classes: int, satisfiable: "Judge") -> bool:
+        """Whether an object that stands here can still be finished this way."""
+        if not self.possible:
+            return False
+        if self.needed & ~open_classes or any(not bits & ~self.needed for bits in self.absent_sets):
+            return False
+        count = self.needed.bit_count()
+        if self.most is not None and count > self.most:
+            return False
+        # Optional members are judged only where they matter: a recursive schema must not ask itself in vain.
+        if self._good_among(self.needed) != self.needed:
+            return False
+        if self.least > count:
+            usable = self.good & open_classes
+            if not usable & self.shape.rest and self._free_names(usable) < self.least:
+                return False
+        if not self.broken and not self.misnamed:
+            return True
+        return self._witnessed(self.good & open_classes, count, satisfiable)
+
+    def _free_names(self, usable: int) -> int:
+        free = usable & self.shape.named
+        lost = 0
+        for bits in self.absent_sets:
+            if not bits & ~(free | self.needed):
+                lost += 1
+        return free.bit_count() - lost
+
+    def witnesses(self, atom: Properties, usable: int, satisfiable: "Judge") -> int:
+        """The classes whose value can break `atom` while it satisfies the rest."""
+        found = 0
+        pool = self.shape.pool
+        for number in _numbers(usable):
+            broken = pool.negate(self.shape.child(atom, number))
+            if broken is not FALSE and satisfiable(pool.all_of([self.child(number), broken])):
+                found |= 1 << number
+        return found
+
+    def misnaming(self, atom: PropertyNames, usable: int) -> int:
+        """The classes whose keys break a propertyNames atom."""
+        return sum(1 << n for n in _numbers(usable) if atom not in self.shape.classes[n].passes)
+
+    def _witnessed(self, usable: int, count: int, satisfiable: "Judge") -> bool:
+        """Each negated atom has some member to break it, within the count that is left."""
+        if len(self.broken) + len(self.misnamed) > MAX_WITNESSES:
+            raise GrammarTooLarge(f"more than {MAX_WITNESSES} negated object schemas at once")
+        choices = [self.witnesses(a, usable, satisfiable) for a in self.broken]
+        choices += [self.misnaming(a, usable) for a in self.misnamed]
+        if not all(choices):
+            return False
+        if self.most is None and usable & self.shape.rest and all(c & self.shape.rest for c in choices):
+            return True
+        blocked = 0
+        for bits in self.absent_sets:
+            blocked |= bits
+        return self._assign(choices, usable, count, blocked, satisfiable)
+
+    def _assign(self, choices: list[int], usable: int, count: int, blocked: int, satisfiable: "Judge") -> bool:
+        """Search for members that break all negated atoms together; members may break several at once."""
+        pool, shape = self.shape.pool, self.shape
+
+        def search(at: int, chosen: dict[int, Formula], extra: int) -> bool:
+            if at == len(choices):
+                return all(satisfiable(f) for f in chosen.values())
+            for number in _numbers(choices[at]):
+                bit = 1 << number
+                new = number not in chosen and not bit & self.needed
+                if new and (bit & blocked or (self.most is not None and count + extra + 1 > self.most)):
+                    continue
+                before = chosen.get(number, self.child(number))
+                if at < len(self.broken):
+                    asked = pool.all_of([before, pool.negate(shape.child(self.broken[at], number))])
+                else:
+                    asked = before
+                if asked is FALSE:
+                    continue
+                if search(at + 1, {**chosen, number: asked}, extra + new):
+                    return True
+            return False
+
+        return search(0, {}, 0)
+
+
+class Judge:
+    """Callable type: whether a value formula can be satisfied."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a question is open, so that a "no" may be premature and must not be remembered."""
+        raise NotImplementedError
+
+    def __call__(self, formula: Formula) -> bool:
+        """Whether some value satisfies it."""
+        raise NotImplementedError
+
+
+def _numbers(bits: int) -> list[int]:
+    found = []
+    while bits:
+        low = bits & -bits
+        found.append(low.bit_length() - 1)
+        bits ^= low
+    return found
+
+
+def step_key(pool: Formulas, formula: Formula, shape: Shape, number: int) -> Formula:
+    """The formula once a key of class `number` came, its value not yet judged."""
+    cls = shape.classes[number]
+
+    def change(atom: Any) -> Formula | None:
+        if isinstance(atom, Required):
+            if cls.name is None or cls.name not in atom.names:
+                return None
+            left = atom.names - {cls.name}
+            return pool.literal(Required(left)) if left else TRUE
+        if isinstance(atom, PropertyCount):
+            if atom.most == 0:
+                return FALSE
+            least, most = max(atom.least - 1, 0), None if atom.most is None else atom.most - 1
+            return TRUE if least == 0 and most is None else pool.literal(PropertyCount(least, most))
+        if isinstance(atom, PropertyNames):
+            return None if atom in cls.passes else FALSE
+        if isinstance(atom, Properties):
+            return FALSE if shape.child(atom, number) is FALSE else None
+        raise UnsupportedConstraint(f"an atom about objects that members do not move: {atom}")
+
+    return pool.replace(formula, change, {})
+
+
+def at_close(atom: Any) -> bool:
+    """An object atom's value when nothing more comes."""
+    if isinstance(atom, Required):
+        return False
+    if isinstance(atom, PropertyCount):
+        return atom.least == 0
+    return True
+
+
+numbers_of = _numbers

@@ -1,0 +1,98 @@
+"""Whether any value satisfies a formula: by type, strings and numbers by their automata, objects and arrays by frames.
+
+Recursion starts from "no": a value that can only be finished by containing itself cannot be finished. A "no" that
+rested on an unfinished question is not remembered; a "yes" always is, for it names a finite value.
+"""
+
+from typing import Any
+
+from grammar.errors import GrammarTooLarge
+from grammar.formula import TRUE, Formula, Formulas, Kind
+from grammar.frames.arrays import Arrays
+from grammar.frames.languages import number_machine, string_machine
+from grammar.frames.members import Judge
+from grammar.frames.objects import Objects
+from grammar.schema.atoms import TYPES, Length, OneOfNumbers, OneOfStrings, Range, Whole, restrict
+
+MAX_QUESTIONS = 60
+
+
+class Satisfiability(Judge):
+    """The judge of one grammar. Answers are kept in the formulas' memos."""
+
+    def __init__(self, pool: Formulas, *, ordered: bool, strict: bool) -> None:
+        self.pool = pool
+        self.objects = Objects(pool, self, ordered=ordered, strict=strict)
+        self.arrays = Arrays(pool, self)
+        self._open: dict[int, int] = {}
+        self._lowest = 1 << 30
+
+    @property
+    def busy(self) -> bool:
+        """Whether a question is open."""
+        return bool(self._open)
+
+    def __call__(self, formula: Formula) -> bool:
+        """Whether some value satisfies the formula."""
+        if formula.kind <= Kind.TRUE:
+            return formula is TRUE
+        known = formula.memo.get("sat")
+        if known is not None:
+            return bool(known)
+        if formula.number in self._open:
+            self._lowest = min(self._lowest, self._open[formula.number])
+            return False
+        level = len(self._open)
+        if level > MAX_QUESTIONS:
+            raise GrammarTooLarge(f"required values nest deeper than {MAX_QUESTIONS}")
+        outer, self._lowest = self._lowest, 1 << 30
+        self._open[formula.number] = level
+        try:
+            found = any(self.of_type(formula, t) for t in reversed(TYPES))
+        finally:
+            del self._open[formula.number]
+        if found or self._lowest >= level:
+            formula.memo["sat"] = found
+            self._lowest = outer
+        else:
+            self._lowest = min(outer, self._lowest)
+        return found
+
+    def of_type(self, formula: Formula, kind: str) -> bool:
+        """Whether some value of this type satisfies the formula."""
+        asked = restrict(self.pool, formula, kind)
+        if asked.kind <= Kind.TRUE:
+            return asked is TRUE
+        key = ("sat", kind)
+        known = asked.memo.get(key)
+        if known is not None:
+            return bool(known)
+        match kind:
+            case "string":
+                found = _plainly(asked) or not string_machine(self.pool, asked, (), _zero).is_empty
+            case "number":
+                found = _plainly(asked) or not number_machine(self.pool, asked, (), _zero).is_empty
+            case "object":
+                return self.objects.start(asked, ()).feasible
+            case "array":
+                return self.arrays.frame(asked, ()).feasible
+            case _:
+                return False
+        asked.memo[key] = found
+        return found
+
+
+def _plainly(formula: Formula) -> bool:
+    """Atoms that alone always leave something."""
+    if formula.kind is not Kind.LITERAL:
+        return False
+    atom: Any = formula.atom
+    if isinstance(atom, (OneOfStrings, OneOfNumbers, Whole)):
+        return True
+    if isinstance(atom, Length):
+        return formula.positive or atom.least > 0 or atom.most is not None
+    return isinstance(atom, Range) and (atom.least is None or atom.most is None)
+
+
+def _zero(_: tuple[bool, ...]) -> int:
+    return 0

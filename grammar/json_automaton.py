@@ -1,0 +1,294 @@
+"""JSON on the automaton: for each kind of state its cells, and what follows when a child value or a key returns.
+
+States are keyed by what they wait for: ("value", formula…), ("object", frame), ("member", …). The walk's tables hold
+only numbers; every decision of the schema is taken here, once per state.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+
+from grammar import walk
+from grammar.automaton import Automaton, column
+from grammar.formula import FALSE, TRUE, Formula, Formulas
+from grammar.frames.arrays import ArrayFrame, Item
+from grammar.frames.languages import Machine, number_machine, string_machine
+from grammar.frames.members import Shape
+from grammar.frames.objects import Member, ObjectFrame
+from grammar.frames.satisfy import Satisfiability
+from grammar.json_completions import Completions
+from grammar.options import JsonOptions
+from grammar.places import PlaceKind
+from grammar.pointers import open_pointer
+from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, restrict
+from grammar.tables import DEAD, KEY, PLAIN, POP, PUSH, STEP, operation
+from grammar.tables import STRING as STRING_KIND
+from grammar.vocabulary import Vocabulary
+
+_PLACES: Final = {
+    "in key": PlaceKind.KEY,
+    "in string": PlaceKind.STRING,
+    "in pattern": PlaceKind.PATTERN_STRING,
+    "in enum": PlaceKind.ENUM,
+    "in number": PlaceKind.NUMBER,
+    "word": PlaceKind.LITERAL,
+    "blank": PlaceKind.WHITESPACE,
+    "end": PlaceKind.END,
+    "done": PlaceKind.END,
+    **dict.fromkeys(
+        ("start", "value", "object", "after member", "next key", "colon", "array", "after item", "next item"),
+        PlaceKind.PUNCTUATION,
+    ),
+}
+_WORDS: Final = {TRUE_VALUE: b"true", FALSE_VALUE: b"false", NULL: b"null"}
+Tracked = tuple[Formula, ...]
+
+
+class JsonAutomaton(Automaton):
+    """The automaton of one formula over JSON values, in one spelling."""
+
+    def __init__(self, vocabulary: Vocabulary, pool: Formulas, root: Formula, options: JsonOptions) -> None:
+        super().__init__(vocabulary, max_blanks=options.max_whitespace, max_bytes=options.limits.bytes)
+        self.pool = pool
+        self.root_formula = root
+        self.gaps = options.whitespace == "json"
+        self.spaced = options.whitespace == "spaced"
+        self.strict = options.whitespace != "json"
+        self.satisfiable = Satisfiability(pool, ordered=options.property_order == "schema", strict=self.strict)
+        self._entries: dict[tuple[int, tuple[int, ...]], list[tuple[int, int]]] = {}
+        self._strings: dict[tuple[int, tuple[int, ...]], Machine] = {}
+        self._numbers_of: dict[tuple[int, tuple[int, ...]], Machine] = {}
+        self._key_blocks: dict[int, int] = {}
+        self._allow_offsets: dict[tuple[int, int], int] = {}
+        self.start = self.state(("start", root))
+        self.completions = Completions(self)
+
+    # ---------------------------------------------------------------- rows
+
+    def write(self, key: Any, row: list[int]) -> bool:
+        """Write the cells of the state that `key` describes; whether whitespace may come first."""
+        match key[0]:
+            case "start":
+                self._values(row, key[1], (), self.end)
+                return False
+            case "value":
+                return self._write_value(row, key[1], key[2])
+            case "object":
+                return self._write_object(row, key[1])
+            case "after member":
+                return self._write_after(row, b"}", key[1].verdict(), ("next key", key[1]), more=bool(key[1].allowed))
+            case "next key":
+                self._push_key(row, key[1])
+                return self.gaps
+            case "colon":
+                row[column(0x3A)] = operation(STEP, self._spaced(("value", key[1], key[2])))
+                return self.gaps
+            case "array":
+                return self._write_array(row, key[1])
+            case "after item":
+                return self._write_after(
+                    row, b"]", key[1].verdict(), ("next item", key[1]), more=key[1].item is not None
+                )
+            case "next item":
+                self._items(row, key[1])
+                return self.gaps
+            case "blank":
+                row[column(0x20)] = operation(STEP, self.state(key[1]))
+                return False
+            case _:
+                return False
+
+    def _write_value(self, row: list[int], frame: ObjectFrame, number: int) -> bool:
+        member = frame.member(number)
+        assert member is not None
+        self._values(row, member.goal, member.tracked, self.state(("member", frame, number)))
+        return self.gaps
+
+    def _write_object(self, row: list[int], frame: ObjectFrame) -> bool:
+        self._close(row, 0x7D, frame.verdict())
+        if frame.allowed:
+            self._push_key(row, frame)
+        return self.gaps
+
+    def _write_array(self, row: list[int], frame: ArrayFrame) -> bool:
+        self._close(row, 0x5D, frame.verdict())
+        self._items(row, frame)
+        return self.gaps
+
+    def _write_after(
+        self, row: list[int], close: bytes, verdict: tuple[bool, ...] | None, following: Any, *, more: bool
+    ) -> bool:
+        self._close(row, close[0], verdict)
+        if more:
+            row[column(0x2C)] = operation(STEP, self._spaced(following))
+        return self.gaps
+
+    def _close(self, row: list[int], byte: int, verdict: tuple[bool, ...] | None) -> None:
+        if verdict is not None:
+            row[column(byte)] = operation(POP, self.labels.number(verdict))
+
+    def _spaced(self, key: Any) -> int:
+        return self.state(("blank", key) if self.spaced else key)
+
+    def _items(self, row: list[int], frame: ArrayFrame) -> None:
+        item = frame.item
+        if item is not None:
+            self._values(row, item.goal, item.tracked, self.state(("item", frame)))
+
+    def _push_key(self, row: list[int], frame: ObjectFrame) -> None:
+        returning = self.state(("key", frame))
+        base = self._key_block(frame.shape)
+        self.tables.allow_offset[returning] = self._allow(frame)
+        row[column(0x22)] = operation(PUSH, self.tables.push_id(returning, base, key=True))
+
+    def _allow(self, frame: ObjectFrame) -> int:
+        ident = (id(frame.shape), frame.allowed)
+        found = self._allow_offsets.get(ident)
+        if found is None:
+            words = max(1, -(-len(frame.shape.classes) // 64))
+            bits = [(frame.allowed >> (64 * w)) & (2**64 - 1) for w in range(words)]
+            found = self._allow_offsets[ident] = self.tables.add_allow(bits)
+        return found
+
+    def _key_block(self, shape: Shape) -> int:
+        found = self._key_blocks.get(id(shape))
+        if found is None:
+            machine = shape.machine
+            words = max(1, -(-len(shape.classes) // 64))
+            reach = walk.key_reach(machine.table, machine.labels, words)
+            recorded = np.array([c.name is None for c in shape.classes])
+            labels = machine.labels.copy()
+            labels[labels >= 0] += np.where(recorded[labels[labels >= 0]], walk.RECORDED_LABEL, 0).astype(np.int32)
+            marked = Machine(machine.classes, machine.table, labels)
+            found = self.machine_block(marked, KEY, "in key", strict=self.strict)
+            self.tables.add_reach(int(self.tables.spec[found]), reach.reshape(-1), words)
+            self._key_blocks[id(shape)] = found
+            self._kept = [*getattr(self, "_kept", []), marked]
+        return found
+
+    # ---------------------------------------------------------------- values
+
+    def _values(self, row: list[int], goal: Formula, tracked: Tracked, returning: int) -> None:
+        for where, child in self._entry(goal, tracked):
+            row[where] = operation(PUSH, self.tables.push_id(returning, child))
+
+    def _entry(self, goal: Formula, tracked: Tracked) -> list[tuple[int, int]]:
+        """(column, child state) for each way that a value can begin."""
+        key = (goal.number, tuple(f.number for f in tracked))
+        found = self._entries.get(key)
+        if found is None:
+            found = self._entries[key] = list(self._beginnings(goal, tracked))
+        return found
+
+    def _beginnings(self, goal: Formula, tracked: Tracked) -> list[tuple[int, int]]:
+        pool, found = self.pool, []
+        for kind, word in _WORDS.items():
+            if restrict(pool, goal, kind) is TRUE:
+                label = self.labels.number(tuple(restrict(pool, f, kind) is TRUE for f in tracked))
+                found.append((column(word[0]), self._word(word, label)))
+        for kind in (STRING, NUMBER, OBJECT, ARRAY):
+            asked = restrict(pool, goal, kind)
+            if asked is FALSE or not self.satisfiable.of_type(goal, kind):
+                continue
+            told = tuple(restrict(pool, f, kind) for f in tracked)
+            if kind == STRING:
+                found.append((column(0x22), self._string(asked, told)))
+            elif kind == NUMBER:
+                found.extend(self._number(asked, told))
+            elif kind == OBJECT:
+                found.append((column(0x7B), self.state(("object", self.satisfiable.objects.start(asked, told)))))
+            else:
+                found.append((column(0x5B), self.state(("array", self.satisfiable.arrays.frame(asked, told)))))
+        return found
+
+    def _word(self, word: bytes, label: int) -> int:
+        """The state after the first letter of true, false or null."""
+        key = ("word", word, label)
+        known = self._numbers.get(key)
+        if known is not None:
+            return known
+        first = self.tables.add_states(len(word) - 1)
+        self._keys.extend([key] * (len(word) - 1))
+        self._numbers[key] = first
+        classmap = np.zeros(290, np.uint8)
+        letters = sorted(set(word[1:]))
+        for i, byte in enumerate(letters, 1):
+            classmap[byte] = i
+        number = self.tables.add_map(classmap)
+        for i, byte in enumerate(word[1:]):
+            row = [DEAD] * (len(letters) + 1)
+            last = i == len(word) - 2
+            row[classmap[byte]] = operation(POP, label) if last else operation(STEP, first + i + 1)
+            offset = self.tables.add_cells(row)
+            self.tables.offset[first + i], self.tables.classmap[first + i] = offset, number
+        return first
+
+    def string_of(self, goal: Formula, tracked: Tracked) -> Machine:
+        """The machine of a string goal."""
+        key = (goal.number, tuple(f.number for f in tracked))
+        machine = self._strings.get(key)
+        if machine is None:
+            machine = self._strings[key] = string_machine(self.pool, goal, tracked, self.labels.number)
+        return machine
+
+    def number_of(self, goal: Formula, tracked: Tracked) -> Machine:
+        """The machine of a number goal."""
+        key = (goal.number, tuple(f.number for f in tracked))
+        machine = self._numbers_of.get(key)
+        if machine is None:
+            machine = self._numbers_of[key] = number_machine(self.pool, goal, tracked, self.labels.number)
+        return machine
+
+    def _string(self, goal: Formula, tracked: Tracked) -> int:
+        machine = self.string_of(goal, tracked)
+        free = goal is TRUE or machine.least > 0 or machine.most is not None
+        tag = "in enum" if machine.literal else "in string" if free else "in pattern"
+        return self.machine_block(machine, STRING_KIND, tag, strict=self.strict and machine.literal)
+
+    def _number(self, goal: Formula, tracked: Tracked) -> list[tuple[int, int]]:
+        machine = self.number_of(goal, tracked)
+        base = self.machine_block(machine, PLAIN, "in number")
+        return [(column(b), base + machine.step(0, b)) for b in b"-0123456789" if machine.step(0, b) >= 0]
+
+    # ---------------------------------------------------------------- places and plans
+
+    def finish(self, state: int, register: int, stack: int) -> tuple[int, bytes]:
+        """A completion of the top frame: the label it then returns, and its bytes (the closing one included)."""
+        return self.completions.finish(state, register, stack)
+
+    def place_kind(self, configuration: int) -> PlaceKind:
+        """What the next token would be part of."""
+        return _PLACES[self.key_of(self.configurations[configuration][0])[0]]
+
+    def pointer(self, configuration: int, text: bytes) -> str:
+        """The JSON Pointer, in the instance, of the value that the next token belongs to."""
+        del configuration
+        return open_pointer(text)
+
+    # ---------------------------------------------------------------- returns
+
+    def returned(self, parent: int, label: int) -> int:
+        """The state that follows when a child returns `label` to `parent`; DEAD if none may."""
+        key = self.key_of(parent)
+        match key[0]:
+            case "end":
+                return self.done
+            case "key":
+                return self._after_key(key[1], label & (walk.RECORDED_LABEL - 1))
+            case "member":
+                return self._after_member(key[1].member(key[2]), label)
+            case "item":
+                return self._after_item(key[1].item, label)
+            case _:
+                return DEAD
+
+    def _after_key(self, frame: ObjectFrame, number: int) -> int:
+        return DEAD if frame.member(number) is None else self.state(("colon", frame, number))
+
+    def _after_member(self, member: Member, label: int) -> int:
+        verdict = self.labels.verdict(label)
+        false = [a for a, held in zip(member.judged, verdict, strict=True) if not held]
+        return self.state(("after member", member.next.broken(false)))
+
+    def _after_item(self, item: Item, label: int) -> int:
+        return self.state(("after item", item.frame.after(item.judged, self.labels.verdict(label))))

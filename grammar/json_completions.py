@@ -1,0 +1,502 @@
+"""How an open JSON value can be finished: short texts for goals, and for every kind of state what closes its frame.
+
+Plans are good, not always least: a scalar is taken before an object or array is tried, and among the ways to finish an
+object the one whose needed members are shortest. What matters is that each plan is finite and legal.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from grammar import walk
+from grammar.formula import FALSE, TRUE, Formula
+from grammar.frames.arrays import ArrayFrame
+from grammar.frames.languages import Machine, characters_needed
+from grammar.frames.members import Shape, Way, numbers_of
+from grammar.frames.objects import Member, ObjectFrame
+from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, restrict
+
+if TYPE_CHECKING:
+    from grammar.json_automaton import JsonAutomaton
+
+_FAR: Final = 1 << 28
+_SHORT: Final = {8: b"\\b", 9: b"\\t", 10: b"\\n", 12: b"\\f", 13: b"\\r", 0x22: b'\\"', 0x5C: b"\\\\"}
+_FAVOURITES: Final = b"a0 A1_-bcdefghijklmnopqrstuvwxyzBCDEFGHIJKLMNOPQRSTUVWXYZ23456789"
+Finished = tuple[int, bytes]
+
+
+class Route:
+    """Cheapest continuations of one machine: spelled bytes to a label, from each state."""
+
+    def __init__(self, machine: Machine, *, string: bool) -> None:
+        self.machine = machine
+        self._string = string
+        self._letters: dict[int, bytes] = {}
+        order = [*_FAVOURITES, *(b for b in range(256) if b not in _FAVOURITES)]
+        for byte in order:
+            cls = int(machine.classes[byte])
+            spelled = self._spell(byte)
+            if cls not in self._letters or len(spelled) < len(self._letters[cls]):
+                self._letters[cls] = spelled
+        self.costs = np.array([len(self._letters[c]) for c in range(machine.table.shape[1])], np.int64)
+        self.distance = self._distances()
+
+    def _spell(self, byte: int) -> bytes:
+        if not self._string:
+            return bytes([byte])
+        return _SHORT.get(byte) or (b"\\u%04x" % byte if byte < 0x20 else bytes([byte]))
+
+    def _distances(self) -> npt.NDArray[np.int64]:
+        machine = self.machine
+        distance = np.where(machine.labels >= 0, 0, _FAR).astype(np.int64)
+        while True:
+            padded = np.append(distance, _FAR)
+            nearer = np.minimum(distance, (padded[machine.table] + self.costs).min(axis=1, initial=_FAR))
+            if np.array_equal(nearer, distance):
+                return distance
+            distance = nearer
+
+    def from_state(self, state: int) -> Finished:
+        """(label, bytes) of the cheapest word end from here."""
+        parts: list[bytes] = []
+        machine = self.machine
+        while machine.labels[state] < 0:
+            targets = machine.table[state]
+            costs = np.where(targets >= 0, self.distance[targets] + self.costs, _FAR)
+            best = int(costs.argmin())
+            parts.append(self._letters[best])
+            state = int(targets[best])
+        return int(machine.labels[state]), b"".join(parts)
+
+    def counted(self, state: int, count: int, needed: npt.NDArray[np.int32]) -> Finished:
+        """As `from_state`, with at least the machine's least characters, `count` of which have come."""
+        machine, parts = self.machine, []
+        classes = range(machine.table.shape[1])
+        continuing = [all(0x80 <= b < 0xC0 for b in self._letters[c]) for c in classes]
+        while machine.labels[state] < 0 or count < machine.least:
+            best: tuple[int, int, int, int] | None = None
+            for cls in classes:
+                target = int(machine.table[state, cls])
+                if target < 0:
+                    continue
+                after = count + (not continuing[cls])
+                far = int(needed[target, max(machine.least - after, 0)]) + after
+                rank = (
+                    far,
+                    int(self.costs[cls]) + (not continuing[cls] and self._letters[cls][0] >= 0x80),
+                    cls,
+                    target,
+                )
+                best = rank if best is None or rank < best else best
+            assert best is not None
+            parts.append(self._letters[best[2]])
+            count += not continuing[best[2]]
+            state = best[3]
+        return int(machine.labels[state]), b"".join(parts)
+
+    def letters(self, state: int) -> list[bytes]:
+        """One spelled letter for each class of bytes that can follow."""
+        return [self._letters[c] for c, t in enumerate(self.machine.table[state].tolist()) if t >= 0]
+
+    def words(self, state: int, label: int) -> Iterator[bytes]:
+        """Words from `state` that end with `label`, shorter ones first."""
+        level = [(state, b"")]
+        while level:
+            following = []
+            for q, word in level:
+                if self.machine.labels[q] == label:
+                    yield word
+                targets = self.machine.table[q]
+                following += [(int(t), word + self._letters[c]) for c, t in enumerate(targets) if t >= 0]
+            level = following[:4096]
+
+
+class Completions:
+    """The plans of one JSON automaton."""
+
+    def __init__(self, automaton: "JsonAutomaton") -> None:
+        self._automaton = automaton
+        self._routes: dict[int, Route] = {}
+        self._values: dict[tuple[int, tuple[int, ...]], Finished] = {}
+        self._open: set[tuple[int, tuple[int, ...]]] = set()
+        self._tainted = False
+        self._members: dict[int, tuple[int, list[tuple[bytes, bytes]]]] = {}
+        self._items: dict[int, tuple[int, list[bytes]]] = {}
+        self._needed: dict[int, npt.NDArray[np.int32]] = {}
+        self._comma = b", " if automaton.spaced else b","
+        self._colon = b": " if automaton.spaced else b":"
+
+    # ---------------------------------------------------------------- states
+
+    def finish(self, state: int, register: int, stack: int) -> Finished:
+        """What closes the frame of `state`: the label it returns and the bytes."""
+        automaton = self._automaton
+        key = automaton.key_of(state)
+        match key[0]:
+            case "start":
+                label, text = self._value(key[1], ())
+                return label, text
+            case "word":
+                return key[2], key[1][1 + state - automaton.state(key) :]
+            case "in number":
+                machine = automaton.machine_at(state)
+                return self._route(machine, string=False).from_state(state - key[1])
+            case "in string" | "in enum" | "in pattern":
+                return self._finish_string(state, register, stack)
+            case "in key":
+                return self._finish_key(state, register, stack)
+            case "blank":
+                label, text = self._finish_structure(key[1], stack)
+                return label, b" " + text
+            case _:
+                return self._finish_structure(key, stack)
+
+    def _finish_structure(self, key: Any, stack: int) -> Finished:
+        match key[0]:
+            case "object":
+                return self._object_rest(key[1], first=True)
+            case "after member":
+                return self._object_rest(key[1], first=False)
+            case "next key":
+                label, members = self._next_members(key[1], self._taken(stack, key[1]))
+                return label, self._joined(members) + b"}"
+            case "colon":
+                label, text = self._from_value(key[1], key[2])
+                return label, self._colon + text
+            case "value":
+                return self._from_value(key[1], key[2])
+            case "array":
+                return self._array_rest(key[1], first=True)
+            case "after item":
+                return self._array_rest(key[1], first=False)
+            case _:
+                label, items = self._next_items(key[1])
+                return label, self._comma.join(items) + b"]"
+
+    def _finish_string(self, state: int, register: int, stack: int) -> Finished:
+        automaton = self._automaton
+        prefix = b""
+        if register & 31:
+            state, register, prefix = self._finish_escape(state, register, stack)
+        base = automaton.key_of(state)[1]
+        machine = automaton.machine_at(state)
+        route = self._route(machine, string=True)
+        if machine.least or machine.most is not None:
+            label, rest = route.counted(state - base, register >> 32, self._needed_by(machine))
+        else:
+            label, rest = route.from_state(state - base)
+        return label, prefix + rest + b'"'
+
+    def _finish_escape(self, state: int, register: int, stack: int) -> tuple[int, int, bytes]:
+        """Any end of the escape will do: the walk lets no escape begin that cannot be finished."""
+        spelled = b""
+        view = self._automaton.tables.view()
+        while register & 31:
+            for byte in b'n"\\/brtfu0123456789abcdef':
+                code, s, reg, _ = walk.step(view, state, register, stack, byte)
+                if code == walk.OK:
+                    state, register, spelled = int(s), int(reg), spelled + bytes([byte])
+                    break
+            else:
+                raise AssertionError("an escape that cannot be finished")
+        return state, register, spelled
+
+    # ---------------------------------------------------------------- values
+
+    def value(self, goal: Formula, tracked: tuple[Formula, ...]) -> Finished:
+        """A short text that satisfies the goal, and its verdict on the tracked formulas as a label."""
+        return self._value(goal, tracked)
+
+    def _value(self, goal: Formula, tracked: tuple[Formula, ...]) -> Finished:
+        found = self._try_value(goal, tracked)
+        assert found is not None, "a satisfiable goal has a value"
+        return found
+
+    def _try_value(self, goal: Formula, tracked: tuple[Formula, ...]) -> Finished | None:
+        key = (goal.number, tuple(f.number for f in tracked))
+        found = self._values.get(key)
+        if found is not None:
+            return found
+        if key in self._open:
+            self._tainted = True
+            return None
+        best = self._scalar(goal, tracked)
+        if best is None:
+            self._open.add(key)
+            try:
+                best = self._composite(goal, tracked)
+            finally:
+                self._open.discard(key)
+        if best is not None:
+            self._values[key] = best
+        return best
+
+    def _scalar(self, goal: Formula, tracked: tuple[Formula, ...]) -> Finished | None:
+        automaton, pool = self._automaton, self._automaton.pool
+        found: list[Finished] = []
+        for kind, word in ((NULL, b"null"), (TRUE_VALUE, b"true"), (FALSE_VALUE, b"false")):
+            if restrict(pool, goal, kind) is TRUE:
+                found.append((automaton.labels.number(tuple(restrict(pool, f, kind) is TRUE for f in tracked)), word))
+        for kind in (NUMBER, STRING):
+            asked = restrict(pool, goal, kind)
+            if asked is FALSE or not automaton.satisfiable.of_type(goal, kind):
+                continue
+            told = tuple(restrict(pool, f, kind) for f in tracked)
+            if kind == NUMBER:
+                found.append(self._route(automaton.number_of(asked, told), string=False).from_state(0))
+            else:
+                machine = automaton.string_of(asked, told)
+                route = self._route(machine, string=True)
+                counted = machine.least or machine.most is not None
+                label, text = route.counted(0, 0, self._needed_by(machine)) if counted else route.from_state(0)
+                found.append((label, b'"' + text + b'"'))
+        return min(found, key=lambda f: len(f[1]), default=None)
+
+    def _composite(self, goal: Formula, tracked: tuple[Formula, ...]) -> Finished | None:
+        automaton, pool = self._automaton, self._automaton.pool
+        found: list[Finished] = []
+        judge = automaton.satisfiable
+        for kind in (OBJECT, ARRAY):
+            asked = restrict(pool, goal, kind)
+            if asked is FALSE or not judge.of_type(goal, kind):
+                continue
+            told = tuple(restrict(pool, f, kind) for f in tracked)
+            if kind == OBJECT:
+                rest = self._try_object(judge.objects.start(asked, told))
+                if rest is not None:
+                    found.append((rest[0], b"{" + self._joined(rest[1]) + b"}"))
+            else:
+                items = self._try_array(judge.arrays.frame(asked, told))
+                if items is not None:
+                    found.append((items[0], b"[" + self._comma.join(items[1]) + b"]"))
+        return min(found, key=lambda f: len(f[1]), default=None)
+
+    def _route(self, machine: Machine, *, string: bool) -> Route:
+        found = self._routes.get(id(machine))
+        if found is None:
+            found = self._routes[id(machine)] = Route(machine, string=string)
+        return found
+
+    def _needed_by(self, machine: Machine) -> npt.NDArray[np.int32]:
+        found = self._needed.get(id(machine))
+        if found is None:
+            found = self._needed[id(machine)] = characters_needed(machine)
+        return found
+
+    # ---------------------------------------------------------------- objects
+
+    def _joined(self, members: list[tuple[bytes, bytes]]) -> bytes:
+        return self._comma.join(key + self._colon + value for key, value in members)
+
+    def _object_rest(self, frame: ObjectFrame, *, first: bool) -> Finished:
+        label, members = self._object(frame)
+        separator = b"" if first or not members else self._comma
+        return label, separator + self._joined(members) + b"}"
+
+    def _object(self, frame: ObjectFrame) -> tuple[int, list[tuple[bytes, bytes]]]:
+        found = self._try_object(frame)
+        assert found is not None, "a feasible object can be finished"
+        return found
+
+    def _try_object(
+        self, frame: ObjectFrame, taken: frozenset[bytes] = frozenset()
+    ) -> tuple[int, list[tuple[bytes, bytes]]] | None:
+        known = self._members.get(frame.number)
+        if known is not None and not taken:
+            return known
+        members: list[tuple[bytes, bytes]] = []
+        current = frame
+        while (verdict := current.verdict()) is None:
+            step = self._cheapest_step(current, taken)
+            if step is None:
+                return None
+            key, value, current = step
+            members.append((key, value))
+            taken |= {key}
+        result = (self._automaton.labels.number(verdict), members)
+        if not self._open:
+            self._members[frame.number] = result
+        return result
+
+    def _cheapest_step(self, frame: ObjectFrame, taken: frozenset[bytes]) -> tuple[bytes, bytes, ObjectFrame] | None:
+        """The first member of the cheapest way to finish."""
+        best: tuple[int, Way] | None = None
+        for way in frame.ways:
+            cost = self._way_cost(frame, way)
+            if cost is not None and (best is None or cost < best[0]):
+                best = (cost, way)
+        return None if best is None else self._step(frame, best[1], taken)
+
+    def _way_cost(self, frame: ObjectFrame, way: Way) -> int | None:
+        if len(frame.ways) == 1:
+            return 0
+        cost = 0
+        for number in numbers_of(way.needed):
+            value = self._try_value(way.child(number), ())
+            if value is None:
+                return None
+            cost += len(frame.shape.names[number]) + len(value[1]) + 6
+        return cost + 12 * (len(way.broken) + len(way.misnamed) + max(way.least - way.needed.bit_count(), 0))
+
+    def _step(self, frame: ObjectFrame, way: Way, taken: frozenset[bytes]) -> tuple[bytes, bytes, ObjectFrame] | None:
+        shape = frame.shape
+        pool = self._automaton.pool
+        if way.needed and not (shape.ordered and self._must_precede(frame, way)):
+            number = numbers_of(way.needed)[0]
+            return self._take(frame, number, way.child(number), taken)
+        usable = way.good & frame.open & frame.allowed
+        judge = self._automaton.satisfiable
+        for atom in way.broken:
+            for number in numbers_of(way.witnesses(atom, usable, judge)):
+                asked = pool.all_of([way.child(number), pool.negate(shape.child(atom, number))])
+                taken_step = self._take(frame, number, asked, taken)
+                if taken_step is not None:
+                    return taken_step
+        for rule in way.misnamed:
+            usable &= way.misnaming(rule, usable)
+        options = [self._take(frame, number, way.child(number), taken) for number in numbers_of(usable)]
+        return min((o for o in options if o is not None), key=lambda o: len(o[0]) + len(o[1]), default=None)
+
+    def _must_precede(self, frame: ObjectFrame, way: Way) -> bool:
+        """In schema order: whether something else has to come before the next needed member."""
+        first = numbers_of(way.needed)[0]
+        after = way.shape.after(frame.open, first)
+        return bool(way.broken or way.misnamed or way.least) and frame.member(first) is None and after >= 0
+
+    def _take(
+        self, frame: ObjectFrame, number: int, asked: Formula, taken: frozenset[bytes]
+    ) -> tuple[bytes, bytes, ObjectFrame] | None:
+        member = frame.member(number)
+        if member is None:
+            return None
+        goal = self._automaton.pool.all_of([member.goal, asked])
+        if not self._automaton.satisfiable(goal):
+            goal = member.goal
+        value = self._try_value(goal, member.tracked)
+        if value is None:
+            return None
+        return self._key(frame.shape, number, taken), value[1], self._landed(member, value[0])
+
+    def _landed(self, member: Member, label: int) -> ObjectFrame:
+        verdict = self._automaton.labels.verdict(label)
+        return member.next.broken([a for a, held in zip(member.judged, verdict, strict=True) if not held])
+
+    def _key(self, shape: Shape, number: int, taken: frozenset[bytes]) -> bytes:
+        name = shape.classes[number].name
+        if name is not None:
+            return json.dumps(name, ensure_ascii=False).encode()
+        for word in self._route(shape.machine, string=True).words(0, number):
+            spelled = b'"' + word + b'"'
+            if spelled not in taken:
+                return spelled
+        raise AssertionError("an open class of keys has words without end")
+
+    def _from_value(self, frame: ObjectFrame, number: int) -> Finished:
+        member = frame.member(number)
+        assert member is not None
+        child_label, text = self._value(member.goal, member.tracked)
+        label, rest = self._object_rest(self._landed(member, child_label), first=False)
+        return label, text + rest
+
+    def _next_members(self, frame: ObjectFrame, taken: frozenset[bytes]) -> tuple[int, list[tuple[bytes, bytes]]]:
+        """At least one member, then whatever closes the object: what must follow a comma."""
+        label, members = self._object(frame)
+        if members and not taken:
+            return label, members
+        best: tuple[int, list[tuple[bytes, bytes]]] | None = None
+        for number in numbers_of(frame.allowed):
+            step = self._take(frame, number, TRUE, taken)
+            if step is None:
+                continue
+            label, rest = self._object(step[2])
+            candidate = (label, [(step[0], step[1]), *rest])
+            if best is None or len(self._joined(candidate[1])) < len(self._joined(best[1])):
+                best = candidate
+        assert best is not None, "a comma is legal only where a member can follow"
+        return best
+
+    def _taken(self, stack: int, frame: ObjectFrame) -> frozenset[bytes]:
+        del stack, frame
+        return frozenset()
+
+    def _finish_key(self, state: int, register: int, stack: int) -> Finished:
+        """Finish the key that is open: the planned one where it fits, else the nearest that is allowed and unused."""
+        automaton, tables = self._automaton, self._automaton.tables
+        prefix = b""
+        if register & 31:
+            state, register, prefix = self._finish_escape(state, register, stack)
+        base = automaton.key_of(state)[1]
+        machine = automaton.machine_at(state)
+        view = tables.view()
+        level = [(state, register, b"")]
+        route = self._route(machine, string=True)
+        for _ in range(512):
+            following = []
+            for s, reg, word in level:
+                code, *_rest = walk.step(view, s, reg, stack, 0x22)
+                if code not in (walk.STUCK,):
+                    label = int(machine.labels[s - base])
+                    return label, prefix + word + b'"'
+                for letter in route.letters(s - base):
+                    at, q, r = 0, s, reg
+                    while at < len(letter):
+                        code, q, r, _ = walk.step(view, q, r, stack, letter[at])
+                        if code != walk.OK:
+                            break
+                        at += 1
+                    if at == len(letter):
+                        following.append((int(q), int(r), word + letter))
+            level = list({(s, r): (s, r, w) for s, r, w in reversed(following)}.values())[::-1][:256]
+        raise AssertionError("a live key can be finished")
+
+    # ---------------------------------------------------------------- arrays
+
+    def _array_rest(self, frame: ArrayFrame, *, first: bool) -> Finished:
+        label, items = self._array(frame)
+        separator = b"" if first or not items else self._comma
+        return label, separator + self._comma.join(items) + b"]"
+
+    def _array(self, frame: ArrayFrame) -> tuple[int, list[bytes]]:
+        found = self._try_array(frame)
+        assert found is not None, "a feasible array can be finished"
+        return found
+
+    def _try_array(self, frame: ArrayFrame) -> tuple[int, list[bytes]] | None:
+        known = self._items.get(frame.number)
+        if known is not None:
+            return known
+        items: list[bytes] = []
+        current = frame
+        for goal in self._automaton.satisfiable.arrays.shortest(frame.formula):
+            step = self._item(current, goal)
+            if step is None:
+                return None
+            current = step[1]
+            items.append(step[0])
+        verdict = current.verdict()
+        assert verdict is not None
+        result = (self._automaton.labels.number(verdict), items)
+        if not self._open:
+            self._items[frame.number] = result
+        return result
+
+    def _item(self, frame: ArrayFrame, goal: Formula) -> tuple[bytes, ArrayFrame] | None:
+        item = frame.item
+        assert item is not None
+        asked = self._automaton.pool.all_of([item.goal, goal])
+        value = self._try_value(asked, item.tracked)
+        if value is None:
+            return None
+        return value[1], frame.after(item.judged, self._automaton.labels.verdict(value[0]))
+
+    def _next_items(self, frame: ArrayFrame) -> tuple[int, list[bytes]]:
+        label, items = self._array(frame)
+        if items:
+            return label, items
+        step = self._item(frame, TRUE)
+        assert step is not None
+        label, rest = self._array(step[1])
+        return label, [step[0], *rest]

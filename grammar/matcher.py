@@ -1,0 +1,138 @@
+"""The position of one generation: the one mutable handle, over interned configurations. Cheap to create and clone."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from grammar.places import Place, PlaceKind
+
+if TYPE_CHECKING:
+    from grammar.compiled import Grammar
+
+
+class Matcher:
+    """One position. `fill_mask` and `advance` agree on every token; end tokens are legal exactly where the text is complete."""
+
+    __slots__ = ("_automaton", "_configuration", "_finished", "_grammar", "_history", "_text", "_value_tokens")
+
+    def __init__(self, grammar: "Grammar") -> None:
+        self._grammar = grammar
+        self._automaton = grammar.automaton
+        self._configuration = grammar.initial
+        self._finished = False
+        self._text = bytearray()
+        self._value_tokens = 0
+        self._history: list[tuple[int, int, int, bool]] = []
+
+    @property
+    def text(self) -> bytes:
+        """All bytes taken so far."""
+        return bytes(self._text)
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether the text so far is complete: end tokens are legal exactly then."""
+        return not self._finished and self._automaton.accepts(self._configuration)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether an end token was taken."""
+        return self._finished
+
+    def fill_mask(self, row: npt.NDArray[np.int32], budget: int | None = None) -> bool:
+        """Write the legal tokens as bits into `row`; whether the budget excluded a token that the grammar allows."""
+        if self._finished:
+            row[:] = 0
+            return False
+        full = self._automaton.mask(self._configuration)
+        if budget is None:
+            row[:] = full.row
+            return False
+        return self._grammar.closing.fill(self._configuration, full, row, budget)
+
+    def advance(self, token_id: int) -> bool:
+        """Take a token; False, and no change, if it is illegal here."""
+        if self._finished or not 0 <= token_id < self._automaton.vocabulary.size:
+            return False
+        before = (self._configuration, len(self._text), self._value_tokens, self._finished)
+        if token_id in self._automaton.ends:
+            if not self._automaton.accepts(self._configuration):
+                return False
+            self._finished = True
+            self._history.append(before)
+            return True
+        found = self._automaton.advance(self._configuration, token_id, self._text)
+        if found is None:
+            return False
+        self._configuration, stayed = found
+        self._text += self._automaton.vocabulary.tokens[token_id]
+        inside = self.place_kind <= PlaceKind.ENUM or self.place_kind is PlaceKind.FREE
+        self._value_tokens = self._value_tokens + 1 if stayed and inside else 0
+        self._history.append(before)
+        return True
+
+    def rollback(self, count: int) -> None:
+        """Take back the last `count` tokens."""
+        if not 0 <= count <= len(self._history):
+            raise ValueError(f"cannot take back {count} of {len(self._history)} tokens")
+        if count:
+            self._configuration, length, self._value_tokens, self._finished = self._history[-count]
+            del self._history[-count:]
+            del self._text[length:]
+
+    def clone(self) -> "Matcher":
+        """An independent matcher at the same position."""
+        other = Matcher(self._grammar)
+        other._configuration, other._finished = self._configuration, self._finished
+        other._text, other._value_tokens = bytearray(self._text), self._value_tokens
+        other._history = list(self._history)
+        return other
+
+    @property
+    def value_tokens(self) -> int:
+        """How many tokens so far began inside the string content (or free stretch) where the matcher now stands."""
+        return self._value_tokens
+
+    @property
+    def place_kind(self) -> PlaceKind:
+        """What the next token would be part of."""
+        return PlaceKind.END if self._finished else self._automaton.place_kind(self._configuration)
+
+    @property
+    def place(self) -> Place:
+        """Where the next token stands, with the pointer into the instance."""
+        return Place(self.place_kind, self._automaton.pointer(self._configuration, bytes(self._text)))
+
+    @property
+    def tokens_to_finish(self) -> int:
+        """An upper bound, met by a stored plan, on the tokens that complete the text; 0 exactly when it is complete."""
+        return 0 if self._finished else self._grammar.closing.tokens(self._configuration)
+
+    def forced_bytes(self) -> bytes:
+        """The longest byte string with which every completion begins."""
+        return b"" if self._finished else self._automaton.forced_bytes(self._configuration, bytes(self._text))
+
+    def forced_tokens(self) -> list[int]:
+        """The run during which exactly one token is legal at each step; end tokens count as legal tokens."""
+        found: list[int] = []
+        trial = self.clone()
+        row = np.zeros(self._automaton.vocabulary.words, np.int32)
+        while not trial._finished and len(found) < 4096:
+            trial.fill_mask(row)
+            only = single_bit(row)
+            if only is None or not trial.advance(only):
+                break
+            found.append(only)
+        return found
+
+
+def single_bit(row: npt.NDArray[np.int32]) -> int | None:
+    """The one bit that is set, or None."""
+    words = np.flatnonzero(row)
+    if len(words) != 1:
+        return None
+    word = int(row[words[0]]) & 0xFFFFFFFF
+    if word & (word - 1):
+        return None
+    return int(words[0]) * 32 + word.bit_length() - 1

@@ -1,0 +1,209 @@
+"""What a schema can assert about one value: the atoms of its formula, each about one JSON type (or about the type).
+
+An atom says nothing about values of other types, as the specification has it: there it is true. Children of objects
+and arrays are named by `Location`s and become formulas only when a generation enters them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, Protocol
+
+from grammar.formula import FALSE, TRUE, Formula, Formulas
+
+OBJECT: Final = "object"
+ARRAY: Final = "array"
+STRING: Final = "string"
+NUMBER: Final = "number"
+TRUE_VALUE: Final = "true"
+FALSE_VALUE: Final = "false"
+NULL: Final = "null"
+TYPES: Final = (OBJECT, ARRAY, STRING, NUMBER, TRUE_VALUE, FALSE_VALUE, NULL)
+ALL_TYPES: Final = frozenset(TYPES)
+
+
+class Child(Protocol):
+    """A subschema that becomes a formula when first asked."""
+
+    def formula(self) -> Formula:
+        """What it asserts."""
+        ...
+
+    @property
+    def pointer(self) -> str:
+        """Where it stands in the schema."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """A child whose formula is already known (constants, `true`, `false`)."""
+
+    known: Formula
+    pointer: str
+
+    def formula(self) -> Formula:
+        """What it asserts."""
+        return self.known
+
+
+@dataclass(frozen=True, slots=True)
+class OfType:
+    """The value's type is among these."""
+
+    types: frozenset[str]
+    domain = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """The string contains a match of this ECMA-262 pattern."""
+
+    text: str
+    pointer: str
+    domain = STRING
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """The string has between `least` and `most` characters."""
+
+    least: int
+    most: int | None
+    domain = STRING
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """The string is in this format."""
+
+    name: str
+    pointer: str
+    domain = STRING
+
+
+@dataclass(frozen=True, slots=True)
+class OneOfStrings:
+    """The string is one of these."""
+
+    values: frozenset[str]
+    domain = STRING
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The number has no fraction."""
+
+    domain = NUMBER
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The number lies between two bounds, each exclusive or not."""
+
+    least: Decimal | None
+    most: Decimal | None
+    least_open: bool
+    most_open: bool
+    domain = NUMBER
+
+
+@dataclass(frozen=True, slots=True)
+class MultipleOf:
+    """The number is a multiple of this one."""
+
+    step: Decimal
+    domain = NUMBER
+
+
+@dataclass(frozen=True, slots=True)
+class OneOfNumbers:
+    """The number equals one of these."""
+
+    values: frozenset[Decimal]
+    domain = NUMBER
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Properties:
+    """properties, patternProperties and additionalProperties of one schema: what each key asks of its value."""
+
+    named: Mapping[str, Child]
+    patterned: tuple[tuple[str, Child], ...]
+    additional: Child | None
+    pointer: str
+    constant: bool = False
+    """Part of a constant, whose members may come in any order whatever the option."""
+    domain = OBJECT
+
+
+@dataclass(frozen=True, slots=True)
+class Required:
+    """These keys are all present. Shrinks as they come."""
+
+    names: frozenset[str]
+    domain = OBJECT
+
+
+@dataclass(frozen=True, slots=True)
+class PropertyCount:
+    """Between `least` and `most` further members come."""
+
+    least: int
+    most: int | None
+    domain = OBJECT
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PropertyNames:
+    """Every key, as a string, satisfies this schema."""
+
+    names: Child
+    domain = OBJECT
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """What the items from position `at` on must satisfy: `prefix` by position, then `rest`."""
+
+    prefix: tuple[Child, ...]
+    rest: Child | None
+    at: int
+    domain = ARRAY
+
+
+@dataclass(frozen=True, slots=True)
+class ItemCount:
+    """Between `least` and `most` further items come."""
+
+    least: int
+    most: int | None
+    domain = ARRAY
+
+
+@dataclass(frozen=True, slots=True)
+class Contains:
+    """Between `least` and `most` further items satisfy `item`."""
+
+    item: Child
+    least: int
+    most: int | None
+    domain = ARRAY
+
+
+Atom = Any
+
+
+def restrict(pool: Formulas, formula: Formula, kind: str) -> Formula:
+    """What the formula asks of a value of type `kind`: other types' atoms hold, type atoms are decided."""
+    key = ("type", kind)
+    found = formula.memo.get(key)
+    if found is None:
+
+        def decide(atom: Atom) -> Formula | None:
+            if isinstance(atom, OfType):
+                return TRUE if kind in atom.types else FALSE
+            return None if atom.domain == kind else TRUE
+
+        found = formula.memo[key] = pool.replace(formula, decide, {})
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,553 @@
+"""Each JSON Schema keyword as a formula: one function per family, one table that names them all.
+
+A keyword that is neither here nor an annotation is unknown, and the specification says unknown keywords are ignored;
+`Schema.notes` lists them. A keyword that is known but not enforceable raises `UnsupportedConstraint`.
+"""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
+from grammar.formula import FALSE, TRUE, Formula, Formulas
+from grammar.schema.atoms import (
+    ALL_TYPES,
+    ARRAY,
+    FALSE_VALUE,
+    NULL,
+    NUMBER,
+    OBJECT,
+    STRING,
+    TRUE_VALUE,
+    Child,
+    Contains,
+    Format,
+    Given,
+    ItemCount,
+    Items,
+    Length,
+    MultipleOf,
+    OfType,
+    OneOfNumbers,
+    OneOfStrings,
+    Pattern,
+    Properties,
+    PropertyCount,
+    PropertyNames,
+    Range,
+    Required,
+    Whole,
+)
+from grammar.schema.documents import Documents, Draft, Place
+
+_TYPE_NAMES: Final[Mapping[str, frozenset[str]]] = {
+    "object": frozenset([OBJECT]),
+    "array": frozenset([ARRAY]),
+    "string": frozenset([STRING]),
+    "number": frozenset([NUMBER]),
+    "integer": frozenset([NUMBER]),
+    "boolean": frozenset([TRUE_VALUE, FALSE_VALUE]),
+    "null": frozenset([NULL]),
+    "any": ALL_TYPES,
+}
+
+ANNOTATIONS: Final = frozenset(
+    ["$schema", "$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$comment", "$defs", "definitions", "title",
+     "$vocabulary", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly",
+     "contentEncoding", "contentMediaType", "contentSchema"]
+)  # fmt: skip
+MAX_IN_PLACE: Final = 120
+_CONTAINS_BOUNDS: Final = frozenset(["minContains", "maxContains"])
+
+
+class Location:
+    """A subschema of the documents as a `Child`: its formula is built when first asked, once."""
+
+    __slots__ = ("_formula", "_schema", "place")
+
+    def __init__(self, schema: "Schema", place: Place) -> None:
+        self._schema = schema
+        self.place = place
+        self._formula: Formula | None = None
+
+    @property
+    def pointer(self) -> str:
+        """Where it stands in the schema."""
+        return self.place.pointer
+
+    def formula(self) -> Formula:
+        """What it asserts."""
+        if self._formula is None:
+            self._formula = self._schema.build(self.place)
+        return self._formula
+
+    def __repr__(self) -> str:
+        return f"<{self.pointer or '#'}>"
+
+
+class Schema:
+    """One JSON Schema with its documents, becoming formulas on demand."""
+
+    def __init__(self, raw: Any, documents: Mapping[str, Any], *, assert_formats: bool) -> None:
+        if not isinstance(raw, (dict, bool)):
+            raise GrammarError(f"a schema is an object or a boolean, not {type(raw).__name__}")
+        self.pool = Formulas()
+        self.documents = Documents(raw, documents, Draft.DRAFT2020)
+        self.assert_formats = assert_formats
+        self.notes: dict[tuple[str, str], str] = {}
+        self._locations: dict[tuple[int, str, Draft, tuple[str, ...]], Location] = {}
+        self._open: set[tuple[int, tuple[str, ...]]] = set()
+        self.root = self.at(self.documents.root)
+
+    def at(self, place: Place) -> Location:
+        """The one Location of a place."""
+        key = (id(place.raw), place.base, place.draft, place.scope)
+        if isinstance(place.raw, bool):
+            return Location(self, place)
+        found = self._locations.get(key)
+        if found is None:
+            found = self._locations[key] = Location(self, place)
+        return found
+
+    def build(self, place: Place) -> Formula:
+        """The formula of a subschema."""
+        raw = place.raw
+        if raw is True:
+            return TRUE
+        if raw is False:
+            return FALSE
+        if not isinstance(raw, dict):
+            raise GrammarError(f"a schema is an object or a boolean, not {type(raw).__name__}", pointer=place.pointer)
+        place = self.documents.entered(place)
+        key = (id(raw), place.scope)
+        if key in self._open:
+            raise GrammarError("this reference leads back to itself without entering a value", pointer=place.pointer)
+        if len(self._open) > MAX_IN_PLACE:
+            raise GrammarTooLarge(
+                f"more than {MAX_IN_PLACE} applicators and references in one place", pointer=place.pointer
+            )
+        self._open.add(key)
+        try:
+            return self._assemble(place)
+        finally:
+            self._open.discard(key)
+
+    def child(self, place: Place, raw: Any, *path: str | int) -> Location:
+        """The Location of a subschema below `place`."""
+        return self.at(place.child(raw, *path))
+
+    def _assemble(self, place: Place) -> Formula:
+        raw: dict[str, Any] = place.raw
+        if place.draft <= Draft.DRAFT7 and isinstance(raw.get("$ref"), str):
+            return _reference(self, place, "$ref")
+        parts: list[Formula] = []
+        done: set[str] = set()
+        for keyword in raw:
+            rule = KEYWORDS.get(keyword)
+            if rule is None:
+                if keyword not in ANNOTATIONS:
+                    self.notes[place.pointer, keyword] = "unknown keyword: an annotation"
+                continue
+            since, until, build = rule
+            if not since <= place.draft <= until:
+                self.notes[place.pointer, keyword] = "not a keyword of this draft: an annotation"
+                continue
+            if build in _ONCE:
+                if build.__name__ in done:
+                    continue
+                done.add(build.__name__)
+            part = build(self, place, keyword)
+            if part is FALSE:
+                return FALSE
+            parts.append(part)
+        return self.pool.all_of(parts)
+
+    def wrong(self, place: Place, keyword: str, expected: str) -> GrammarError:
+        """The error for a keyword whose value has the wrong shape."""
+        value = repr(place.raw[keyword])
+        return GrammarError(
+            f"{keyword} must be {expected}, not {value[:80]}", pointer=f"{place.pointer}/{keyword}", keyword=keyword
+        )
+
+
+def decimal(value: object) -> Decimal:
+    """The exact decimal that a JSON number spells (a float: the shortest text that reads back as it)."""
+    return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)  # type: ignore[arg-type]
+
+
+def is_number(value: object) -> bool:
+    """Whether a JSON value is a number (booleans are not)."""
+    return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
+
+
+def equals(schema: Schema, value: Any, pointer: str, depth: int = 0) -> Formula:
+    """The formula that the instance equals `value`, as JSON Schema compares."""
+    pool = schema.pool
+    if depth > MAX_IN_PLACE:
+        raise GrammarTooLarge(f"a constant nests deeper than {MAX_IN_PLACE}", pointer=pointer)
+    if value is None:
+        return pool.literal(OfType(frozenset([NULL])))
+    if value is True or value is False:
+        return pool.literal(OfType(frozenset([TRUE_VALUE if value else FALSE_VALUE])))
+    if isinstance(value, str):
+        return _strings(pool, frozenset([value]), pointer)
+    if is_number(value):
+        return pool.all_of([_of(pool, NUMBER), pool.literal(OneOfNumbers(frozenset([decimal(value)])))])
+    if isinstance(value, list):
+        children = tuple(Given(equals(schema, v, pointer, depth + 1), pointer) for v in value)
+        count = ItemCount(len(value), len(value))
+        return pool.all_of(
+            [_of(pool, ARRAY), *([pool.literal(Items(children, None, 0))] if children else []), pool.literal(count)]
+        )
+    named = {k: Given(equals(schema, v, pointer, depth + 1), pointer) for k, v in value.items()}
+    members = Properties(named, (), Given(FALSE, pointer), pointer, constant=True)
+    parts = [_of(pool, OBJECT), pool.literal(members)]
+    if named:
+        parts.append(pool.literal(Required(frozenset(named))))
+    return pool.all_of(parts)
+
+
+def _of(pool: Formulas, *types: str) -> Formula:
+    return pool.literal(OfType(frozenset(types)))
+
+
+def _strings(pool: Formulas, values: frozenset[str], pointer: str) -> Formula:
+    spelled = frozenset(v for v in values if not any(0xD800 <= ord(c) < 0xE000 for c in v))
+    if not spelled:
+        return FALSE
+    return pool.all_of([_of(pool, STRING), pool.literal(OneOfStrings(spelled))])
+
+
+def _enum(schema: Schema, place: Place, keyword: str) -> Formula:
+    values = place.raw[keyword]
+    if not isinstance(values, list):
+        raise schema.wrong(place, keyword, "a list")
+    pool, pointer = schema.pool, f"{place.pointer}/{keyword}"
+    strings = frozenset(v for v in values if isinstance(v, str))
+    numbers = frozenset(decimal(v) for v in values if is_number(v))
+    parts = [_strings(pool, strings, pointer)] if strings else []
+    if numbers:
+        parts.append(pool.all_of([_of(pool, NUMBER), pool.literal(OneOfNumbers(numbers))]))
+    parts += [equals(schema, v, pointer) for v in values if not isinstance(v, str) and not is_number(v)]
+    return pool.any_of(parts)
+
+
+def _const(schema: Schema, place: Place, keyword: str) -> Formula:
+    return equals(schema, place.raw[keyword], f"{place.pointer}/{keyword}")
+
+
+def _type(schema: Schema, place: Place, keyword: str) -> Formula:
+    value = place.raw[keyword]
+    names = value if isinstance(value, list) else [value]
+    pool = schema.pool
+    plain: set[str] = set()
+    parts: list[Formula] = []
+    for i, name in enumerate(names):
+        if isinstance(name, dict) and place.draft is Draft.DRAFT4:
+            parts.append(schema.child(place, name, keyword, i).formula())
+            continue
+        if not isinstance(name, str) or name not in _TYPE_NAMES:
+            raise schema.wrong(place, keyword, f"among {', '.join(_TYPE_NAMES)}")
+        if name != "integer" or "number" in names:
+            plain |= _TYPE_NAMES[name]
+    if "integer" in names and "number" not in names and "any" not in names:
+        parts.append(pool.all_of([_of(pool, NUMBER), pool.literal(Whole())]))
+    if plain:
+        parts.append(TRUE if plain == ALL_TYPES else pool.literal(OfType(frozenset(plain))))
+    return pool.any_of(parts)
+
+
+def _natural(schema: Schema, place: Place, keyword: str, default: int | None) -> int | None:
+    value = place.raw.get(keyword, default)
+    if value is default:
+        return default
+    if not is_number(value) or value < 0 or value != int(value):
+        raise schema.wrong(place, keyword, "a non-negative integer")
+    return int(value)
+
+
+def _bounded(
+    least_word: str, most_word: str, atom: Callable[[int, int | None], Any]
+) -> Callable[[Schema, Place, str], Formula]:
+    def build(schema: Schema, place: Place, keyword: str) -> Formula:
+        least, most = _natural(schema, place, least_word, 0), _natural(schema, place, most_word, None)
+        assert least is not None
+        if most is not None and least > most:
+            return schema.pool.negate(_of(schema.pool, atom(0, None).domain))
+        return TRUE if least == 0 and most is None else schema.pool.literal(atom(least, most))
+
+    build.__name__ = least_word
+    return build
+
+
+def _pattern(schema: Schema, place: Place, keyword: str) -> Formula:
+    value = place.raw[keyword]
+    if not isinstance(value, str):
+        raise schema.wrong(place, keyword, "a string")
+    return schema.pool.literal(Pattern(value, f"{place.pointer}/{keyword}"))
+
+
+def _format(schema: Schema, place: Place, keyword: str) -> Formula:
+    value = place.raw[keyword]
+    if not isinstance(value, str):
+        raise schema.wrong(place, keyword, "a string")
+    if not schema.assert_formats:
+        schema.notes[place.pointer, keyword] = "formats are annotations by option"
+        return TRUE
+    from grammar.frames.languages import known_format  # noqa: PLC0415
+
+    if not known_format(value):
+        schema.notes[place.pointer, keyword] = f"unknown format {value!r}: an annotation"
+        return TRUE
+    return schema.pool.literal(Format(value, f"{place.pointer}/{keyword}"))
+
+
+def _range(schema: Schema, place: Place, keyword: str) -> Formula:
+    raw = place.raw
+    for word in ("minimum", "maximum"):
+        if word in raw and not is_number(raw[word]):
+            raise schema.wrong(place, word, "a number")
+    least = decimal(raw["minimum"]) if "minimum" in raw else None
+    most = decimal(raw["maximum"]) if "maximum" in raw else None
+    least_open = most_open = False
+    low, high = raw.get("exclusiveMinimum"), raw.get("exclusiveMaximum")
+    # Draft 4's booleans are honoured wherever they are written: no other reading of them is possible.
+    if isinstance(low, bool):
+        least_open = low
+    elif low is not None:
+        if not is_number(low):
+            raise schema.wrong(place, "exclusiveMinimum", "a number")
+        if least is None or decimal(low) >= least:
+            least, least_open = decimal(low), True
+    if isinstance(high, bool):
+        most_open = high
+    elif high is not None:
+        if not is_number(high):
+            raise schema.wrong(place, "exclusiveMaximum", "a number")
+        if most is None or decimal(high) <= most:
+            most, most_open = decimal(high), True
+    if least is None and most is None:
+        return TRUE
+    return schema.pool.literal(Range(least, most, least_open and least is not None, most_open and most is not None))
+
+
+def _multiple_of(schema: Schema, place: Place, keyword: str) -> Formula:
+    value = place.raw[keyword]
+    if not is_number(value) or value <= 0:
+        raise schema.wrong(place, keyword, "a positive number")
+    return schema.pool.literal(MultipleOf(decimal(value)))
+
+
+def _mapping(schema: Schema, place: Place, keyword: str) -> dict[str, Any]:
+    value = place.raw.get(keyword, {})
+    if not isinstance(value, dict):
+        raise schema.wrong(place, keyword, "an object")
+    return value
+
+
+def _members(schema: Schema, place: Place, keyword: str) -> Formula:
+    named = {
+        name: schema.child(place, raw, "properties", name)
+        for name, raw in _mapping(schema, place, "properties").items()
+    }
+    patterned = tuple(
+        (pattern, schema.child(place, raw, "patternProperties", pattern))
+        for pattern, raw in _mapping(schema, place, "patternProperties").items()
+    )
+    rest = place.raw.get("additionalProperties", True)
+    additional = None if rest is True else schema.child(place, rest, "additionalProperties")
+    return schema.pool.literal(Properties(named, patterned, additional, place.pointer))
+
+
+def _required(schema: Schema, place: Place, keyword: str) -> Formula:
+    names = place.raw[keyword]
+    if isinstance(names, bool) and place.draft is Draft.DRAFT4:
+        schema.notes[place.pointer, keyword] = "a draft 3 boolean: an annotation"
+        return TRUE
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        raise schema.wrong(place, keyword, "a list of strings")
+    return schema.pool.literal(Required(frozenset(names))) if names else TRUE
+
+
+def _property_names(schema: Schema, place: Place, keyword: str) -> Formula:
+    child = schema.child(place, place.raw[keyword], keyword)
+    return schema.pool.literal(PropertyNames(child))
+
+
+def _dependencies(schema: Schema, place: Place, keyword: str) -> Formula:
+    pool = schema.pool
+    parts = []
+    for name, value in _mapping(schema, place, keyword).items():
+        if isinstance(value, str):
+            value = [value]
+        if isinstance(value, list):
+            needed = pool.literal(Required(frozenset(value))) if value else TRUE
+        else:
+            needed = schema.child(place, value, keyword, name).formula()
+        present = pool.all_of([_of(pool, OBJECT), pool.literal(Required(frozenset([name])))])
+        parts.append(pool.any_of([pool.negate(present), needed]))
+    return pool.all_of(parts)
+
+
+def _items(schema: Schema, place: Place, keyword: str) -> Formula:
+    raw = place.raw
+    prefix: tuple[Child, ...] = ()
+    rest: Child | None = None
+    if place.draft >= Draft.DRAFT2020 and not isinstance(raw.get("items"), list):
+        first = raw.get("prefixItems", [])
+        if not isinstance(first, list):
+            raise schema.wrong(place, "prefixItems", "a list")
+        prefix = tuple(schema.child(place, item, "prefixItems", i) for i, item in enumerate(first))
+        if "items" in raw:
+            rest = schema.child(place, raw["items"], "items")
+    elif isinstance(raw.get("items"), list):
+        prefix = tuple(schema.child(place, item, "items", i) for i, item in enumerate(raw["items"]))
+        if "additionalItems" in raw:
+            rest = schema.child(place, raw["additionalItems"], "additionalItems")
+    elif "items" in raw:
+        rest = schema.child(place, raw["items"], "items")
+    if not prefix and (rest is None or rest.formula() is TRUE):
+        return TRUE
+    return schema.pool.literal(Items(prefix, rest, 0))
+
+
+def _contains(schema: Schema, place: Place, keyword: str) -> Formula:
+    if "contains" not in place.raw:
+        return TRUE
+    least: int | None = 1
+    most: int | None = None
+    if place.draft >= Draft.DRAFT2019:
+        least, most = _natural(schema, place, "minContains", 1), _natural(schema, place, "maxContains", None)
+    assert least is not None
+    if most is not None and least > most:
+        return schema.pool.negate(_of(schema.pool, ARRAY))
+    if least == 0 and most is None:
+        return TRUE
+    return schema.pool.literal(Contains(schema.child(place, place.raw["contains"], "contains"), least, most))
+
+
+def _branches(schema: Schema, place: Place, keyword: str) -> list[Formula]:
+    value = place.raw[keyword]
+    if not isinstance(value, list):
+        raise schema.wrong(place, keyword, "a list of schemas")
+    return [schema.child(place, raw, keyword, i).formula() for i, raw in enumerate(value)]
+
+
+def _all_of(schema: Schema, place: Place, keyword: str) -> Formula:
+    return schema.pool.all_of(_branches(schema, place, keyword))
+
+
+def _any_of(schema: Schema, place: Place, keyword: str) -> Formula:
+    return schema.pool.any_of(_branches(schema, place, keyword))
+
+
+def _one_of(schema: Schema, place: Place, keyword: str) -> Formula:
+    return schema.pool.one_of(_branches(schema, place, keyword))
+
+
+def _not(schema: Schema, place: Place, keyword: str) -> Formula:
+    return schema.pool.negate(schema.child(place, place.raw[keyword], keyword).formula())
+
+
+def _if(schema: Schema, place: Place, keyword: str) -> Formula:
+    raw, pool = place.raw, schema.pool
+    condition = schema.child(place, raw["if"], "if").formula()
+    then = schema.child(place, raw["then"], "then").formula() if "then" in raw else TRUE
+    otherwise = schema.child(place, raw["else"], "else").formula() if "else" in raw else TRUE
+    return pool.any_of([pool.all_of([condition, then]), pool.all_of([pool.negate(condition), otherwise])])
+
+
+def _reference(schema: Schema, place: Place, keyword: str) -> Formula:
+    reference = place.raw[keyword]
+    if not isinstance(reference, str):
+        raise schema.wrong(place, keyword, "a string")
+    target = schema.documents.resolve(place, reference)
+    if schema.documents.is_dynamic:
+        target = Place(target.raw, target.base, target.pointer, target.draft, place.scope)
+        if keyword != "$ref":
+            target = _dynamic_target(schema, place, keyword, reference, target)
+    return schema.at(target).formula()
+
+
+def _dynamic_target(schema: Schema, place: Place, keyword: str, reference: str, target: Place) -> Place:
+    """The outermost resource of the dynamic scope that has the same dynamic anchor, if the first target has it."""
+    anchor = "$recursiveAnchor" if keyword == "$recursiveRef" else reference.partition("#")[2]
+    if schema.documents.dynamic(target.base, anchor) is None:
+        return target
+    for uri in (*place.scope, target.base):
+        found = schema.documents.dynamic(uri, anchor)
+        if found is not None:
+            return Place(found.raw, found.base, found.pointer, found.draft, place.scope)
+    return target
+
+
+def _unsupported(reason: str) -> Callable[[Schema, Place, str], Formula]:
+    def refuse(schema: Schema, place: Place, keyword: str) -> Formula:
+        raise UnsupportedConstraint(
+            f"{keyword} cannot be enforced: {reason}",
+            pointer=f"{place.pointer}/{keyword}",
+            keyword=keyword,
+            reason=reason,
+        )
+
+    return refuse
+
+
+def _unique(schema: Schema, place: Place, keyword: str) -> Formula:
+    if place.raw[keyword] is not True:
+        return TRUE
+    return _unsupported("items already seen are not tracked yet")(schema, place, keyword)
+
+
+_length = _bounded("minLength", "maxLength", Length)
+_item_count = _bounded("minItems", "maxItems", ItemCount)
+_property_count = _bounded("minProperties", "maxProperties", PropertyCount)
+_ONCE: Final = frozenset([_length, _item_count, _property_count, _members, _items, _contains, _range])
+"""Families of keywords that one function handles together."""
+
+Rule = tuple[Draft, Draft, Callable[[Schema, Place, str], Formula]]
+_FIRST, _LAST = Draft.DRAFT4, Draft.DRAFT2020
+
+KEYWORDS: Final[Mapping[str, Rule]] = {
+    "type": (_FIRST, _LAST, _type),
+    "enum": (_FIRST, _LAST, _enum),
+    "const": (Draft.DRAFT6, _LAST, _const),
+    "minLength": (_FIRST, _LAST, _length),
+    "maxLength": (_FIRST, _LAST, _length),
+    "pattern": (_FIRST, _LAST, _pattern),
+    "format": (_FIRST, _LAST, _format),
+    "minimum": (_FIRST, _LAST, _range),
+    "maximum": (_FIRST, _LAST, _range),
+    "exclusiveMinimum": (_FIRST, _LAST, _range),
+    "exclusiveMaximum": (_FIRST, _LAST, _range),
+    "multipleOf": (_FIRST, _LAST, _multiple_of),
+    "properties": (_FIRST, _LAST, _members),
+    "patternProperties": (_FIRST, _LAST, _members),
+    "additionalProperties": (_FIRST, _LAST, _members),
+    "required": (_FIRST, _LAST, _required),
+    "propertyNames": (Draft.DRAFT6, _LAST, _property_names),
+    "minProperties": (_FIRST, _LAST, _property_count),
+    "maxProperties": (_FIRST, _LAST, _property_count),
+    "dependencies": (_FIRST, _LAST, _dependencies),
+    "dependentRequired": (Draft.DRAFT2019, _LAST, _dependencies),
+    "dependentSchemas": (Draft.DRAFT2019, _LAST, _dependencies),
+    "unevaluatedProperties": (Draft.DRAFT2019, _LAST, _unsupported("evaluated names are not tracked yet")),
+    "prefixItems": (Draft.DRAFT2020, _LAST, _items),
+    "items": (_FIRST, _LAST, _items),
+    "additionalItems": (_FIRST, Draft.DRAFT2019, _items),
+    "minItems": (_FIRST, _LAST, _item_count),
+    "maxItems": (_FIRST, _LAST, _item_count),
+    "uniqueItems": (_FIRST, _LAST, _unique),
+    "contains": (Draft.DRAFT6, _LAST, _contains),
+    "minContains": (Draft.DRAFT2019, _LAST, _contains),
+    "maxContains": (Draft.DRAFT2019, _LAST, _contains),
+    "unevaluatedItems": (Draft.DRAFT2019, _LAST, _unsupported("evaluated items are not tracked yet")),
+    "allOf": (_FIRST, _LAST, _all_of),
+    "anyOf": (_FIRST, _LAST, _any_of),
+    "oneOf": (_FIRST, _LAST, _one_of),
+    "not": (_FIRST, _LAST, _not),
+    "if": (Draft.DRAFT7, _LAST, _if),
+    "$ref": (_FIRST, _LAST, _reference),
+    "$dynamicRef": (Draft.DRAFT2020, _LAST, _reference),
+    "$recursiveRef": (Draft.DRAFT2019, Draft.DRAFT2019, _reference),
+}

@@ -1,0 +1,76 @@
+"""Plain text on the automaton: one machine from first to last byte (regex, choices), nothing pushed."""
+
+import numpy as np
+
+from grammar.automaton import Automaton
+from grammar.errors import UnsatisfiableConstraint
+from grammar.frames.languages import Machine, overlay
+from grammar.json_completions import Route
+from grammar.lexical.regex import compile_regex
+from grammar.places import PlaceKind
+from grammar.tables import DEAD
+from grammar.vocabulary import Vocabulary
+
+
+class TextAutomaton(Automaton):
+    """The automaton of one regular language over whole texts."""
+
+    def __init__(self, vocabulary: Vocabulary, machine: Machine, *, kind: PlaceKind, max_bytes: int) -> None:
+        super().__init__(vocabulary, max_blanks=0, max_bytes=max_bytes)
+        if machine.is_empty:
+            raise UnsatisfiableConstraint("no text satisfies this constraint")
+        self._machine = machine
+        self._kind = kind
+        self._route: Route | None = None
+        self.start = self._block(machine)
+
+    @classmethod
+    def of_regex(cls, vocabulary: Vocabulary, regex: str, *, max_bytes: int) -> "TextAutomaton":
+        """The texts that a regular expression matches in full."""
+        dfa = compile_regex(regex)
+        machine = Machine(dfa.classes, dfa.table, np.where(dfa.accepting, 0, -1).astype(np.int32))
+        return cls(vocabulary, machine, kind=PlaceKind.FREE, max_bytes=max_bytes)
+
+    @classmethod
+    def of_choices(cls, vocabulary: Vocabulary, choices: list[str], *, max_bytes: int) -> "TextAutomaton":
+        """Exactly these texts."""
+        machine = overlay(None, {c.encode(): 0 for c in choices})
+        return cls(vocabulary, machine, kind=PlaceKind.ENUM, max_bytes=max_bytes)
+
+    def _block(self, machine: Machine) -> int:
+        """As `machine_block`, but every byte is the machine's: only the end of the text ends it."""
+        tables = self.tables
+        states = len(machine.labels)
+        base = tables.add_states(states)
+        self._keys.extend([("text", base)] * states)
+        cells = np.where(machine.table >= 0, machine.table + base, DEAD).astype(np.int32)
+        offset = tables.add_cells(cells.reshape(-1))
+        classmap = np.zeros(290, np.uint8)
+        classmap[:256] = machine.classes
+        numbers = slice(base, base + states)
+        tables.offset[numbers] = offset + np.arange(states, dtype=np.int64) * cells.shape[1]
+        tables.classmap[numbers] = tables.add_map(classmap)
+        self._base = base
+        return base
+
+    def is_accepting(self, state: int, register: int, stack: int) -> bool:
+        """Whether the text may end in this configuration."""
+        return state == self.done or bool(self._machine.labels[state - self._base] >= 0)
+
+    def finish(self, state: int, register: int, stack: int) -> tuple[int, bytes]:
+        """The shortest completion."""
+        if self._route is None:
+            self._route = Route(self._machine, string=False)
+        return self._route.from_state(state - self._base)
+
+    def returned(self, parent: int, label: int) -> int:
+        """The text has one frame: its end is the end."""
+        return self.done
+
+    def place_kind(self, configuration: int) -> PlaceKind:
+        """Free text or a choice."""
+        return self._kind
+
+    def pointer(self, configuration: int, text: bytes) -> str:
+        """There is no structure to point into."""
+        return ""

@@ -1,0 +1,86 @@
+"""The token trie as flat arrays in preorder, so that a compiled walk skips a dead subtree with one assignment.
+
+Node 0 is the first child of the (implicit) root. `end[n]` is the first node after n's subtree, `depth[n]` counts bytes
+from 1, `token[n]` is one token spelled by the path to n (or -1); further tokens with the same bytes hang on `same`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from grammar.kernels import kernel
+
+Int32 = npt.NDArray[np.int32]
+Uint8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Trie:
+    """Preorder arrays over a set of tokens; `same[t]` is the next token with t's bytes, or -1."""
+
+    byte: Uint8
+    end: Int32
+    token: Int32
+    depth: Int32
+    same: Int32
+    longest: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by the arrays."""
+        return self.byte.nbytes + self.end.nbytes + self.token.nbytes + self.depth.nbytes + self.same.nbytes
+
+
+def build_trie(tokens: Sequence[bytes], ids: Sequence[int], size: int) -> Trie:
+    """The trie of `tokens[i]` for i in `ids`, none of them empty; `size` is the number of all token ids."""
+    order = sorted(ids, key=lambda i: tokens[i])
+    text = np.frombuffer(b"".join([tokens[i] for i in order]), dtype=np.uint8)
+    lengths = np.array([len(tokens[i]) for i in order], dtype=np.int64)
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    same = np.full(size, -1, np.int32)
+    arrays = _preorder(text, starts, np.array(order, dtype=np.int32), same)
+    longest = int(lengths.max()) if order else 0
+    return Trie(*arrays, same, longest)
+
+
+@kernel
+def _preorder(
+    text: Uint8, starts: npt.NDArray[np.int64], order: Int32, same: Int32
+) -> tuple[Uint8, Int32, Int32, Int32]:
+    count = order.shape[0]
+    total = text.shape[0]
+    byte = np.zeros(total, np.uint8)
+    end = np.zeros(total, np.int32)
+    token = np.full(total, -1, np.int32)
+    depth = np.zeros(total, np.int32)
+    open_nodes = np.zeros(total + 1, np.int32)
+    used = 0
+    level = 0
+    for k in range(count):
+        start = starts[k]
+        length = starts[k + 1] - start
+        shared = 0
+        if k > 0:
+            before = starts[k - 1]
+            limit = min(length, starts[k] - before)
+            while shared < limit and text[before + shared] == text[start + shared]:
+                shared += 1
+        while level > shared:
+            level -= 1
+            end[open_nodes[level]] = used
+        for position in range(shared, length):
+            byte[used] = text[start + position]
+            depth[used] = position + 1
+            open_nodes[level] = used
+            level += 1
+            used += 1
+        node = open_nodes[level - 1]
+        if token[node] >= 0:
+            same[order[k]] = token[node]
+        token[node] = order[k]
+    while level > 0:
+        level -= 1
+        end[open_nodes[level]] = used
+    return byte[:used].copy(), end[:used].copy(), token[:used].copy(), depth[:used].copy()

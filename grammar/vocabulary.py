@@ -1,0 +1,96 @@
+"""A model's vocabulary as the grammar sees it: byte strings in a trie, and slices of plain string content.
+
+A token made only of plain string content (valid UTF-8 from a character's start; no quote, backslash or control
+character) is legal in every unconstrained string, so those tokens are precomputed as bit rows by character count and
+only the few others are walked. Special and padding ids are b"" and never legal; end ids are legal where a text may end.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from grammar.trie import Int32, Trie, build_trie
+
+
+class Vocabulary:
+    """Tokens by id. Immutable; the derived arrays are built at first use and shared by all grammars."""
+
+    def __init__(self, tokens: Sequence[bytes], eos_token_ids: Sequence[int]) -> None:
+        self.tokens: tuple[bytes, ...] = tuple(bytes(token) for token in tokens)
+        self.eos_token_ids: tuple[int, ...] = tuple(dict.fromkeys(int(i) for i in eos_token_ids))
+        self.size = len(self.tokens)
+        self.words = (self.size + 31) // 32
+        for token_id in self.eos_token_ids:
+            if not 0 <= token_id < self.size:
+                raise ValueError(f"end token id {token_id} is outside the vocabulary of {self.size}")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of the content: the same for equal vocabularies, whatever the process."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(np.array([len(t) for t in self.tokens], np.int64).tobytes())
+        digest.update(b"".join(self.tokens))
+        digest.update(np.array(self.eos_token_ids, np.int64).tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def spelling_ids(self) -> list[int]:
+        """Ids of tokens that spell text: neither empty nor end tokens."""
+        ends = set(self.eos_token_ids)
+        return [i for i, token in enumerate(self.tokens) if token and i not in ends]
+
+    @cached_property
+    def trie(self) -> Trie:
+        """All tokens that spell text."""
+        return build_trie(self.tokens, self.spelling_ids, self.size)
+
+    @cached_property
+    def special_trie(self) -> Trie:
+        """The tokens that are in no slice: they can leave a string, escape in it, or begin inside a character."""
+        plain = self._plain_characters
+        return build_trie(self.tokens, [i for i in self.spelling_ids if plain[i] == 0], self.size)
+
+    @cached_property
+    def slices(self) -> npt.NDArray[np.int32]:
+        """Row n: the tokens of plain string content with at most n characters (an unfinished one counts)."""
+        plain = self._plain_characters
+        longest = max(1, int(plain.max(initial=0)))
+        bits = np.zeros((longest + 1, self.words * 32), np.bool_)
+        for count in range(1, longest + 1):
+            bits[count, : self.size] = (plain > 0) & (plain <= count)
+        return np.packbits(bits, axis=1, bitorder="little").view(np.int32)
+
+    @cached_property
+    def eos_row(self) -> Int32:
+        """The end tokens as a bit row."""
+        bits = np.zeros(self.words * 32, np.bool_)
+        bits[list(self.eos_token_ids)] = True
+        return np.packbits(bits, bitorder="little").view(np.int32)
+
+    @cached_property
+    def spelled_bytes(self) -> frozenset[int]:
+        """The bytes that some token can contribute alone: a constraint is spellable if it needs no other."""
+        return frozenset(self.tokens[i][0] for i in self.spelling_ids if len(self.tokens[i]) == 1)
+
+    @cached_property
+    def _plain_characters(self) -> npt.NDArray[np.int32]:
+        """Characters of each plain token; 0 for the others."""
+        counts = np.zeros(self.size, np.int32)
+        for i in self.spelling_ids:
+            counts[i] = _plain_length(self.tokens[i])
+        return counts
+
+
+def _plain_length(token: bytes) -> int:
+    if any(b < 0x20 or b == 0x22 or b == 0x5C for b in token):
+        return 0
+    try:
+        return len(token.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        # An unfinished last character is fine if some continuation finishes it.
+        if error.reason != "unexpected end of data" or error.end != len(token):
+            return 0
+        return len(token[: error.start].decode("utf-8")) + 1

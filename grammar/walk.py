@@ -1,0 +1,600 @@
+"""Compiled loops: one byte's step, a token's run, and the walk of the token trie that makes a mask.
+
+All read `View` and change only scratch: `meta`, the scratch part of the stack arrays, the work list, the mask row.
+A step that needs a row or a return that nobody filled yet says so; the walk notes the place in the work list and goes
+on, so nothing is walked twice.
+
+Registers (one int64, of the top frame): a gap keeps its whitespace count in the low 32 bits; a string keeps the phase
+of an escape in bits 0..4, its hexadecimal digits in bits 5..20, a high surrogate in bits 21..30. The high 32 bits are
+an object's or array's data, a counted string's characters, or a key's node in the trie of used keys.
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from grammar.kernels import kernel
+from grammar.tables import (
+    ARGUMENT,
+    BACKSLASH,
+    COUNTED,
+    ESCAPE,
+    GAP_BLANK,
+    GAP_NEWLINE,
+    KEEP,
+    KEY,
+    PLAIN,
+    POP,
+    PUSH,
+    QUOTE,
+    SHIFT,
+    STEP,
+    View,
+)
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+OK: Final = 0
+STUCK: Final = 1
+UNFILLED: Final = 2
+NO_RETURN: Final = 3
+FULL: Final = 4
+RECORDED: Final = 5
+
+BUMP: Final = 0
+MISSING: Final = 1
+MISSING_LABEL: Final = 2
+VISIBLE: Final = 3
+INTERNED: Final = 4
+DATA_SEEN: Final = 5
+MAX_BLANKS: Final = 6
+BASE_DEPTH: Final = 7
+
+RECORDED_LABEL: Final = 1 << 24
+"""Labels from here on tell the parent that the key's text matters."""
+
+IMPOSSIBLE: Final = 1 << 30
+
+
+@kernel
+def find(keys: Int64, key: int) -> int:
+    """The index of `key`, or -1."""
+    mask = keys.shape[0] - 1
+    at = ((key % 2147483647) * 2654435 + (key >> 20)) & mask
+    while keys[at] >= 0:
+        if keys[at] == key:
+            return at
+        at = (at + 1) & mask
+    return -1
+
+
+@kernel
+def character(view: View, s: int, value: int, st: int, column: int) -> tuple[int, int]:
+    """Step string state `s` by one byte of decoded text (`column`); the new state (-1: dead) and value."""
+    cell = view.flat[view.offset[s] + view.maps[view.classmap[s], column]]
+    if cell < 0 or (cell >> SHIFT) != STEP:
+        return -1, value
+    target = cell & ARGUMENT
+    kind = view.kind[s]
+    if kind == COUNTED:
+        spec = view.spec[s]
+        if column < 0x80 or column >= 0xC0:
+            value += 1
+        need = view.spec_minimum[spec]
+        missing = max(need - value, 0)
+        least = view.counts[view.spec_offset[spec] + (target - view.spec_base[spec]) * (need + 1) + missing]
+        most = view.spec_maximum[spec]
+        if most < 0:
+            value = min(value, need)
+        if least >= IMPOSSIBLE or (most >= 0 and value + least > most):
+            return -1, value
+    elif kind == KEY:
+        spec = view.spec[s]
+        words = view.spec_words[spec]
+        reach = view.spec_offset[spec] + (target - view.spec_base[spec]) * words
+        allow = view.allow_offset[view.stack_state[st]]
+        live = False
+        for word in range(words):
+            if view.reach[reach + word] & view.allow[allow + word]:
+                live = True
+                break
+        if not live:
+            return -1, value
+        if value > 0:
+            byte = column
+            if column == QUOTE:
+                byte = 0x22
+            elif column == BACKSLASH:
+                byte = 0x5C
+            elif column >= 256:
+                byte = column - 256
+            at = find(view.used_edges, (value << 8) | byte)
+            value = np.int64(view.used_nodes[at]) if at >= 0 else np.int64(0)
+    return target, value
+
+
+@kernel
+def code_point(view: View, s: int, value: int, st: int, cp: int) -> tuple[int, int]:
+    """Step by one decoded character."""
+    if view.spec_strict[view.spec[s]] and 0x20 <= cp < 0x7F and cp != 0x22 and cp != 0x5C:
+        return -1, value
+    if cp < 0x20:
+        return character(view, s, value, st, 256 + cp)
+    if cp == 0x22:
+        return character(view, s, value, st, QUOTE)
+    if cp == 0x5C:
+        return character(view, s, value, st, BACKSLASH)
+    if cp < 0x80:
+        return character(view, s, value, st, cp)
+    if cp < 0x800:
+        s, value = character(view, s, value, st, 0xC0 | (cp >> 6))
+    else:
+        if cp < 0x10000:
+            s, value = character(view, s, value, st, 0xE0 | (cp >> 12))
+        else:
+            s, value = character(view, s, value, st, 0xF0 | (cp >> 18))
+            if s >= 0:
+                s, value = character(view, s, value, st, 0x80 | ((cp >> 12) & 63))
+        if s >= 0:
+            s, value = character(view, s, value, st, 0x80 | ((cp >> 6) & 63))
+    if s >= 0:
+        s, value = character(view, s, value, st, 0x80 | (cp & 63))
+    return s, value
+
+
+@kernel
+def any_character(view: View, s: int, value: int, st: int, low: int, high: int) -> bool:
+    """Whether some character in [low, high] (no surrogates) can follow; dead lead bytes are skipped whole."""
+    cp = low
+    while cp <= high:
+        if 0xD800 <= cp < 0xE000:
+            cp = 0xE000
+            continue
+        found, _ = code_point(view, s, value, st, cp)
+        if found >= 0:
+            return True
+        if cp < 0x80:
+            cp += 1
+            continue
+        if cp < 0x800:
+            lead = 0xC0 | (cp >> 6)
+            block = 6
+        elif cp < 0x10000:
+            lead = 0xE0 | (cp >> 12)
+            block = 12
+        else:
+            lead = 0xF0 | (cp >> 18)
+            block = 18
+        first, _ = character(view, s, value, st, lead)
+        if first < 0:
+            cp = ((cp >> block) + 1) << block
+        else:
+            cp += 1
+    return False
+
+
+@kernel
+def escape_live(view: View, s: int, value: int, st: int, phase: int, digits: int, high: int) -> bool:
+    """Whether an escape that stands in `phase` can still be finished."""
+    if phase <= 5:
+        left = 4 * (6 - phase)
+        low = digits << left
+        top = low + (1 << left) - 1
+        if any_character(view, s, value, st, low, top):
+            return True
+        if top < 0xD800 or low > 0xDBFF:
+            return False
+        first = max(low, 0xD800) - 0xD800
+        last = min(top, 0xDBFF) - 0xD800
+        return any_character(view, s, value, st, 0x10000 + (first << 10), 0x10000 + (last << 10) + 0x3FF)
+    base = 0x10000 + (high << 10)
+    if phase <= 8:
+        return any_character(view, s, value, st, base, base + 0x3FF)
+    left = 4 * (12 - phase)
+    low = max(digits << left, 0xDC00)
+    top = min((digits << left) + (1 << left) - 1, 0xDFFF)
+    return low <= top and any_character(view, s, value, st, base + low - 0xDC00, base + top - 0xDC00)
+
+
+@kernel
+def short_escape(byte: int) -> int:
+    """The character that backslash + `byte` spells, or -1."""
+    if byte == 0x22 or byte == 0x5C or byte == 0x2F:
+        return byte
+    if byte == 0x62:
+        return 8
+    if byte == 0x66:
+        return 12
+    if byte == 0x6E:
+        return 10
+    if byte == 0x72:
+        return 13
+    if byte == 0x74:
+        return 9
+    return -1
+
+
+@kernel
+def escape_open(view: View, s: int, value: int, st: int) -> bool:
+    """Whether a backslash can begin an escape here."""
+    for cp in (0x22, 0x5C, 0x2F, 8, 9, 10, 12, 13):
+        found, _ = code_point(view, s, value, st, cp)
+        if found >= 0:
+            return True
+    return escape_live(view, s, value, st, 2, 0, 0)
+
+
+@kernel
+def escaped(view: View, s: int, reg: int, st: int, byte: int) -> tuple[int, int, int]:
+    """One raw byte inside an escape: (code, state, register)."""
+    value = reg >> 32
+    phase = reg & 31
+    if phase == 1:
+        if byte == 0x75:
+            if escape_live(view, s, value, st, 2, 0, 0):
+                return OK, s, (value << 32) | 2
+            return STUCK, s, reg
+        cp = short_escape(byte)
+        if cp < 0:
+            return STUCK, s, reg
+        s, value = code_point(view, s, value, st, cp)
+        return (OK if s >= 0 else STUCK), s, value << 32
+    high = (reg >> 21) & 1023
+    if phase == 6 or phase == 7:
+        if byte != (0x5C if phase == 6 else 0x75):
+            return STUCK, s, reg
+        return OK, s, (value << 32) | (high << 21) | (phase + 1)
+    if 0x30 <= byte <= 0x39:
+        digit = byte - 0x30
+    elif 0x61 <= byte <= 0x66:
+        digit = byte - 0x57
+    elif 0x41 <= byte <= 0x46:
+        digit = byte - 0x37
+    else:
+        return STUCK, s, reg
+    digits = (((reg >> 5) & 0xFFFF) << 4) | digit
+    if phase == 5:
+        if 0xD800 <= digits < 0xDC00:
+            high = digits - 0xD800
+            if escape_live(view, s, value, st, 6, 0, high):
+                return OK, s, (value << 32) | (high << 21) | 6
+            return STUCK, s, reg
+        if 0xDC00 <= digits < 0xE000:
+            return STUCK, s, reg
+        s, value = code_point(view, s, value, st, digits)
+        return (OK if s >= 0 else STUCK), s, value << 32
+    if phase == 11:
+        if not 0xDC00 <= digits < 0xE000:
+            return STUCK, s, reg
+        s, value = code_point(view, s, value, st, 0x10000 + (high << 10) + digits - 0xDC00)
+        return (OK if s >= 0 else STUCK), s, value << 32
+    phase += 1
+    if not escape_live(view, s, value, st, phase, digits, high):
+        return STUCK, s, reg
+    return OK, s, (value << 32) | (high << 21) | (digits << 5) | phase
+
+
+@kernel
+def closes(view: View, s: int, value: int, st: int, label: int) -> bool:
+    """Whether string state `s` may end with `label` here: lengths met, key class allowed, key not used before."""
+    kind = view.kind[s]
+    if kind == COUNTED:
+        return value >= view.spec_minimum[view.spec[s]]
+    if kind == KEY:
+        number = label & (RECORDED_LABEL - 1)
+        allow = view.allow[view.allow_offset[view.stack_state[st]] + (number >> 6)]
+        if not (allow >> np.uint64(number & 63)) & np.uint64(1):
+            return False
+        if value > 0 and label >= RECORDED_LABEL:
+            used = view.stack_data[st]
+            while used > 0:
+                if view.used_last[used] == value:
+                    return False
+                used = view.used_parent[used]
+    return True
+
+
+@kernel
+def step(view: View, s: int, reg: int, st: int, byte: int) -> tuple[int, int, int, int]:  # noqa: C901, PLR0912, PLR0915
+    """One byte: (code, state, register, stack node). Records in meta what is missing and what was seen."""
+    while True:
+        offset = view.offset[s]
+        if offset < 0:
+            view.meta[MISSING] = s
+            return UNFILLED, s, reg, st
+        kind = view.kind[s]
+        if kind != PLAIN and reg & 31:
+            code, s, reg = escaped(view, s, reg, st, byte)
+            return code, s, reg, st
+        cell = view.flat[offset + view.maps[view.classmap[s], byte]]
+        if cell < 0:
+            return STUCK, s, reg, st
+        op = cell >> SHIFT
+        argument = cell & ARGUMENT
+        if op == STEP:
+            if kind == PLAIN:
+                return OK, argument, (reg >> 32) << 32, st
+            target, value = character(view, s, reg >> 32, st, byte)
+            return (OK if target >= 0 else STUCK), target, value << 32, st
+        if op == PUSH:
+            node = view.meta[BUMP]
+            for older in range(node - 1, max(view.meta[INTERNED], node - 9) - 1, -1):
+                if (
+                    view.stack_parent[older] == st
+                    and view.stack_state[older] == view.push_return[argument]
+                    and view.stack_data[older] == reg >> 32
+                ):
+                    node = older
+                    break
+            if node >= view.stack_parent.shape[0]:
+                return FULL, s, reg, st
+            if node == view.meta[BUMP]:
+                view.meta[BUMP] = node + 1
+            data = reg >> 32
+            view.stack_parent[node] = st
+            view.stack_state[node] = view.push_return[argument]
+            view.stack_data[node] = data
+            child_reg = np.int64(0)
+            if view.push_key[argument] and data > 0:
+                child_reg = np.int64(1) << 32
+            return OK, view.push_child[argument], child_reg, node
+        if op == ESCAPE:
+            if not escape_open(view, s, reg >> 32, st):
+                return STUCK, s, reg, st
+            return OK, s, ((reg >> 32) << 32) | 1, st
+        if op == POP or op == KEEP:
+            if kind != PLAIN and not closes(view, s, reg >> 32, st, argument):
+                return STUCK, s, reg, st
+            if st < view.meta[INTERNED]:
+                seen = view.meta[BASE_DEPTH] - view.stack_depth[st] + 1
+                view.meta[VISIBLE] = max(view.meta[VISIBLE], seen)
+            parent = view.stack_state[st]
+            at = find(view.return_keys, (np.int64(parent) << 32) | argument)
+            if at < 0:
+                view.meta[MISSING] = parent
+                view.meta[MISSING_LABEL] = argument
+                return NO_RETURN, s, reg, st
+            target = view.return_values[at]
+            if target < 0:
+                return STUCK, s, reg, st
+            code = RECORDED if argument >= RECORDED_LABEL else OK
+            s = target
+            reg = np.int64(view.stack_data[st]) << 32
+            st = view.stack_parent[st]
+            if op == POP:
+                return code, s, reg, st
+            continue
+        low = reg & 0xFFFFFFFF
+        if low == 0:
+            if op == GAP_BLANK:
+                return OK, s, reg + 1, st
+            if op == GAP_NEWLINE:
+                return OK, s, reg + 2, st
+            return STUCK, s, reg, st
+        if low == 1 or op == GAP_NEWLINE or low - 2 >= view.meta[MAX_BLANKS]:
+            return STUCK, s, reg, st
+        return OK, s, reg + 1, st
+
+
+@kernel
+def run(view: View, text: npt.NDArray[np.uint8], at: int, state: Int64) -> tuple[int, int]:
+    """Step through text[at:], changing state = [s, reg, st, flags]; stops before a recorded key's closing quote.
+
+    Returns (code, position). flags bit 0: some frame was entered or left.
+    """
+    s, reg, st = state[0], state[1], state[2]
+    code = OK
+    while at < text.shape[0]:
+        code, s2, reg2, st2 = step(view, s, reg, st, text[at])
+        if code != OK:
+            break
+        if st2 != st:
+            state[3] |= 1
+        s, reg, st = s2, reg2, st2
+        at += 1
+    state[0], state[1], state[2] = s, reg, st
+    return code, at
+
+
+@kernel
+def walk(  # noqa: PLR0913
+    view: View,
+    byte: npt.NDArray[np.uint8],
+    end: Int32,
+    token: Int32,
+    depth: Int32,
+    same: Int32,
+    begin: int,
+    stop: int,
+    levels: Int64,
+    work: Int64,
+    pending: int,
+    row: Int32,
+) -> int:
+    """Walk trie nodes [begin, stop) from levels[depth - 1] = (s, reg, st, flags), setting the bits of legal tokens.
+
+    Where something is missing, (node, s, reg, st, flags, code) is appended to `work`; returns the new `pending`.
+    flags bit 0: a recorded key was closed by this token; bit 1: a key was opened by it.
+    """
+    node = begin
+    while node < stop:
+        level = depth[node]
+        s, reg, st, flags = levels[level - 1, 0], levels[level - 1, 1], levels[level - 1, 2], levels[level - 1, 3]
+        code, s2, reg2, st2 = step(view, s, reg, st, byte[node])
+        if code == STUCK:
+            node = end[node]
+            continue
+        if code == RECORDED and not flags & 1:
+            if flags & 2:
+                view.meta[DATA_SEEN] = 1
+            flags |= 1
+            code = OK
+        if code == OK:
+            if view.kind[s2] == KEY and st2 != st:
+                flags |= 2
+            levels[level, 0], levels[level, 1], levels[level, 2], levels[level, 3] = s2, reg2, st2, flags
+            t = token[node]
+            while t >= 0:
+                row[t >> 5] |= np.int32(1) << np.int32(t & 31)
+                t = same[t]
+            node += 1
+            continue
+        if pending < work.shape[0]:
+            work[pending, 0] = node
+            work[pending, 1] = s
+            work[pending, 2] = reg
+            work[pending, 3] = st
+            work[pending, 4] = flags
+            work[pending, 5] = code
+            work[pending, 6] = view.meta[MISSING]
+            work[pending, 7] = view.meta[MISSING_LABEL]
+        pending += 1
+        node = end[node]
+    return pending
+
+
+@kernel
+def resume(  # noqa: PLR0913
+    view: View,
+    byte: npt.NDArray[np.uint8],
+    end: Int32,
+    token: Int32,
+    depth: Int32,
+    same: Int32,
+    levels: Int64,
+    before: Int64,
+    count: int,
+    work: Int64,
+    row: Int32,
+) -> int:
+    """Walk on from each noted place; what is still missing goes to `work`."""
+    pending = 0
+    for i in range(count):
+        node = before[i, 0]
+        level = depth[node] - 1
+        for k in range(4):
+            levels[level, k] = before[i, k + 1]
+        pending = walk(view, byte, end, token, depth, same, node, end[node], levels, work, pending, row)
+    return pending
+
+
+@kernel
+def key_reach(table: Int32, labels: Int32, words: int) -> npt.NDArray[np.uint64]:
+    """[state, word]: the labels that words from each state can still end with, as bit sets."""
+    states, columns = table.shape
+    reach = np.zeros((states, words), np.uint64)
+    for q in range(states):
+        if labels[q] >= 0:
+            reach[q, labels[q] >> 6] |= np.uint64(1) << np.uint64(labels[q] & 63)
+    changed = True
+    while changed:
+        changed = False
+        for q in range(states - 1, -1, -1):
+            for c in range(columns):
+                target = table[q, c]
+                if target >= 0:
+                    for w in range(words):
+                        more = reach[q, w] | reach[target, w]
+                        if more != reach[q, w]:
+                            reach[q, w] = more
+                            changed = True
+    return reach
+
+
+@kernel
+def plain_live(
+    table: Int32,
+    classes: npt.NDArray[np.uint8],
+    live: npt.NDArray[np.bool_],
+    free: Int32,
+    free_classes: npt.NDArray[np.uint8],
+) -> npt.NDArray[np.bool_]:
+    """Which states stay live under every plain string content, given which states are live at all.
+
+    `free` is the automaton of all texts: it says which bytes may come in the middle of a character. The result is for
+    states at a character's start; computed as the complement of those from which some plain byte string dies.
+    """
+    states = table.shape[0]
+    inner = free.shape[0]
+    fails = np.zeros((states, inner), np.bool_)
+    changed = True
+    while changed:
+        changed = False
+        for q in range(states - 1, -1, -1):
+            for u in range(inner):
+                if fails[q, u]:
+                    continue
+                bad = not live[q]
+                for b in range(0x20, 256):
+                    if bad:
+                        break
+                    if b == 0x22 or b == 0x5C:
+                        continue
+                    after = free[u, free_classes[b]]
+                    if after >= 0:
+                        target = table[q, classes[b]]
+                        if target < 0 or fails[target, after]:
+                            bad = True
+                if bad:
+                    fails[q, u] = True
+                    changed = True
+    return ~fails[:, 0]
+
+
+@kernel
+def collect(  # noqa: PLR0913
+    view: View,
+    byte: npt.NDArray[np.uint8],
+    end: Int32,
+    token: Int32,
+    depth: Int32,
+    same: Int32,
+    levels: Int64,
+    work: Int64,
+    tokens: Int32,
+    ends: Int64,
+) -> tuple[int, int]:
+    """As `walk`, over all of a trie: each legal token with the (s, reg, st) it leads to; (their number, pending)."""
+    node = 0
+    count = 0
+    pending = 0
+    while node < byte.shape[0]:
+        level = depth[node]
+        s, reg, st = levels[level - 1, 0], levels[level - 1, 1], levels[level - 1, 2]
+        code, s2, reg2, st2 = step(view, s, reg, st, byte[node])
+        if code == OK or code == RECORDED:
+            levels[level, 0], levels[level, 1], levels[level, 2] = s2, reg2, st2
+            t = token[node]
+            while t >= 0:
+                tokens[count] = t
+                ends[count, 0], ends[count, 1], ends[count, 2] = s2, reg2, st2
+                count += 1
+                t = same[t]
+            node += 1
+            continue
+        if code != STUCK:
+            if pending < work.shape[0]:
+                work[pending, 5] = code
+                work[pending, 6] = view.meta[MISSING]
+                work[pending, 7] = view.meta[MISSING_LABEL]
+            pending += 1
+        node = end[node]
+    return count, pending
+
+
+@kernel
+def only_byte(view: View, s: int, reg: int, st: int) -> tuple[int, int]:
+    """(code, byte): the one byte that can follow, -1 if there are several or none; code says if something is missing."""
+    only = -1
+    for byte in range(256):
+        code, _, _, _ = step(view, s, reg, st, byte)
+        if code == STUCK:
+            continue
+        if code != OK and code != RECORDED:
+            return code, -1
+        if only >= 0:
+            return OK, -1
+        only = byte
+    return OK, only
