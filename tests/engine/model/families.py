@@ -111,7 +111,10 @@ _FAMILIES: Mapping[str, tuple[str, dict[str, Any]]] = {
         "Falcon",
         {**_COMMON, "alibi": True, "multi_query": False, "new_decoder_architecture": False, "parallel_attn": False},
     ),
-    "bloom": ("Bloom", {"vocab_size": VOCABULARY, "hidden_size": 36, "n_layer": 2, "n_head": 6, "seq_length": POSITIONS}),
+    "bloom": (
+        "Bloom",
+        {"vocab_size": VOCABULARY, "hidden_size": 36, "n_layer": 2, "n_head": 6, "seq_length": POSITIONS},
+    ),
     "mpt": (
         "Mpt",
         {
@@ -124,10 +127,10 @@ _FAMILIES: Mapping[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "opt": ("OPT", {**_COMMON, "ffn_dim": 48, "word_embed_proj_dim": 24}),
-    "cohere": ("Cohere", {**_GROUPED, "use_qk_norm": True}),
+    "cohere": ("Cohere", {**_GROUPED, "use_qk_norm": True, "logit_scale": 1.0}),
     "cohere2": (
         "Cohere2",
-        {**_GROUPED, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]},
+        {**_GROUPED, "logit_scale": 1.0, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]},
     ),
     "olmo2": ("Olmo2", _GROUPED),
     "granite": (
@@ -147,8 +150,8 @@ _FAMILIES: Mapping[str, tuple[str, dict[str, Any]]] = {
             **_COMMON,
             "num_key_value_heads": 4,
             "moe_intermediate_size": 16,
-            "n_routed_experts": 4,
-            "num_experts_per_tok": 2,
+            "n_routed_experts": 32,  # torch's sigmoid over fewer is not computed row by row
+            "num_experts_per_tok": 4,
             "n_group": 2,
             "topk_group": 1,
             "first_k_dense_replace": 1,

@@ -42,9 +42,7 @@ def test_chunks_neighbours_and_pages_do_not_change_a_bit(family: str, family_fol
 @pytest.mark.parametrize("page_size", [16, 32, 64])
 def test_the_size_of_a_page_does_not_change_a_bit(page_size: int, family_folder: Callable[[str], Path]) -> None:
     """Keys are grouped by their position, not by their page."""
-    runner = ModelRunner(
-        RunnerConfig(path=str(family_folder("llama")), pages=8, page_size=page_size, threads=1)
-    )
+    runner = ModelRunner(RunnerConfig(path=str(family_folder("llama")), pages=8, page_size=page_size, threads=1))
     reference = ModelRunner(RunnerConfig(path=str(family_folder("llama")), pages=8, threads=1))
     assert torch.equal(_alone(runner, 9, seed=0), _alone(reference, 40, seed=0))
 
