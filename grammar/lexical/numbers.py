@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 from grammar.lexical import numberstates as ns
-from grammar.lexical.dfa import Dfa, canonical, union_all
+from grammar.lexical.dfa import Dfa, canonical
 from grammar.lexical.limits import DEFAULT_LIMITS, Limits
 
 MOST_DIGITS = 40
 MOST_EXPONENT_DIGITS = 4
 
-_MOST_MODULUS = 20_000
+_MOST_MODULUS = 10_000
 _MOST_COUNTED_MODULUS = 64
 _MOST_RAW_STATES = 60_000
 _MOST_BOUND_DIGITS = 400
@@ -53,9 +53,14 @@ class NumberSpec:
 
 @dataclass(frozen=True, slots=True)
 class NumberLanguage:
-    """The texts, and which spellings of satisfying values were left out beyond the general limits."""
+    """The texts, within the spellings that were looked at: `domain` without `dfa` are the numbers outside of the set.
+
+    The domain is every JSON number within the general limits, or fewer if the set would need too many states; the notes
+    then say which spellings are missing. Never take the complement within anything larger.
+    """
 
     dfa: Dfa
+    domain: Dfa
     notes: tuple[str, ...] = ()
 
 
@@ -77,31 +82,58 @@ def number_language(spec: NumberSpec, limits: Limits = DEFAULT_LIMITS) -> Number
     counted = modulus <= _MOST_COUNTED_MODULUS
     rules, digits = _rules(_low(spec), _high(spec), multiple)
     bounded = bool(rules[:, [ns.LOW, ns.HIGH]].any())
-    room = _room(multiple, modulus, bounded=bounded)
-    most_place = max(int(np.count_nonzero(room >= 0)), 1 + int(rules[:, [ns.LOW + 1, ns.HIGH + 1]].max()))
-    parts = [MOST_DIGITS, MOST_EXPONENT_DIGITS, multiple is not None, modulus, scale, spec.plain, counted, most_place]
+    room = _ANY_ROOM if spec.plain else _room(multiple, modulus, bounded=bounded)
+    top = max(len(room), 1 + int(rules[:, [ns.LOW + 1, ns.HIGH + 1]].max()))
+    shape = _Shape(multiple is not None, modulus, scale, plain=spec.plain, counted=counted, most_place=top)
+    dfa = _explored(rules, digits, shape, room, limits)
+    return NumberLanguage(dfa, _domain(room, counted=counted), _notes(room, counted=counted))
+
+
+@lru_cache(maxsize=32)
+def _domain(room: tuple[int, ...], *, counted: bool) -> Dfa:
+    """Every number that `room` and the general limits allow."""
+    rules, digits = _rules(None, None, None)
+    shape = _Shape(has_multiple=False, modulus=1, scale=0, plain=False, counted=counted, most_place=len(room))
+    return _explored(rules, digits, shape, room, DEFAULT_LIMITS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    has_multiple: bool
+    modulus: int
+    scale: int
+    plain: bool
+    counted: bool
+    most_place: int
+
+
+def _explored(
+    rules: npt.NDArray[np.int64], digits: npt.NDArray[np.int64], shape: _Shape, room: tuple[int, ...], limits: Limits
+) -> Dfa:
+    padded = room + (ns.NO_EXPONENT,) * (MOST_DIGITS + 1 - len(room))
+    entries = [MOST_DIGITS, MOST_EXPONENT_DIGITS, shape.has_multiple, shape.modulus, shape.scale, shape.plain]
+    entries += [shape.counted, shape.most_place, len(set(padded)) == 1]
     question = ns.Question(
         rules=rules,
         digits=digits,
-        shape=np.array(parts, np.int64),
-        room=room,
-        reach=_reach(modulus),
-        powers=_powers(modulus),
+        shape=np.array(entries, np.int64),
+        room=np.array(padded, np.int64),
+        reach=_reach(shape.modulus),
+        powers=_powers(shape.modulus),
     )
     table, accepting, too_many = ns.explore(question, max(_MOST_RAW_STATES, limits.max_states))
     if too_many:
         raise GrammarTooLarge("these bounds and this multiple need too many states", keyword="multipleOf")
-    return NumberLanguage(canonical(table, accepting, _BYTE_CLASSES), _notes(room, counted=counted))
+    return canonical(table, accepting, _BYTE_CLASSES)
 
 
-def _notes(room: npt.NDArray[np.int64], *, counted: bool) -> tuple[str, ...]:
+def _notes(room: tuple[int, ...], *, counted: bool) -> tuple[str, ...]:
     """What was left out, or let in, beyond the general limits."""
     notes = []
-    if room.min() < MOST_DIGITS:
-        most = int(np.count_nonzero(room >= 0)) - 1
+    if room != _ANY_ROOM:
         notes.append(
-            f"an exponent is only offered after at most {most} digits before the point and {room[1]} after it "
-            "(fewer after it the more there are before it)"
+            f"an exponent is offered only after at most {len(room) - 1} digits before the point, and after at most "
+            + ", ".join(f"{most} after the point with {whole} before it" for whole, most in enumerate(room))
         )
     if not counted:
         notes.append("the number of digits before the point is not limited")
@@ -153,19 +185,20 @@ def _powers(modulus: int) -> npt.NDArray[np.int64]:
     return np.array([pow(10, exponent, modulus) for exponent in range(256)], np.int64)
 
 
-def _room(multiple: Fraction | None, modulus: int, *, bounded: bool) -> npt.NDArray[np.int64]:
-    """How many fraction digits an exponent may follow, by whole digits: the shortest round-trip spelling always fits."""
-    if multiple is None and not bounded:
-        return np.full(MOST_DIGITS + 1, MOST_DIGITS, np.int64)
+_ANY_ROOM = (MOST_DIGITS,) * (MOST_DIGITS + 1)
+
+
+def _room(multiple: Fraction | None, modulus: int, *, bounded: bool) -> tuple[int, ...]:
+    """How many fraction digits an exponent may follow, by whole digits (0: the whole part is 0).
+
+    States grow with the product, so it is generous where numbers are usually spelled: the shortest spelling that reads
+    back as the same double (one whole digit, up to sixteen after the point) fits wherever the modulus is small.
+    """
     if multiple is None:
-        most = [12, 17, 6, 6, 6, 3, 3, 0, 0, 0]
-    elif modulus == 1:
-        most = [4, 17, 3, 3, 3, 0, 0, 0, 0, 0]
-    elif modulus <= 16:
-        most = [2, 3, 1, 1, 0, 0]
-    else:
-        most = [0, 1, 0, 0]
-    return np.array(most + [ns.NO_EXPONENT] * (MOST_DIGITS + 1 - len(most)), np.int64)
+        return (12, 17, 6, 6, 6, 3, 3, 0, 0, 0) if bounded else _ANY_ROOM
+    if modulus == 1:
+        return (4, 17, 3, 3, 3, 0, 0, 0, 0, 0)
+    return (2, 3, 1, 1, 0, 0) if modulus <= 16 else (0, 1, 0, 0)
 
 
 def _low(spec: NumberSpec) -> _Bound | None:

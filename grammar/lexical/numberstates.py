@@ -55,6 +55,8 @@ COUNTED: Final = 6
 """Whether whole digits are counted up to the limit, or only as far as places matter."""
 MOST_PLACE: Final = 7
 """The place from which on places make no difference."""
+UNIFORM_ROOM: Final = 8
+"""Whether `room` is the same after any whole part."""
 
 _START: Final = 0
 _SIGNED: Final = 1
@@ -242,7 +244,7 @@ def _significant_digit(s: Int64s, digit: int, q: Question, index: int) -> None:
     elif digit == 0:
         s[4] += 1
         if not s[8] and q.shape[MODULUS] == 1:
-            s[4] = min(s[4], -q.shape[SCALE])
+            s[4] = min(s[4], s[3] - q.shape[SCALE])
     else:
         s[5] = (s[5] * q.powers[s[4] + 1] + digit) % q.shape[MODULUS]
         s[4] = 0
@@ -312,8 +314,7 @@ def _settle_fraction(s: Int64s, digit: int, q: Question) -> bool:
     if not s[8]:
         s[2] = 0
     if not q.shape[HAS_MULTIPLE]:
-        if not (q.rules[s[1], LOW] or q.rules[s[1], HIGH]):
-            # Without bound and multiple `room` is the same everywhere, so the place is not needed for it either.
+        if q.shape[UNIFORM_ROOM] and not (q.rules[s[1], LOW] or q.rules[s[1], HIGH]):
             s[2] = 0
         return True
     most = 0
