@@ -40,7 +40,7 @@ from service.errors import CompilerUnavailable, InvalidBody
 _ERRORS: dict[str, type[GrammarError]] = {
     kind.__name__: kind for kind in (GrammarError, UnsupportedConstraint, UnsatisfiableConstraint, GrammarTooLarge)
 }
-_START_S = 120.0
+_START_S = 600.0  # a first start compiles every kernel, and the machine may be busy
 _ANSWER_LIMIT = 1 << 30
 
 
