@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import BudgetTooSmall, UnknownGrammar
 from engine.messages import Plan
-
-if TYPE_CHECKING:
-    from grammar import Grammar, Matcher
+from grammar import Grammar, Matcher
 
 
 class GrammarStore:

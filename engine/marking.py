@@ -12,18 +12,15 @@ never the prompt and never another value. End tokens are not text: an end token 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.kernels import exact
+from grammar import Grammar, Matcher, PlaceKind
 from watermark import Kind, Position
 
-if TYPE_CHECKING:
-    from grammar import Grammar, Matcher
-
-_KINDS = {"STRING": Kind.VALUE, "FREE": Kind.PROSE}  # by name of the PlaceKind; no other place may be marked
+_KINDS = {PlaceKind.STRING: Kind.VALUE, PlaceKind.FREE: Kind.PROSE}  # no other place may be marked
 
 
 def standing(matcher: Matcher | None, emitted: Sequence[int], width: int) -> tuple[Kind, list[int]] | None:
@@ -34,7 +31,7 @@ def standing(matcher: Matcher | None, emitted: Sequence[int], width: int) -> tup
     """
     if matcher is None:
         return Kind.PROSE, list(emitted[max(0, len(emitted) - width) :])
-    kind = _KINDS.get(matcher.place_kind.name)
+    kind = _KINDS.get(matcher.place_kind)
     if kind is None:
         return None
     inside = min(matcher.value_tokens, width)
@@ -62,7 +59,7 @@ def eligible_positions(
     """
     ends = frozenset(eos_token_ids)
     matcher = None if grammar is None else grammar.matcher()
-    row = np.zeros(0 if grammar is None else grammar.vocabulary.words, np.int32)
+    row = np.zeros(0 if grammar is None else grammar.automaton.vocabulary.words, np.int32)
     positions: list[Position] = []
     for index, token in enumerate(tokens):
         if token in ends:

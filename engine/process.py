@@ -20,6 +20,7 @@ from types import FrameType
 import zmq
 
 import grammar
+import watermark
 from engine import logits
 from engine.admission import Admission
 from engine.checkpoint import locate
@@ -34,7 +35,6 @@ from engine.sampler import CpuSampler
 from engine.scheduler import Scheduler
 from engine.tokenizer import Tokenizer, TokenizerError
 from engine.wire import Launch, Wire, engine_side
-from grammar.vocabulary import Vocabulary
 from watermark import KeyRing, WatermarkError
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,9 @@ def build(config: EngineConfig) -> Rooms:
     )
     info = runner.info
     ends = dict.fromkeys((*info.eos_token_ids, *tokenizer.eos_token_ids))
-    vocabulary = Vocabulary(tokenizer.padded_bytes(info.vocab_size), list(ends))
+    vocabulary = grammar.Vocabulary(tokenizer.padded_bytes(info.vocab_size), list(ends))
+    grammar.warm(vocabulary)
+    watermark.warm()
     logits.warm()
     scheduler = Scheduler(
         PagePool(info.pages, info.page_size),
