@@ -15,17 +15,22 @@ import torch
 from torch import nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
-from transformers.models.bloom.modeling_bloom import BloomAttention, build_alibi_tensor
+from transformers.models.bloom import modeling_bloom
 from transformers.models.falcon import modeling_falcon
-from transformers.models.falcon.modeling_falcon import FalconAttention
 from transformers.models.gptj import modeling_gptj
-from transformers.models.gptj.modeling_gptj import GPTJAttention
-from transformers.models.mpt.modeling_mpt import MptAttention, build_mpt_alibi_tensor
-from transformers.models.stablelm.modeling_stablelm import StableLmAttention
+from transformers.models.mpt import modeling_mpt
+from transformers.models.stablelm import modeling_stablelm
 
 from engine.model.attention import AttentionCall, AttentionStep, paged_attention
 
 ADAPTED_NAME = "formwork_paged_adapted"
+
+# Half typed: the annotations of these modules contradict what they accept.
+_bloom: Any = modeling_bloom
+_falcon: Any = modeling_falcon
+_gptj: Any = modeling_gptj
+_mpt: Any = modeling_mpt
+_stablelm: Any = modeling_stablelm
 
 
 class Passenger:
@@ -68,7 +73,7 @@ def attend(
     return passenger.step.attend(call).flatten(1).unsqueeze(0)
 
 
-class PagedGPTJAttention(GPTJAttention):  # type: ignore[misc]
+class PagedGPTJAttention(_gptj.GPTJAttention):  # type: ignore[misc]
     """Rotary embedding on the first `rotary_dim` dimensions, interleaved."""
 
     def forward(
@@ -87,11 +92,11 @@ class PagedGPTJAttention(GPTJAttention):  # type: ignore[misc]
 
     def _rotate(self, states: torch.Tensor, sin: torch.Tensor, cos: torch.Tensor) -> torch.Tensor:
         width = self.rotary_dim or self.head_dim
-        turned = modeling_gptj.apply_rotary_pos_emb(states[..., :width], sin, cos)
+        turned = _gptj.apply_rotary_pos_emb(states[..., :width], sin, cos)
         return torch.cat([turned, states[..., width:]], dim=-1)
 
 
-class PagedFalconAttention(FalconAttention):  # type: ignore[misc]
+class PagedFalconAttention(_falcon.FalconAttention):  # type: ignore[misc]
     """Rotary or ALiBi; multi-head, multi-query, or grouped heads laid out group by group."""
 
     def forward(
@@ -108,7 +113,7 @@ class PagedFalconAttention(FalconAttention):  # type: ignore[misc]
         slopes = None
         if alibi is None:
             cos, sin = position_embeddings
-            query, key = modeling_falcon.apply_rotary_pos_emb(query.transpose(1, 2), key.transpose(1, 2), cos, sin)
+            query, key = _falcon.apply_rotary_pos_emb(query.transpose(1, 2), key.transpose(1, 2), cos, sin)
             query, key = query.transpose(1, 2), key.transpose(1, 2)
         else:
             slopes = self.formwork_slopes
@@ -125,11 +130,11 @@ class PagedFalconAttention(FalconAttention):  # type: ignore[misc]
     def prepare(self) -> None:
         """Keeps the ALiBi slopes, scaled as the scores are (this family scales their sum)."""
         two = torch.ones(1, 2, dtype=torch.long)
-        slopes = modeling_falcon.build_alibi_tensor(two, self.num_heads, torch.float32)[:, 0, 1]
+        slopes = _falcon.build_alibi_tensor(two, self.num_heads, torch.float32)[:, 0, 1]
         self.register_buffer("formwork_slopes", slopes * self.inv_norm_factor, persistent=False)
 
 
-class PagedBloomAttention(BloomAttention):  # type: ignore[misc]
+class PagedBloomAttention(_bloom.BloomAttention):  # type: ignore[misc]
     """ALiBi, multi-head; the residual is added in here."""
 
     def forward(
@@ -144,11 +149,11 @@ class PagedBloomAttention(BloomAttention):  # type: ignore[misc]
     def prepare(self) -> None:
         """Keeps the ALiBi slopes."""
         two = torch.ones(1, 2, dtype=torch.long)
-        slopes = build_alibi_tensor(two, self.num_heads, torch.float32)[:, 0, 1]
+        slopes = _bloom.build_alibi_tensor(two, self.num_heads, torch.float32)[:, 0, 1]
         self.register_buffer("formwork_slopes", slopes.contiguous(), persistent=False)
 
 
-class PagedMptAttention(MptAttention):  # type: ignore[misc]
+class PagedMptAttention(_mpt.MptAttention):  # type: ignore[misc]
     """ALiBi, multi-head, optionally clipped."""
 
     def forward(
@@ -164,11 +169,11 @@ class PagedMptAttention(MptAttention):  # type: ignore[misc]
 
     def prepare(self) -> None:
         """Keeps the ALiBi slopes (MPT's differ from BLOOM's where the heads are no power of two)."""
-        pair = build_mpt_alibi_tensor(self.n_heads, 2)[:, 0]
+        pair = _mpt.build_mpt_alibi_tensor(self.n_heads, 2)[:, 0]
         self.register_buffer("formwork_slopes", pair[:, 1] - pair[:, 0], persistent=False)
 
 
-class PagedStableLmAttention(StableLmAttention):  # type: ignore[misc]
+class PagedStableLmAttention(_stablelm.StableLmAttention):  # type: ignore[misc]
     """Uses the attention interface, but its layer hands no keywords on."""
 
     def forward(
@@ -181,11 +186,11 @@ class PagedStableLmAttention(StableLmAttention):  # type: ignore[misc]
 
 
 _ADAPTED: dict[type[nn.Module], type[nn.Module]] = {
-    GPTJAttention: PagedGPTJAttention,
-    FalconAttention: PagedFalconAttention,
-    BloomAttention: PagedBloomAttention,
-    MptAttention: PagedMptAttention,
-    StableLmAttention: PagedStableLmAttention,
+    _gptj.GPTJAttention: PagedGPTJAttention,
+    _falcon.FalconAttention: PagedFalconAttention,
+    _bloom.BloomAttention: PagedBloomAttention,
+    _mpt.MptAttention: PagedMptAttention,
+    _stablelm.StableLmAttention: PagedStableLmAttention,
 }
 
 ADAPTED_TYPES = frozenset({"gptj", "falcon", "bloom", "mpt", "stablelm"})

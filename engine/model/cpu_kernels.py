@@ -2,8 +2,8 @@
 
 The invariant: a token's result is the same bit by bit whatever else is in the batch, however its prompt was cut into
 chunks and wherever its pages lie. Each (token, head) is a row with its own accumulators; rows that share keys go
-through the loops of `vector` together, which treats each alike, and keys are visited in logical order, sixteen at a time
-counted from the sequence's first token, so that nothing depends on the step or on the size of a page.
+through the loops of `vector` together, which treats each alike, and keys are visited in logical order, sixteen at a
+time counted from the sequence's first token, so that nothing depends on the step or on the size of a page.
 
 Layout of a page: keys (kv_heads, page_size / 16, key_dim, 16), so that sixteen keys' scores are one vertical sum over
 key_dim; values (kv_heads, page_size, width), where width is value_dim rounded up to 16.
@@ -44,7 +44,7 @@ def store(key: Floats, value: Floats, keys: Any, values: Any, slots: NDArray[np.
 
 
 @kernel
-def attend(  # noqa: PLR0913, PLR0917 - one fat call a layer: a numba call costs as much as a short sequence
+def attend(  # noqa: C901, PLR0913, PLR0917 - one fat call a layer: a numba call costs as much as a short sequence
     query: Floats,
     keys: Any,
     values: Any,
@@ -158,7 +158,8 @@ def _mix(  # noqa: PLR0913, PLR0917
 ) -> None:
     """Adds the values of keys begin … last to each row of `out`.
 
-    No further key is read, though its weight would be 0: a page may hold what a failed request left, and 0 · NaN is NaN.
+    No further key is read, though its weight would be 0: a page may hold what a failed request left, and
+    0 · NaN is NaN.
     """
     flat = values.reshape(-1)
     page_size, width = values.shape[2], values.shape[3]

@@ -49,7 +49,7 @@ class PackedWeight:
         if self._floor <= count <= self._block:
             return self._product(rows, bias)
         flat = rows.reshape(count, self.inputs)
-        blocks = [self._padded(block, bias) for block in flat.split(self._block)] if count else []
+        blocks = [self._padded(block, bias) for block in torch.split(flat, self._block)] if count else []
         out = torch.cat(blocks) if blocks else flat.new_empty(0, self.outputs)
         return out.view(*rows.shape[:-1], self.outputs)
 
@@ -131,7 +131,7 @@ class RouterWeight(torch.Tensor):
             return weight.packed[rows.dtype](rows, *bias, **(kwargs or {}))
         if func is torch.Tensor.type and len(args) == 2:
             return args[0]
-        return super().__torch_function__(func, types, args, kwargs or {})
+        return super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
 
 
 def packed_experts(

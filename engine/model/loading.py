@@ -1,13 +1,13 @@
 """From a folder or hub id to a transformers causal LM with our attention, or a reason why not.
 
-What it is for: the one call that reads weights, and what a model says about itself (length, end tokens, dtype). What may
-not enter: remote code (never run, whatever a config asks for), pickled weights, files outside the model's folder.
+What it is for: the one call that reads weights, and what a model says about itself (length, end tokens, dtype). What
+may not enter: remote code (never run, whatever a config asks for), pickled weights, files outside the model's folder.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedModel
@@ -39,7 +39,7 @@ def load_model(path: str, config: PretrainedConfig, dtype: torch.dtype, revision
     """The model in evaluation mode on the CPU, attention replaced by ours; transformers shows the progress bar."""
     register_attention()
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
             config=config,
             revision=revision,
@@ -52,6 +52,7 @@ def load_model(path: str, config: PretrainedConfig, dtype: torch.dtype, revision
         )
     except (OSError, ValueError, KeyError) as error:
         raise BrokenModel(f"cannot load {path} (weights must be safetensors): {error}") from error
+    model, report = loaded
     if report["missing_keys"] or report["mismatched_keys"]:
         lacking = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
         raise BrokenModel(f"the checkpoint of {path} lacks {len(lacking)} weights, {lacking[0]} first")
@@ -59,9 +60,10 @@ def load_model(path: str, config: PretrainedConfig, dtype: torch.dtype, revision
 
 
 def choose_dtype(name: DtypeName, config: PretrainedConfig, device: torch.device) -> torch.dtype:
-    """auto is float32 on a CPU (exact, and as fast for the small models that suit one), the checkpoint's own on CUDA."""
+    """auto is float32 on a CPU (exact, and quick enough for the models that suit one), the checkpoint's on CUDA."""
     if name == "auto":
-        return (config.dtype or torch.float32) if device.type == "cuda" else torch.float32
+        own = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+        return own if device.type == "cuda" else torch.float32
     if name == "float16" and device.type == "cpu":
         raise UnsupportedModel("dtype float16 is not served on a CPU, which computes it in software; use bfloat16")
     return cast("torch.dtype", getattr(torch, name))

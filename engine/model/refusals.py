@@ -16,25 +16,11 @@ from engine.model.errors import UnsupportedModel
 
 _CODE_KEYS = frozenset({"auto_map", "_attn_implementation_internal", "_experts_implementation_internal"})
 _STATE_TYPES = frozenset(
-    [
-        "bamba",
-        "falcon_h1",
-        "falcon_mamba",
-        "granitemoehybrid",
-        "jamba",
-        "lfm2",
-        "lfm2_moe",
-        "mamba",
-        "mamba2",
-        "minimax",
-        "nemotron_h",
-        "qwen3_next",
-        "recurrent_gemma",
-        "rwkv",
-        "xlstm",
-        "zamba",
-        "zamba2",
-    ]
+    {"bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "lfm2", "lfm2_moe", "mamba", "mamba2"}
+    | {"minimax", "nemotron_h", "qwen3_next", "recurrent_gemma", "rwkv", "xlstm", "zamba", "zamba2"}
+)
+_BIDIRECTIONAL = frozenset(
+    {"bert", "camembert", "electra", "ernie", "megatron-bert", "rembert", "roberta", "xlm-roberta"}
 )
 _LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
 _ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn", "longrope", "proportional"})
@@ -65,11 +51,6 @@ def refuse_kind(config: PretrainedConfig) -> None:
     _refuse_layers(config)
     _refuse_quantization(config)
     refuse_rope(config)
-
-
-_BIDIRECTIONAL = frozenset(
-    ["bert", "camembert", "electra", "ernie", "megatron-bert", "rembert", "roberta", "roformer", "xlm-roberta"]
-)
 
 
 def _refuse_layers(config: PretrainedConfig) -> None:

@@ -1,8 +1,8 @@
 """Activations on a CPU that give a row the same bits whatever rows stand beside it.
 
-What it is for: torch computes silu, gelu and sigmoid on whole vectors in one way and on the elements left over at the end
-of a thread's share in another, which may differ in the last bit. Here no element is ever left over. What may not enter:
-matrix products (`linear`), norms and softmax, which torch computes row by row.
+What it is for: torch computes silu, gelu and sigmoid on whole vectors in one way and on the elements left over at the
+end of a thread's share in another, which may differ in the last bit. Here no element is ever left over. What may not
+enter: matrix products (`linear`), norms and softmax, which torch computes row by row.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def row_stable(function: Activation, rows: torch.Tensor) -> torch.Tensor:
     if width % _STRIDE:
         flat = nn.functional.pad(flat, (0, 0, 0, -count % _STRIDE))
     block = max(_STRIDE, (_SHARED_OUT - 1) // width // _STRIDE * _STRIDE)
-    out = torch.cat([function(part) for part in flat.split(block)])[:count]
+    out = torch.cat([function(part) for part in torch.split(flat, block)])[:count]
     return out.view(*rows.shape[:-1], out.shape[-1])
 
 

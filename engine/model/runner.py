@@ -105,8 +105,8 @@ class ModelRunner:
         layers: int = self._model.config.num_hidden_layers
         if sorted(probe.shapes) != list(range(layers)):
             raise UnsupportedModel(
-                f"{self._model.config.model_type}: {len(probe.shapes)} of {layers} layers attend through the interface; "
-                "a layer that keeps state elsewhere, or shares another's, is not served"
+                f"{self._model.config.model_type}: {len(probe.shapes)} of {layers} layers attend through the "
+                "interface; a layer that keeps state elsewhere, or shares another's, is not served"
             )
         return [probe.shapes[layer] for layer in range(layers)]
 

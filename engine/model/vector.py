@@ -1,12 +1,13 @@
+# ruff: noqa: ARG001, PLR0913, PLR0917 - numba reads the parameters of an intrinsic by name from its signature
 """Sixteen lanes at a time: the inner loops of attention, written as LLVM vector code for numba kernels.
 
 What it is for: each function here is one inner loop whose order of operations is fixed by construction, so a row's bits
 depend on nothing but the row and its keys. Left to the compiler, the same loop would keep its accumulators in memory or
 need fast-math, which leaves the order open. What may not enter: pages, sequences, heads.
 
-All arrays are float32, C-contiguous, addressed by an offset in elements; `rows` is fixed when the code is made, and each
-row is computed alike for every `rows`. A lane is one key (`dot_tile`, `prepare`, `exponentiate`) or one value dimension
-(`mix_tile`).
+All arrays are float32, C-contiguous, addressed by an offset in elements; `rows` is fixed when the code is made, and
+each row is computed alike for every `rows`. A lane is one key (`dot_tile`, `prepare`, `exponentiate`) or one value
+dimension (`mix_tile`).
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+import numba.core.cgutils
+import numba.extending
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba.core import types
 
 LANES = 16
+
+cgutils: Any = numba.core.cgutils  # untyped
+intrinsic: Any = numba.extending.intrinsic  # replaces a signature by that of the generated code
 
 _F32 = ir.FloatType()
 _I32 = ir.IntType(32)
@@ -105,7 +110,7 @@ def mix_tile(rows: int) -> Callable[..., None]:
 def prepare(
     _: Any, scores: Any, s0: Any, begin: Any, end: Any, first: Any, last: Any, scale: Any, cap: Any, slope: Any
 ) -> Any:
-    """Scales, caps and biases the scores of keys `begin` … `end` - 1 in place; keys outside `first` … `last` become -inf.
+    """Scales, caps and biases the scores of keys `begin` … `end` - 1 in place; keys outside `first` … `last` get -inf.
 
     Key j stands at scores[s0 + j]; begin and end are multiples of 16. Returns the greatest score. cap 0 means none.
     """
@@ -139,7 +144,7 @@ def prepare(
 
 @intrinsic  # type: ignore[untyped-decorator]
 def exponentiate(_: Any, scores: Any, s0: Any, begin: Any, end: Any, top: Any) -> Any:
-    """scores[s0 + j] = exp(scores[s0 + j] - top) for keys `begin` … `end` - 1; returns their sum, added lane by lane."""
+    """scores[s0 + j] = exp(scores[s0 + j] - top) for keys `begin` … `end` - 1; returns the sum, added lane by lane."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         s = _data(context, builder, signature, arguments, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -14,8 +15,9 @@ _SDPA = frozenset({"falcon_alibi"})
 
 def dense_logits(folder: Path, sequences: Sequence[Sequence[int]], family: str = "") -> list[torch.Tensor]:
     """For each sequence (tokens, vocabulary)."""
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="sdpa" if family in _SDPA else "eager"
-    ).eval()
+    )
+    model.eval()
     with torch.no_grad():
         return [model(torch.tensor([list(tokens)]), use_cache=False).logits[0] for tokens in sequences]

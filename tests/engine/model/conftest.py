@@ -13,8 +13,8 @@ from tests.engine.model.families import build_family
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet() -> None:
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="session")

@@ -184,5 +184,6 @@ def build_family(name: str) -> PreTrainedModel:
     config: PretrainedConfig = getattr(transformers, f"{kind}Config")(**arguments)
     config.initializer_range = 0.3
     transformers.set_seed(7)
-    model: PreTrainedModel = transformers.AutoModelForCausalLM.from_config(config)
-    return model.eval()
+    model: Any = transformers.AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    built: PreTrainedModel = model.eval()
+    return built

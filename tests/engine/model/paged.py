@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.batch import StepBatch, Runner
+from engine.batch import Runner, StepBatch
 
 
 @dataclass
@@ -32,7 +32,7 @@ class PagedDriver:
         """One forward pass over (sequence, further tokens) pairs; logits (len(tokens), vocabulary) for each pair."""
         batch = self.plan(chunks)
         logits = self.runner.run(batch).clone()
-        return list(logits.split([len(tokens) for _, tokens in chunks]))
+        return list(torch.split(logits, [len(tokens) for _, tokens in chunks]))
 
     def plan(self, chunks: Sequence[tuple[int, Sequence[int]]]) -> StepBatch:
         """The step's batch, pages taken as needed."""
