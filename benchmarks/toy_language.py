@@ -51,16 +51,17 @@ class ToyLanguage:
         *,
         kind: Kind = Kind.PROSE,
         greedy: bool = False,
+        start: Sequence[int] = (),
     ) -> list[Position]:
-        """A text of `length` tokens as the detector sees it; `draw` is the request's own noise."""
+        """A text of `length` tokens as the detector sees it; `draw` is the request's own noise, `start` a prompt."""
         written: list[int] = []
         positions = []
         for _ in range(length):
-            logits, uniform, context = self.logits(written), draw(), tuple(written[-4:])
+            logits, context = self.logits([*start, *written[-2:]]), tuple(written[-4:])
             if embedder is None:
-                token = int(plain_draw(logits, uniform, greedy))
+                token = int(plain_draw(logits, draw(), greedy))
             else:
-                choice = embedder.choose(self.ids, logits, context, kind, uniform, greedy=greedy)
+                choice = embedder.choose(self.ids, logits, context, kind, draw(), greedy=greedy)
                 token = choice.index
                 embedder.observe(token, context, kind, choice)
             positions.append(Position(token, context, kind))
