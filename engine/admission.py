@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.drafts import ForcedText
 from engine.errors import ContextLengthExceeded, InvalidRequest
 from engine.generation import Generation, Spelling, Timing
 from engine.grammars import Constraint, GrammarStore
@@ -25,6 +26,7 @@ class Admission:
     spelling: Spelling
     key_ring: KeyRing | None
     capacity: int
+    proposer: ForcedText | None = None  # None: no drafts
 
     def open(self, request: Generate, arrival: int, now: float) -> Generation:
         """A generation that stands behind the tokens the request comes with. Raises an EngineError subclass."""
@@ -39,12 +41,13 @@ class Admission:
             timing=Timing(now, deadline=None if request.deadline_s is None else now + request.deadline_s),
             embedder=embedder,
             stops=StopScanner(request.sampling.stop),
+            proposer=self.proposer,
         )
         if request.grammar is None:
             return _replayed(generation)
         matcher = self.grammars.open(request.grammar)
         try:
-            generation.constraint = Constraint(matcher, max_tokens)
+            generation.constraint = Constraint(matcher, max_tokens, self.grammars.trust(request.grammar))
             return _replayed(generation)
         except Exception:
             self.grammars.close(request.grammar)

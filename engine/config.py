@@ -26,5 +26,6 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_grammar_bytes: int = 1 << 30  # all loaded grammars together
     threads: int | None = None  # torch's and the mask kernels'; None: the cores this process may use
     prefix_sharing: bool = True
+    drafts: bool = True  # guess at forced text and verify the guesses; never changes what is drawn
     watermark_key_file: str | None = None  # None: no key ring, so no request can be marked
     trust_remote_code: bool = False

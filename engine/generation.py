@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.drafts import ForcedText
 from engine.errors import GrammarDeadEnd, NumericError
 from engine.grammars import Constraint
 from engine.marking import is_choice, standing
@@ -60,6 +61,7 @@ class Generation:
     max_tokens: int  # what was asked for, within the model's and the cache's length
     timing: Timing
     constraint: Constraint | None = None
+    proposer: ForcedText | None = None
     embedder: Embedder | None = None
     unmarked_reason: str | None = None
     stops: StopScanner = field(default_factory=lambda: StopScanner(()))
@@ -82,7 +84,11 @@ class Generation:
 
     def propose(self) -> None:
         """Guesses the tokens behind the certain ones; the next pass verifies them."""
-        self.sequence.draft = []
+        if self.constraint is None or self.proposer is None:
+            return
+        # All but the last token that the budget allows: behind that one nothing would be left to draw.
+        most = min(self.constraint.trust.reach(), self.constraint.budget - 1)
+        self.sequence.draft = self.proposer.propose(self.constraint.matcher, most)
 
     def rows(self, part: Part, masks: MaskRows) -> list[Row]:
         """How to read the part's rows, in order: prompt tokens to score, then the next token and the draft's."""
@@ -189,6 +195,9 @@ class Generation:
             tokens.append(self._commit(rows[index], drawn))
             if self.finish is not None or drawn.token_id != guess:
                 break
+        if self.sequence.draft and self.constraint is not None:
+            accepted = min(len(tokens) - 1, len(self.sequence.draft))
+            self.constraint.trust.learn(guessed=len(self.sequence.draft), accepted=accepted)
         return tokens
 
     def _rejection(self, draw: Rejected) -> NumericError | GrammarDeadEnd:

@@ -23,7 +23,7 @@ from engine.errors import DeadlineExceeded, EngineError, EngineOverloaded, Engin
 from engine.generation import Generation
 from engine.masks import MaskRows
 from engine.measures import Measures
-from engine.messages import ErrorCode, Failure, Finish, FinishReason, Generate, Output, Plan, Stats, Token
+from engine.messages import ErrorCode, Failure, Finish, FinishReason, Generate, ModelInfo, Output, Plan, Stats, Token
 from engine.sampler import CpuSampler, Row
 from engine.scheduler import Part, Scheduler, StepPlan
 from engine.sequence import Sequence
@@ -37,6 +37,7 @@ StepEvent = Output | Failure
 class Rooms:
     """What the loop works with; made in the composition root."""
 
+    info: ModelInfo  # with all end tokens, the tokenizer's included
     runner: Runner
     scheduler: Scheduler
     sampler: CpuSampler
@@ -53,7 +54,7 @@ class EngineLoop:
         self._admission = rooms.admission
         self._clock = clock
         self._generations: dict[str, Generation] = {}
-        self._masks = MaskRows(rooms.runner.info.vocab_size)
+        self._masks = MaskRows(rooms.info.vocab_size)
         self._measures = Measures()
         self._arrivals = 0
         self._draining = False
@@ -125,7 +126,7 @@ class EngineLoop:
         """Schedule, run, constrain, sample, publish."""
         events = self._expire()
         with self._measures.timing("schedule", self._clock):
-            self._propose()
+            events += self._propose()
             plan = self._scheduler.schedule()
         if plan is None:
             return events
@@ -143,9 +144,17 @@ class EngineLoop:
         self._measures.steps += 1
         return events
 
-    def _propose(self) -> None:
-        for sequence in self._scheduler.running:
-            self._generations[sequence.request_id].propose()
+    def _propose(self) -> list[StepEvent]:
+        """Lets each request guess at what follows; the events are of those that failed at it."""
+        events: list[StepEvent] = []
+        for sequence in list(self._scheduler.running):
+            generation = self._generations[sequence.request_id]
+            try:
+                generation.propose()
+            except Exception as error:  # one request's guard
+                self._forget(generation)
+                events.append(self._failure(sequence.request_id, error))
+        return events
 
     def _constrain(self, plan: StepPlan) -> tuple[list[Row], dict[Sequence, Exception]]:
         """The rows of all parts in order, and what went wrong with whom."""
@@ -226,6 +235,7 @@ class EngineLoop:
             del self._generations[request.request_id]
             self._admission.close(generation)
             return [self._output(generation, [], generation.finish)]
+        generation.propose()
         self._scheduler.add(generation.sequence)
         return []
 

@@ -17,6 +17,7 @@ import signal
 import time
 from types import FrameType
 
+import msgspec
 import zmq
 
 import grammar
@@ -25,6 +26,7 @@ from engine import logits
 from engine.admission import Admission
 from engine.checkpoint import locate
 from engine.config import EngineConfig
+from engine.drafts import ForcedText
 from engine.generation import Spelling
 from engine.grammars import GrammarStore
 from engine.loop import EngineLoop, Rooms
@@ -87,9 +89,9 @@ def build(config: EngineConfig) -> Rooms:
             max_sequences=config.max_sequences,
         )
     )
-    info = runner.info
-    ends = dict.fromkeys((*info.eos_token_ids, *tokenizer.eos_token_ids))
-    vocabulary = grammar.Vocabulary(tokenizer.padded_bytes(info.vocab_size), list(ends))
+    ends = list(dict.fromkeys((*runner.info.eos_token_ids, *tokenizer.eos_token_ids)))
+    info = msgspec.structs.replace(runner.info, eos_token_ids=ends)
+    vocabulary = grammar.Vocabulary(tokenizer.padded_bytes(info.vocab_size), ends)
     grammar.warm(vocabulary)
     watermark.warm()
     logits.warm()
@@ -106,8 +108,9 @@ def build(config: EngineConfig) -> Rooms:
         spelling=Spelling(list(vocabulary.tokens), frozenset(ends)),
         key_ring=key_ring,
         capacity=min(info.max_positions, scheduler.capacity),
+        proposer=ForcedText(tokenizer.encode) if config.drafts else None,
     )
-    return Rooms(runner, scheduler, CpuSampler(info.vocab_size), admission)
+    return Rooms(info, runner, scheduler, CpuSampler(info.vocab_size), admission)
 
 
 class Server:
@@ -119,7 +122,7 @@ class Server:
         self._beat_s = launch.beat_s
         self._parent = os.getppid()
         self._loop = EngineLoop(rooms, time.monotonic)
-        self._info = rooms.runner.info
+        self._info = rooms.info
         self._ends_at: float | None = None  # draining until then
         self._beat_at = 0.0
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from engine.admission import Admission
 from engine.batch import Runner
+from engine.drafts import ForcedText
 from engine.generation import Spelling
 from engine.grammars import GrammarStore
 from engine.loop import EngineLoop, Rooms
@@ -63,6 +64,7 @@ def house(
     max_sequences: int = 4,
     max_waiting: int = 100,
     sharing: bool = True,
+    proposer: ForcedText | None = None,
 ) -> House:
     """A loop over a runner (by default one without a model)."""
     runner = runner or SlotRunner()
@@ -82,9 +84,10 @@ def house(
         ),
         key_ring=RING,
         capacity=min(info.max_positions, scheduler.capacity),
+        proposer=proposer,
     )
     clock = Clock()
-    loop = EngineLoop(Rooms(runner, scheduler, CpuSampler(info.vocab_size), admission), clock)
+    loop = EngineLoop(Rooms(info, runner, scheduler, CpuSampler(info.vocab_size), admission), clock)
     return House(runner, scheduler, loop, clock)
 
 
