@@ -123,6 +123,21 @@ class NamedToolChoice(Request):
     function: NamedFunction
 
 
+class AllowedTool(Request):
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class AllowedTools(Request):
+    mode: Literal["auto", "required"]
+    tools: list[AllowedTool] = Field(min_length=1, max_length=256)
+
+
+class AllowedToolsChoice(Request):
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
 class StreamOptions(Request):
     include_usage: bool | None = None
     include_obfuscation: bool | None = Field(default=None, description="Accepted: no padding is ever sent.")
@@ -188,7 +203,7 @@ class ChatRequest(Sampler):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     tools: Annotated[list[Tool], Field(max_length=256)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | str | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | AllowedToolsChoice | str | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
         default=None, description="Passed to the chat template."

@@ -56,6 +56,7 @@ class ChatTemplate:
             self._template = environment.from_string(source)
         except TemplateError as error:
             raise TemplateFailure(f"the model's chat template cannot be read: {error}") from None
+        self.source = source
         self._tokenizer = tokenizer
         self._knows_developer = "developer" in source
         spellings = sorted((tokenizer.token_text(i) for i in tokenizer.special_ids), key=len, reverse=True)

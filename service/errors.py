@@ -221,7 +221,8 @@ def tgi_problem(error: BaseException) -> Problem:
 
 def _message(error: BaseException) -> str:
     if isinstance(error, GrammarError):
-        return str(error)
+        where = getattr(error, "param", None)
+        return f"{where}: {error}" if where else str(error)
     if isinstance(error, ServiceError | EngineError):
         where = getattr(error, "param", None)
         return f"{where}: {error.message}" if where else error.message

@@ -20,12 +20,14 @@ import msgspec
 from engine import EngineUnavailable
 from engine.messages import Finish, FinishReason, Generate, Mark, MarkReport, Output, Sampling
 from engine.stops import StopScanner
+from grammar.errors import GrammarError
 from schemas.base import FormworkRequest
 from service.compiling import CompiledConstraint
 from service.constraints import Constraint
 from service.errors import InvalidBody, NotEnoughBudget, TooManyTokens
 from service.house import House
 from service.text import Piece, TextStream
+from service.tools import CallRun, CompiledToolbox, Toolbox, named
 
 _QUEUED_PIECES = 256  # a slow reader holds so many, then its pump waits
 
@@ -43,6 +45,7 @@ class Wish:
     tenant: str = ""
     keep_stop: bool = False
     budget_param: str = "max_tokens"
+    toolbox: Toolbox | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,7 @@ class Prepared:
     mark: Mark | None
     unmarked: str | None
     arrived: float
+    tools: CompiledToolbox | None = None
 
     @property
     def seed(self) -> int:
@@ -70,7 +74,8 @@ async def prepare(house: House, wish: Wish, prefix: str) -> Prepared:
         wish.watermark, greedy=wish.sampling.temperature == 0, tenant=wish.tenant or None
     )
     compiled = await house.compiler.compile(wish.constraint) if wish.constraint else None
-    sampling = _budgeted(house, wish, compiled)
+    tools = await _compiled_tools(house, wish.toolbox) if wish.toolbox else None
+    sampling = _budgeted(house, wish, tools.call if tools and tools.box.must else compiled)
     return Prepared(
         id=f"{prefix}{secrets.token_hex(12)}",
         wish=wish,
@@ -79,7 +84,16 @@ async def prepare(house: House, wish: Wish, prefix: str) -> Prepared:
         mark=mark,
         unmarked=unmarked,
         arrived=arrived,
+        tools=tools,
     )
+
+
+async def _compiled_tools(house: House, box: Toolbox) -> CompiledToolbox:
+    try:
+        call = await house.compiler.compile(box.call)
+    except GrammarError as error:
+        raise named(error, box) from None
+    return CompiledToolbox(box, call, await house.compiler.compile(box.more))
 
 
 def fresh_seed() -> int:
@@ -211,6 +225,12 @@ async def choice(house: House, prepared: Prepared, index: int) -> AsyncGenerator
         priority=wish.options.priority,
         deadline_s=wish.options.deadline_s,
     )
+    if prepared.tools is not None:
+        run = CallRun(house.engine, house.tokenizer, request, prepared.tools, index, sampling.max_tokens)
+        async with aclosing(run.pieces()) as pieces:
+            async for piece in pieces:
+                yield piece
+        return
     keep_stop = wish.keep_stop or compiled is not None
     text = TextStream(index, house.tokenizer.token_bytes, StopScanner(sampling.stop), keep_stop=keep_stop)
     outputs = house.engine.generate(request, compiled.plan if compiled else None)

@@ -21,7 +21,7 @@ from service.names import Names
 from service.settings import Settings
 
 VERSION = "0.1.0"
-_ALIASES = frozenset({"default", "tgi"})
+_ALIASES = frozenset({"default", "tgi", "dummy"})  # the last is what huggingface_hub sends when told no name
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,16 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class CallPiece:
+    """A part of tool call number `index`; the first one has its name, the others more of its arguments."""
+
+    index: int
+    id: str
+    name: str | None
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """What became certain of choice `index`: text, the tokens it is made of, and perhaps the end."""
 
@@ -35,6 +45,7 @@ class Piece:
     tokens: Sequence[Token] = ()  # as emitted in this step, whether their text is shown yet or not
     prompt: list[PromptToken] | None = None
     finish: Finish | None = None
+    call: CallPiece | None = None
 
 
 def incomplete_suffix(data: bytes | bytearray) -> int:

@@ -22,6 +22,7 @@ from service.errors import InvalidBody
 from service.generation import Wish, fresh_seed
 from service.house import House
 from service.names import Names
+from service.tools import Toolbox, toolbox_of
 
 _LONG_TEXT = 20_000  # characters; tokenising more would hold up the event loop
 
@@ -31,8 +32,12 @@ async def of_chat(house: House, body: ChatRequest, tenant: str) -> Wish:
     options = body.formwork or FormworkRequest()
     constraint = constraint_of(body, body.response_format, options, house.names, tenant)
     _check_chat(body)
+    template = house.chat_template()
+    toolbox = toolbox_of(body, template.source)
+    if toolbox is not None and constraint is not None:
+        raise InvalidBody("a constraint beside tools is not supported; use tool_choice: none", param="response_format")
     size = sum(len(message.model_dump_json()) for message in body.messages)
-    prompt = await _off_loop(size, house.chat_template().prompt, conversation_of(body, constraint, options))
+    prompt = await _off_loop(size, template.prompt, conversation_of(body, constraint, options, toolbox))
     budget = body.max_completion_tokens or body.max_tokens
     return Wish(
         prompt=prompt,
@@ -42,6 +47,7 @@ async def of_chat(house: House, body: ChatRequest, tenant: str) -> Wish:
         watermark=options.watermark,
         options=options,
         tenant=tenant,
+        toolbox=toolbox,
         budget_param="max_completion_tokens" if body.max_completion_tokens else "max_tokens",
     )
 
@@ -170,7 +176,9 @@ def sampling_of(body: Sampler, budget: int | None, *, top_logprobs: int) -> Samp
     )
 
 
-def conversation_of(body: ChatRequest, constraint: Constraint | None, options: FormworkRequest) -> Conversation:
+def conversation_of(
+    body: ChatRequest, constraint: Constraint | None, options: FormworkRequest, toolbox: Toolbox | None
+) -> Conversation:
     """What the chat template is given."""
     messages: Sequence[Any] = [plain_message(message) for message in body.messages]
     schema = constraint.schema if constraint else None
@@ -180,14 +188,16 @@ def conversation_of(body: ChatRequest, constraint: Constraint | None, options: F
     for name in ("reasoning_effort", "verbosity"):
         if (value := getattr(body, name)) is not None:
             more[name] = value
-    return Conversation(messages, response_format=_told_format(body, schema), more=more)
+    tools = [tool.model_dump(exclude_none=True) for tool in toolbox.tools] if toolbox else None
+    return Conversation(messages, tools, response_format=_told_format(body, schema), more=more)
 
 
 def chat_conversation(house: House, body: ChatRequest, tenant: str) -> Conversation:
     """A chat request's conversation by itself."""
     options = body.formwork or FormworkRequest()
     constraint = constraint_of(body, body.response_format, options, house.names, tenant)
-    return conversation_of(body, constraint, options)
+    toolbox = toolbox_of(body, house.chat_template().source)
+    return conversation_of(body, constraint, options, toolbox)
 
 
 async def encode(house: House, text: str, *, special: bool, add_bos: bool = False) -> list[int]:

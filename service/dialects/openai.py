@@ -14,7 +14,7 @@ from engine.messages import Finish, FinishReason
 from engine.tokenizer import Tokenizer
 from service.dialects.facts import all_shown, finish_facts, finite, formwork_block, spelled, token_facts
 from service.generation import Prepared, Summary, Told, watermark_block
-from service.text import Piece, Shown
+from service.text import CallPiece, Piece, Shown
 
 _FINISH = {FinishReason.EOS: "stop", FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
 
@@ -38,11 +38,31 @@ class Head:
         }
 
 
-def finish_word(finish: Finish) -> str:
+def finish_word(finish: Finish, *, called: bool = False) -> str:
     """OpenAI's word for the end of a choice."""
     if finish.reason is FinishReason.ABORTED:
         raise EngineUnavailable("the server closed before this request was finished")
-    return _FINISH[finish.reason]
+    word = _FINISH[finish.reason]
+    return "tool_calls" if called and word == "stop" else word
+
+
+def tool_calls(pieces: Sequence[Piece]) -> list[dict[str, Any]]:
+    """The whole calls of a choice."""
+    calls: dict[int, dict[str, Any]] = {}
+    for call in (piece.call for piece in pieces if piece.call is not None):
+        if call.name is not None:
+            function = {"name": call.name, "arguments": ""}
+            calls[call.index] = {"id": call.id, "type": "function", "function": function}
+        calls[call.index]["function"]["arguments"] += call.arguments
+    return [calls[index] for index in sorted(calls)]
+
+
+def call_delta(call: CallPiece) -> dict[str, Any]:
+    """A part of a call: id, type and name in the first one only, since clients join what is repeated."""
+    if call.name is None:
+        return {"index": call.index, "function": {"arguments": call.arguments}}
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"index": call.index, "id": call.id, "type": "function", "function": function}
 
 
 def usage(summary: Summary) -> dict[str, Any]:
@@ -85,15 +105,17 @@ class ChatVoice:
 
     def chunk(self, piece: Piece) -> dict[str, Any] | None:
         """The chunk of new text; None if the piece shows nothing."""
+        if piece.call is not None:
+            return self._chunk(piece.index, {"tool_calls": [call_delta(piece.call)]})
         if not piece.text and not piece.shown:
             return None
         chunk = self._chunk(piece.index, {"content": piece.text}, self._logprobs(piece.shown))
         chunk["formwork"] = {"tokens": token_facts(piece.shown)}
         return chunk
 
-    def closing(self, index: int, finish: Finish, prepared: Prepared) -> dict[str, Any]:
+    def closing(self, index: int, finish: Finish, prepared: Prepared, *, called: bool) -> dict[str, Any]:
         """A choice's last chunk."""
-        chunk = self._chunk(index, {}, finish=finish_word(finish))
+        chunk = self._chunk(index, {}, finish=finish_word(finish, called=called))
         chunk["formwork"] = {
             **finish_facts(index, finish),
             "seed": prepared.seed,
@@ -105,10 +127,14 @@ class ChatVoice:
         return {**self.head.of("chat.completion.chunk"), "choices": [], "usage": usage(summary)}
 
     def _choice(self, index: int, told: Told) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": told.text, "refusal": None, "annotations": []}
+        calls = tool_calls(told.pieces)
+        content = told.text if told.text or not calls else None
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None, "annotations": []}
+        if calls:
+            message["tool_calls"] = calls
         return {
             "index": index,
-            "finish_reason": finish_word(told.finish),
+            "finish_reason": finish_word(told.finish, called=bool(calls)),
             "message": message,
             "logprobs": self._logprobs(all_shown(told.pieces)),
         }

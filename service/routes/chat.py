@@ -86,6 +86,7 @@ async def _chat(visit: Visit) -> Response:
 
 async def _events(visit: Visit, prepared: Prepared, voice: ChatVoice) -> AsyncGenerator[bytes, None]:
     opened: set[int] = set()
+    called: set[int] = set()
     async with counted(visit, prepared) as generation:
         while True:
             try:
@@ -98,10 +99,12 @@ async def _events(visit: Visit, prepared: Prepared, voice: ChatVoice) -> AsyncGe
             if piece.index not in opened:
                 opened.add(piece.index)
                 yield event(voice.opening(piece.index))
+            if piece.call is not None:
+                called.add(piece.index)
             if (chunk := voice.chunk(piece)) is not None:
                 yield event(chunk)
             if piece.finish is not None:
-                yield event(voice.closing(piece.index, piece.finish, prepared))
+                yield event(voice.closing(piece.index, piece.finish, prepared, called=piece.index in called))
         if voice.include_usage:
             yield event(voice.usage_chunk(generation.summary))
     yield DONE

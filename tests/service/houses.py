@@ -18,9 +18,11 @@ from tokenizers import decoders, pre_tokenizers
 from tokenizers.models import BPE
 
 from engine import EngineConfig
-from engine.messages import Finish, FinishReason, ModelInfo, Token
+from engine.messages import Finish, FinishReason, ModelInfo, Plan, Token
+from grammar.errors import UnsupportedConstraint
 from service.app import create_app, open_house
-from service.compiling import Compiler
+from service.compiling import CompiledConstraint, Compiler
+from service.constraints import Constraint
 from service.settings import Settings
 from tests.engine.scripted import INFO, ScriptedEngine, Step
 
@@ -32,7 +34,7 @@ TEMPLATE = (
 )
 
 
-def make_tokenizer(folder: Path) -> Path:
+def make_tokenizer(folder: Path, template: str = TEMPLATE) -> Path:
     """A byte-level tokenizer of 256 bytes and two special tokens, in `folder`."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = tokenizers.Tokenizer(BPE({piece: index for index, piece in enumerate(alphabet)}, []))
@@ -40,7 +42,7 @@ def make_tokenizer(folder: Path) -> Path:
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([END, USER])
     backend.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": END, "chat_template": TEMPLATE}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": END, "chat_template": template}))
     return folder
 
 
@@ -79,32 +81,37 @@ def saying(text: str, *, reason: FinishReason = FinishReason.EOS, size: int = 3)
     return [*steps, Finish(reason=reason)]
 
 
-class NoCompiler(Compiler):
-    """Starts no process: these tests are about routes."""
+class ScriptedCompiler(Compiler):
+    """Starts no process. Any constraint compiles to an empty plan of least budget 5, but those that say "refused"."""
 
     ready = True
 
     async def start(self) -> None:
         pass
 
+    async def compile(self, constraint: Constraint) -> CompiledConstraint:
+        if "refused" in constraint.source:
+            raise UnsupportedConstraint("refused", pointer="/properties/arguments/type", keyword="type")
+        return CompiledConstraint(constraint, Plan(constraint.key, b""), 5, 0.0, {"kind": constraint.kind})
+
 
 @asynccontextmanager
 async def served(
-    folder: Path, steps: Iterable[Step] | ScriptedEngine, **settings: Any
+    folder: Path, steps: Iterable[Step] | ScriptedEngine, template: str = TEMPLATE, **settings: Any
 ) -> AsyncGenerator[tuple[httpx.AsyncClient, ScriptedEngine], None]:
-    """A client of the application; each request is answered with `steps`. No constraint can be compiled."""
+    """A client of the application; each request is answered with `steps`. See ScriptedCompiler."""
     if isinstance(steps, ScriptedEngine):
         engine = steps
     else:
         script = list(steps)
         engine = ScriptedEngine(lambda _request, _plan: script, info())
-    chosen = Settings(model=str(make_tokenizer(folder)), served_model_name="tiny,small", **settings)
+    chosen = Settings(model=str(make_tokenizer(folder, template)), served_model_name="tiny,small", **settings)
 
     async def start(config: EngineConfig) -> ScriptedEngine:
         return engine
 
     app = create_app(chosen, start)
-    async with open_house(chosen, start, NoCompiler) as house:
+    async with open_house(chosen, start, ScriptedCompiler) as house:
         app.state.house = house
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:

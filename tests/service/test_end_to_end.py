@@ -1,0 +1,291 @@
+"""The official clients against a real server process on the bundled model.
+
+Everything constrained is validated by `jsonschema`; what the model says is its own affair.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from huggingface_hub import InferenceClient
+from jsonschema import Draft202012Validator
+from pydantic import BaseModel
+
+from schemas.chat import ChatChunk, ChatCompletion
+from schemas.tgi import GenerateReply
+from service.serving import curl_line
+from tests.service.processes import Running, running
+
+pytestmark = pytest.mark.timeout(600)
+
+PERSON: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 40},
+        "age": {"type": "integer", "minimum": 0, "maximum": 150},
+        "status": {"enum": ["active", "inactive"]},
+        "tags": {"type": "array", "items": {"type": "string", "maxLength": 10}, "maxItems": 3},
+    },
+    "required": ["name", "age", "status", "tags"],
+    "additionalProperties": False,
+}
+TEXT = "Extract the person: Maria Silva is 34 years old, active, and lives in Porto."
+MESSAGES: list[Any] = [{"role": "user", "content": TEXT}]
+FORMAT: Any = {"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": PERSON}}
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Running]:
+    with running("--max-sequences", "16", FORMWORK_WATERMARK_KEYS="test:" + "5f" * 16) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def client(server: Running) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused", timeout=120, max_retries=0)
+
+
+def valid(text: str | None, schema: Any = PERSON) -> Any:
+    assert text is not None
+    value = json.loads(text)
+    Draft202012Validator(schema).validate(value)
+    return value
+
+
+def test_the_readmes_line_gives_valid_json(server: Running) -> None:
+    body = json.loads(curl_line("x", 0).split("-d '")[1].rstrip("'"))
+    response = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=120)
+    answer = ChatCompletion.model_validate_json(response.content)
+    valid(answer.choices[0].message.content, body["response_format"]["json_schema"]["schema"])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_schema_holds(client: openai.OpenAI, temperature: float) -> None:
+    answer = client.chat.completions.create(
+        model="formwork-mini", messages=MESSAGES, response_format=FORMAT, temperature=temperature, max_tokens=96, n=2
+    )
+    assert len(answer.choices) == 2
+    for choice in answer.choices:
+        valid(choice.message.content)
+        assert choice.finish_reason == "stop"
+        assert choice.logprobs is not None
+        entries = choice.logprobs.content or []
+        assert b"".join(bytes(e.bytes or ()) for e in entries).decode() == choice.message.content
+
+
+@pytest.mark.parametrize("budget", [1, 2, 3])
+def test_the_budget_closes_the_value(client: openai.OpenAI, budget: int) -> None:
+    compiled = httpx.post(f"{client.base_url}grammars", json={"response_format": FORMAT}, timeout=60).json()
+    answer = client.chat.completions.create(
+        model="default",
+        messages=MESSAGES,
+        response_format=FORMAT,
+        temperature=1.5,
+        max_tokens=compiled["least_budget"] + 4 * (budget - 1),
+    )
+    valid(answer.choices[0].message.content)
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens <= compiled["least_budget"] + 4 * (budget - 1) + 1
+
+
+def test_a_stream_is_valid_when_joined(client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(
+        model="tgi",
+        messages=MESSAGES,
+        response_format=FORMAT,
+        max_tokens=96,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(stream)
+    for chunk in chunks:
+        ChatChunk.model_validate(chunk.model_dump(exclude_unset=True))
+    valid("".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices))
+    assert chunks[-1].usage is not None
+    assert chunks[-2].choices[0].finish_reason == "stop"
+
+
+def test_a_stream_and_a_whole_answer_of_one_seed_are_equal(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "default", "messages": MESSAGES, "seed": 11, "max_tokens": 24}
+    whole = client.chat.completions.create(**asked)
+    stream = client.chat.completions.create(**asked, stream=True)
+    joined = "".join(choice.delta.content or "" for chunk in stream for choice in chunk.choices)
+    assert joined == whole.choices[0].message.content
+
+
+def test_parse_gives_a_pydantic_value(client: openai.OpenAI) -> None:
+    class City(BaseModel):
+        name: str
+        people: int
+        capital: bool
+
+    answer = client.chat.completions.parse(
+        model="formwork-mini", messages=MESSAGES, response_format=City, temperature=0, max_tokens=64
+    )
+    assert isinstance(answer.choices[0].message.parsed, City)
+
+
+def test_json_object_and_regex_and_choices(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="default", messages=MESSAGES, response_format={"type": "json_object"}, max_tokens=40
+    )
+    assert isinstance(json.loads(answer.choices[0].message.content or ""), dict)
+    chosen = client.chat.completions.create(
+        model="default", messages=MESSAGES, max_tokens=10, extra_body={"guided_choice": ["yes", "no"]}
+    )
+    assert chosen.choices[0].message.content in {"yes", "no"}
+    matched = client.completions.create(
+        model="default", prompt="A date: ", max_tokens=20, extra_body={"guided_regex": r"\d{4}-\d{2}-\d{2}"}
+    )
+    assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", matched.choices[0].text)
+
+
+def test_free_text_ends_at_its_budget(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="default", messages=[{"role": "user", "content": "Tell me a story."}], max_tokens=5, temperature=0
+    )
+    assert answer.choices[0].finish_reason in {"length", "stop"}
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens <= 5
+
+
+def test_top_logprobs(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="default", messages=MESSAGES, logprobs=True, top_logprobs=3, max_tokens=4, temperature=0
+    )
+    assert answer.choices[0].logprobs is not None
+    for entry in answer.choices[0].logprobs.content or []:
+        assert len(entry.top_logprobs) == 3
+        assert entry.top_logprobs[0].logprob >= entry.top_logprobs[1].logprob
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "code", "says"),
+    [
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "strin"}}}},
+         400, "invalid_constraint", "type"),
+        ({"response_format": FORMAT, "max_tokens": 2}, 422, "budget_too_small", "least budget"),
+        ({"messages": [{"role": "user", "content": "word " * 9000}]}, 400, "context_length_exceeded", "4096"),
+        ({"temperature": -1}, 400, "invalid_value", "temperature"),
+        ({"extra_body": {"guided_regex": "(a"}}, 400, "invalid_constraint", "guided_regex"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_told_and_others_are_served(
+    client: openai.OpenAI, changes: dict[str, Any], status: int, code: str, says: str
+) -> None:
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.chat.completions.create(**{"model": "default", "messages": MESSAGES, **changes})
+    assert caught.value.status_code == status
+    assert caught.value.code == code
+    assert says in str(caught.value)
+    client.chat.completions.create(model="default", messages=MESSAGES, max_tokens=2)
+
+
+def test_many_at_once_are_all_valid(client: openai.OpenAI) -> None:
+    def one(seed: int) -> str | None:
+        answer = client.chat.completions.create(
+            model="default", messages=MESSAGES, response_format=FORMAT, seed=seed, max_tokens=64
+        )
+        return answer.choices[0].message.content
+
+    with ThreadPoolExecutor(12) as pool:
+        for text in pool.map(one, range(12)):
+            valid(text)
+
+
+def test_tgi_clients_generate_under_a_grammar(server: Running) -> None:
+    client = InferenceClient(server.url, timeout=120)
+    schema: Any = {"type": "json", "value": PERSON}
+    out = client.text_generation(TEXT, max_new_tokens=96, grammar=schema, details=True)
+    valid(out.generated_text)
+    assert out.details is not None
+    assert out.details.finish_reason == "eos_token"
+    assert len(out.details.tokens) == out.details.generated_tokens
+    pattern: Any = {"type": "regex", "value": "[a-z]{3,8}"}
+    streamed = client.text_generation(TEXT, max_new_tokens=20, grammar=pattern, stream=True)
+    assert re.fullmatch("[a-z]{3,8}", "".join(streamed))
+
+
+def test_tgi_clients_chat(server: Running) -> None:
+    client = InferenceClient(f"{server.url}/v1", timeout=120)
+    answer = client.chat_completion(MESSAGES, max_tokens=96, response_format=FORMAT)
+    valid(answer.choices[0].message.content)
+    chunks = list(client.chat_completion(MESSAGES, max_tokens=8, stream=True))
+    assert chunks[-1].choices[0].finish_reason in {"stop", "length"}
+
+
+def test_tgis_details_and_prompt_logprobs(server: Running) -> None:
+    body = {
+        "inputs": "one two three",
+        "parameters": {"max_new_tokens": 3, "details": True, "decoder_input_details": True, "top_n_tokens": 2},
+    }
+    response = httpx.post(f"{server.url}/generate", json=body, timeout=120)
+    reply = GenerateReply.model_validate_json(response.content)
+    assert reply.details is not None
+    assert reply.details.prefill[0].logprob is None
+    assert all((token.logprob or 0) < 0 for token in reply.details.prefill[1:])
+    assert reply.details.top_tokens is not None
+    assert len(reply.details.top_tokens[0]) == 2
+
+
+def test_the_watermark_is_found_and_its_absence_too(client: openai.OpenAI, server: Running) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"text": {"type": "string", "minLength": 500, "maxLength": 900}},
+        "required": ["text"],
+    }
+    format_: Any = {"type": "json_schema", "json_schema": {"name": "t", "schema": schema}}
+    found = {}
+    for wanted in (True, False):
+        answer = client.chat.completions.create(
+            model="default",
+            messages=MESSAGES,
+            response_format=format_,
+            temperature=1.3,
+            seed=3,
+            max_tokens=700,
+            extra_body={"formwork": {"watermark": None if wanted else False}},
+        )
+        valid(answer.choices[0].message.content, schema)
+        told = answer.model_dump()["formwork"]
+        assert told["watermark"]["applied"] is wanted
+        tokens = [each["token_id"] for each in told["choices"][0]["tokens"]]
+        detected = httpx.post(
+            f"{server.url}/v1/watermark/detect", json={"token_ids": tokens, "response_format": format_}, timeout=60
+        )
+        assert detected.status_code == 200, detected.text
+        found[wanted] = detected.json()
+    assert found[True]["key_id"] == "test"
+    assert found[True]["p_value"] < 1e-4
+    assert found[False]["p_value"] > 1e-4
+
+
+def test_a_text_outside_its_constraint_is_told(server: Running) -> None:
+    body = {"text": '{"name": 5}', "response_format": FORMAT}
+    response = httpx.post(f"{server.url}/v1/watermark/detect", json=body, timeout=60)
+    assert response.status_code == 400
+    assert "does not satisfy" in response.json()["error"]["message"]
+
+
+def test_a_named_constraint_is_used_by_name(client: openai.OpenAI, server: Running) -> None:
+    made = httpx.post(f"{server.url}/v1/grammars", json={"name": "person", "response_format": FORMAT}, timeout=60)
+    assert made.status_code == 200, made.text
+    assert made.json()["least_budget"] > 3
+    answer = client.chat.completions.create(
+        model="default", messages=MESSAGES, max_tokens=96, extra_body={"formwork": {"grammar": "person"}}
+    )
+    valid(answer.choices[0].message.content)
+    assert answer.model_dump()["formwork"]["grammar_cached"] is True
+
+
+def test_health_and_metrics(server: Running) -> None:
+    assert httpx.get(f"{server.url}/readyz").status_code == 200
+    assert "formwork_generated_tokens_total" in httpx.get(f"{server.url}/metrics").text
