@@ -15,7 +15,16 @@ import numpy as np
 from benchmarks.toy_language import ToyLanguage
 from watermark import Embedder, KeyRing, Kind, Position, scheme
 
-EDITS = ("none", "fields reordered", "10 % of words deleted", "30 % of words deleted", "inside ten times as much text")
+EDITS = (
+    "none",
+    "read as text",
+    "re-serialised compactly",
+    "pretty-printed",
+    "fields reordered",
+    "10 % of words deleted",
+    "30 % of words deleted",
+    "inside ten times as much text",
+)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from benchmarks.engine_text import EngineWriter
 from benchmarks.marked_text import EDITS, Document, Marking, ToyWriter, Writer
 from benchmarks.watermark_evidence import Corpus, Found, found_under_own_key, promised_power, span_of
 from watermark import KeyRing, Position, Scheme, default_scheme
@@ -196,15 +197,17 @@ def say(text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="formwork bench watermark", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--source", choices=("toy", "model"), default="toy", help="where the text comes from")
+    parser.add_argument("--source", choices=("toy", "model"), default="model", help="where the text comes from")
+    parser.add_argument("--model", default="models/formwork-mini", help="folder of the model")
     parser.add_argument("--documents", type=int, default=2000, help="unmarked documents")
     parser.add_argument("--keys", type=int, default=20, help="keys tried on them")
     parser.add_argument("--spans", type=int, default=200, help="marked documents, and spans made of them")
     options = parser.parse_args(arguments)
     # Fixed secrets: a benchmark is run again to see the same numbers.
-    ring = KeyRing({f"key-{n}": f"benchmark secret number {n}".encode() for n in range(options.keys)})
+    secrets = {f"key-{n}": f"benchmark secret number {n}".encode() for n in range(options.keys)}
+    ring = KeyRing(secrets)
     started = time.perf_counter()
-    writer = ToyWriter(ring)
+    writer: Writer = ToyWriter(ring) if options.source == "toy" else EngineWriter(options.model, ring, secrets)
     print(f"{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}; source: {writer.name}")
     Bench(writer, ring, options.documents, options.spans).run()
     say(f"{time.perf_counter() - started:.0f} s")
