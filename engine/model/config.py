@@ -30,4 +30,5 @@ class RunnerConfig:
     threads: int | None = None  # None: one for small models, else the cores this process may use
     max_batch_tokens: int = 512  # the largest step that will be asked for; warm-up and measurements use it
     max_sequences: int = 64  # likewise
+    cuda_graphs: bool = True  # record decode steps; off saves start-up time and some memory
     revision: str | None = None  # of a hub id

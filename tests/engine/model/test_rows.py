@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from engine.model import ModelRunner, RunnerConfig
+from engine.model.executors import CpuExecutor
 from tests.engine.model.families import VOCABULARY
 from tests.engine.model.paged import PagedDriver, random_tokens
 
@@ -82,8 +83,8 @@ def test_what_a_failed_request_left_in_a_page_harms_nobody(family_folder: Callab
     """NaN beyond a sequence's last token, in its own last page, is never read."""
     runner = ModelRunner(RunnerConfig(path=str(family_folder("mistral")), pages=4, threads=1))
     whole = _alone(runner, 40, seed=1)
-    backend = runner._backend
-    for array in (*backend.keys, *backend.values):  # type: ignore[attr-defined]
+    assert isinstance(runner.executor, CpuExecutor)
+    for array in (*runner.executor.backend.keys, *runner.executor.backend.values):
         array[...] = float("nan")
 
     assert torch.equal(_alone(runner, 9, seed=2), whole)

@@ -1,0 +1,65 @@
+"""The Triton kernels, run by Triton's interpreter on a CPU, against transformers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.model import RunnerConfig, triton_attention
+from engine.model.executors import DeviceExecutor
+from engine.model.forward import ForwardPass
+from engine.model.loading import load_config, load_model
+from tests.engine.model.families import VOCABULARY
+from tests.engine.model.paged import PagedDriver, random_tokens
+from tests.oracles.dense_logits import dense_logits
+
+# Triton decides at its import, so these need a process of their own.
+_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@pytest.mark.skipif(_INTERPRETED, reason="this is the inner run")
+def test_the_interpreter_agrees_with_transformers() -> None:
+    """Runs the tests below in a process where Triton interprets."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # rows that pad a block divide 0 by 0, unread
+@pytest.mark.parametrize("family", ["gemma2", "gpt_oss", "deepseek_v3", "bloom"])
+@pytest.mark.skipif(not _INTERPRETED, reason="run by the test above, with the interpreter")
+def test_interpreted_triton_kernels_match_transformers(
+    family: str, family_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows, caps, sinks, slopes, values narrower than keys; prefill, decode and split texts."""
+    monkeypatch.setattr(triton_attention, "SPLIT", 32)
+    folder = family_folder(family)
+    sequences = [random_tokens(length, VOCABULARY, seed) for seed, length in enumerate((70, 9))]
+    settings = load_config(str(folder))
+    forward = ForwardPass(load_model(str(folder), settings, torch.float32))
+    config = RunnerConfig(path=str(folder), pages=12)
+    executor = DeviceExecutor(forward, forward.layer_shapes(), config, torch.float32, torch.device("cpu"), longest=96)
+    driver = PagedDriver(_AsRunner(executor, config))
+    first = driver.step([(0, sequences[0][:68]), (1, sequences[1][:7])])
+    second = driver.step([(1, sequences[1][7:8]), (0, sequences[0][68:69])])
+    third = driver.step([(0, sequences[0][69:]), (1, sequences[1][8:])])
+
+    want = dense_logits(folder, sequences, family)
+
+    torch.testing.assert_close(torch.cat([first[0], second[1], third[0]]), want[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.cat([first[1], second[0], third[1]]), want[1], atol=1e-4, rtol=0)
+
+
+class _AsRunner:
+    """An executor with the info that the driver reads."""
+
+    def __init__(self, executor: DeviceExecutor, config: RunnerConfig) -> None:
+        self.run, self.copy_page = executor.run, executor.copy_page
+        self.info = type("Info", (), {"pages": executor.pages, "page_size": config.page_size})
