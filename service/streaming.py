@@ -17,6 +17,8 @@ from starlette.types import Receive, Scope, Send
 
 HEARTBEAT = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
+# JSON may hold these unescaped, but clients that cut streams at every Unicode line end would cut there.
+_LINE_ENDS = tuple((character.encode(), f"\\u{ord(character):04x}".encode()) for character in "\u0085\u2028\u2029")
 _encode = msgspec.json.Encoder().encode
 
 Result = TypeVar("Result")
@@ -28,7 +30,11 @@ class ClientGone(Exception):
 
 def event(value: dict[str, Any], *, gap: bytes = b" ") -> bytes:
     """One event; TGI writes no blank after the colon."""
-    return b"data:" + gap + _encode(value) + b"\n\n"
+    data = _encode(value)
+    for character, escape in _LINE_ENDS:
+        if character in data:
+            data = data.replace(character, escape)
+    return b"data:" + gap + data + b"\n\n"
 
 
 class JsonReply(Response):

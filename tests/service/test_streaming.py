@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.messages import Generate, Output, Plan
-from service.streaming import ClientGone, EventStream, attended
+from service.streaming import ClientGone, EventStream, attended, event
 from tests.engine.scripted import ScriptedEngine
 from tests.service.houses import BYTES, info, served
 
@@ -145,3 +146,9 @@ async def test_work_is_cancelled_when_nobody_waits_for_it() -> None:
     with pytest.raises(ClientGone):
         await attended(Gone(), work())  # type: ignore[arg-type]
     assert cancelled.is_set()
+
+
+def test_no_event_holds_a_unicode_line_end() -> None:
+    data = event({"text": "a\u2028b\u2029c\u0085d"})
+    assert len(data.decode().splitlines()) == 2
+    assert json.loads(data[6:]) == {"text": "a\u2028b\u2029c\u0085d"}

@@ -1,0 +1,268 @@
+"""How fast does the service answer over HTTP? Free text and a JSON Schema, few clients and many, in one run.
+
+    formwork bench serving --seconds 8
+    formwork bench serving --url http://127.0.0.1:8000 --clients 1,16,64 --rate 5
+
+Without --url a server is started on the bundled model and stopped afterwards. Closed loop: each client sends its next
+request when the last one has ended. Open loop (--rate): requests arrive at random moments, so many a second on average,
+whatever the server does. Times are the client's; token counts are the server's `usage`. The client runs in this process
+and takes its share of the machine. Every constrained answer is parsed; `valid` counts those that are JSON objects with
+the schema's required keys.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "age": {"type": "integer", "minimum": 0, "maximum": 150},
+        "status": {"enum": ["active", "inactive", "pending", "banned"]},
+        "tags": {"type": "array", "items": {"type": "string"}, "maxItems": 5},
+        "position": {
+            "type": "object",
+            "properties": {"x": {"type": "number"}, "y": {"type": "number"}},
+            "required": ["x", "y"],
+            "additionalProperties": False,
+        },
+        "verified": {"type": "boolean"},
+    },
+    "required": ["name", "age", "status", "tags", "position", "verified"],
+    "additionalProperties": False,
+}
+_TEXT = "the of and to in is for that with on as be by this from at or an are not it if but can has was all will we do"
+_WORDS = _TEXT.split()
+_SERVES = re.compile(r"on (http://127\.0\.0\.1:\d+);")
+
+
+@dataclass(slots=True)
+class Sample:
+    """One request on the client's clock."""
+
+    start: float
+    end: float = 0.0
+    stamps: list[float] = field(default_factory=list)  # of events with text
+    tokens: int = 0
+    text: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One row of the table."""
+
+    mode: str  # "free" or "schema"
+    clients: int
+    rate: float | None = None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the table; 1 if a request failed or a constrained answer was not valid."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url", help="of a running server; absent: one is started")
+    parser.add_argument("--model", default="models/formwork-mini", help="for the server that is started")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each row")
+    parser.add_argument("--clients", default="1,16", help="closed loop: comma-separated numbers")
+    parser.add_argument("--rate", type=float, help="open loop: requests a second, in place of --clients")
+    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--prompt-words", type=int, default=40)
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    with contextlib.ExitStack() as stack:
+        url = options.url or stack.enter_context(_server(options.model))
+        return asyncio.run(_measure(url.rstrip("/"), options))
+
+
+async def _measure(url: str, options: argparse.Namespace) -> int:
+    counts = [int(each) for each in options.clients.split(",")]
+    loads = [Load(mode, count) for mode in ("free", "schema") for count in counts]
+    if options.rate:
+        loads = [Load(mode, 0, options.rate) for mode in ("free", "schema")]
+    async with httpx.AsyncClient(
+        base_url=url, timeout=300, limits=httpx.Limits(max_connections=None, max_keepalive_connections=256)
+    ) as client:
+        info = (await client.get("/info")).json()
+        print(f"model {info['model_id']}, formwork {info['version']}, {platform.machine()}, {os.cpu_count()} cores,")
+        print(f"python {platform.python_version()}, seed {options.seed}, {options.seconds:g} s a row, first 2 requests")
+        print(f"of a mode unmeasured, {options.max_tokens} tokens at most, temperature {options.temperature:g}\n")
+        print(
+            _row("load", "ok", "failed", "valid", "tokens/s", "TTFT p50/p99 ms", "gap p50/p99 ms", "latency p50/p99 ms")
+        )
+        print(_row(*["---"] * 8))
+        good = True
+        for load in loads:
+            ask = _asker(client, load, options)
+            for index in range(2):
+                await ask(-1 - index)
+            samples, wall_s = await (_open(ask, load, options) if load.rate else _closed(ask, load, options))
+            print(_told(load, samples, wall_s))
+            good &= all(not sample.error and (load.mode == "free" or _is_valid(sample.text)) for sample in samples)
+    return 0 if good else 1
+
+
+Ask = Callable[[int], Awaitable[Sample]]
+
+
+async def _closed(ask: Ask, load: Load, options: argparse.Namespace) -> tuple[list[Sample], float]:
+    samples: list[Sample] = []
+    start = time.perf_counter()
+    numbers = iter(range(10**9))
+
+    async def worker() -> None:
+        while time.perf_counter() - start < options.seconds:
+            samples.append(await ask(next(numbers)))
+
+    await asyncio.gather(*(worker() for _ in range(load.clients)))
+    return samples, time.perf_counter() - start
+
+
+async def _open(ask: Ask, load: Load, options: argparse.Namespace) -> tuple[list[Sample], float]:
+    assert load.rate is not None
+    rng = random.Random(options.seed)
+    start = time.perf_counter()
+    tasks: list[asyncio.Task[Sample]] = []
+    due = 0.0
+    while due < options.seconds:
+        await asyncio.sleep(max(0.0, start + due - time.perf_counter()))
+        tasks.append(asyncio.create_task(_awaited(ask(len(tasks)))))
+        due += rng.expovariate(load.rate)
+    samples = list(await asyncio.gather(*tasks))
+    return samples, time.perf_counter() - start
+
+
+async def _awaited(work: Awaitable[Sample]) -> Sample:
+    return await work
+
+
+def _asker(client: httpx.AsyncClient, load: Load, options: argparse.Namespace) -> Ask:
+    async def ask(number: int) -> Sample:
+        sample = Sample(time.perf_counter())
+        try:
+            await _stream(client, _body(load, options, number), sample)
+        except (httpx.HTTPError, ValueError, RuntimeError) as error:
+            sample.error = f"{type(error).__name__}: {error}"
+        sample.end = time.perf_counter()
+        return sample
+
+    return ask
+
+
+async def _stream(client: httpx.AsyncClient, body: dict[str, Any], sample: Sample) -> None:
+    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+        if response.status_code != 200:
+            raise RuntimeError(f"HTTP {response.status_code}: {(await response.aread())[:200]!r}")
+        async for line in response.aiter_lines():
+            if not line.startswith("data: {"):
+                continue
+            event = json.loads(line[6:])
+            if "error" in event:
+                raise RuntimeError(event["error"]["message"])
+            if event.get("usage"):
+                sample.tokens = event["usage"]["completion_tokens"]
+            for choice in event["choices"]:
+                if piece := choice["delta"].get("content"):
+                    sample.stamps.append(time.perf_counter())
+                    sample.text += piece
+
+
+def _body(load: Load, options: argparse.Namespace, number: int) -> dict[str, Any]:
+    rng = random.Random(f"{options.seed}/{load.mode}/{load.clients}/{number}")
+    words = " ".join(rng.choice(_WORDS) for _ in range(options.prompt_words))
+    body: dict[str, Any] = {
+        "messages": [{"role": "user", "content": words}],
+        "max_tokens": options.max_tokens,
+        "temperature": options.temperature,
+        "seed": options.seed * 1_000_003 + number + 10,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "logprobs": False,
+    }
+    if load.mode == "schema":
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "person", "schema": SCHEMA}}
+    else:
+        body["ignore_eos"] = True  # as many tokens for everyone
+    return body
+
+
+def _told(load: Load, samples: Sequence[Sample], wall_s: float) -> str:
+    ok = [sample for sample in samples if not sample.error]
+    gaps = [b - a for sample in ok for a, b in zip(sample.stamps, sample.stamps[1:], strict=False)]
+    name = f"{load.mode}, {f'{load.rate:g} requests/s' if load.rate else f'{load.clients} clients'}"
+    for sample in samples:
+        if sample.error:
+            print(f"  first failure: {sample.error}", file=sys.stderr)
+            break
+    return _row(
+        name,
+        str(len(ok)),
+        str(len(samples) - len(ok)),
+        str(sum(_is_valid(sample.text) for sample in ok)) if load.mode == "schema" else "",
+        f"{sum(sample.tokens for sample in ok) / wall_s:.0f}",
+        _quantiles([sample.stamps[0] - sample.start for sample in ok if sample.stamps]),
+        _quantiles(gaps),
+        _quantiles([sample.end - sample.start for sample in ok]),
+    )
+
+
+def _is_valid(text: str) -> bool:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and set(value) == set(SCHEMA["required"])
+
+
+def _quantiles(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    ordered = sorted(values)
+    p50, p99 = (ordered[min(len(ordered) - 1, int(q * len(ordered)))] for q in (0.5, 0.99))
+    return f"{1e3 * p50:.1f} / {1e3 * p99:.1f}"
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+@contextlib.contextmanager
+def _server(model: str) -> Iterator[str]:
+    """A server of our own on a free port."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        with log.open("wb") as sink:
+            command = [sys.executable, "-m", "service.cli", "serve", model, "--port", "0", "--log-level", "error"]
+            process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)
+        try:
+            while (found := _SERVES.search(log.read_text("utf-8", "replace"))) is None:
+                if process.poll() is not None:
+                    raise RuntimeError(f"the server did not start:\n{log.read_text('utf-8', 'replace')}")
+                time.sleep(0.2)
+            yield found[1]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
