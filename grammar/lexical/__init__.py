@@ -5,6 +5,7 @@ grammar room.
 """
 
 from grammar.lexical.dfa import DEAD, Dfa, canonical, union_all
+from grammar.lexical.formats import FORMATS, INEXACT_FORMATS, compile_format
 from grammar.lexical.limits import DEFAULT_LIMITS, Limits
 from grammar.lexical.literals import literal_language
 from grammar.lexical.numbers import NumberLanguage, NumberSpec, number_language
@@ -14,6 +15,8 @@ from grammar.lexical.utf8 import universe
 __all__ = [
     "DEAD",
     "DEFAULT_LIMITS",
+    "FORMATS",
+    "INEXACT_FORMATS",
     "Dfa",
     "Limits",
     "NumberLanguage",
@@ -21,6 +24,7 @@ __all__ = [
     "as_counted",
     "canonical",
     "compile_chars",
+    "compile_format",
     "compile_pattern",
     "compile_regex",
     "literal_language",

@@ -372,7 +372,7 @@ def _alternate(branches: list[Node]) -> Node:
     others = [branch for branch in branches if not isinstance(branch, Chars)]
     merged: list[Node] = [Chars(codepoints.union(*sets))] if sets else []
     if EMPTY in others and all(consuming(branch) for branch in others):
-        kept = merged + [branch for branch in others if branch != EMPTY]
+        kept = [*merged, *(branch for branch in others if branch != EMPTY)]
         return repeat(kept[0] if len(kept) == 1 else Alternate(tuple(kept)), 0, 1) if kept else EMPTY
-    kept = merged + others
+    kept = [*merged, *others]
     return kept[0] if len(kept) == 1 else Alternate(tuple(kept))

@@ -87,7 +87,7 @@ def _merge_columns(table: Int32s, classes: Bytes) -> tuple[Int32s, Bytes]:
     count = 0
     merged = np.empty(256, np.uint8)
     for byte in range(256):
-        label = np.int32(classes[byte])
+        label = int(classes[byte])
         if new_label[label] < 0:
             for other in range(count):
                 if hashes[kept[other]] == hashes[label]:

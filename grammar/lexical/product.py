@@ -20,7 +20,7 @@ def _slot(keys: npt.NDArray[np.int64], key: int) -> int:
     at = ((key % 2147483647) * 2654435 + (key >> 20)) & mask
     while keys[at] >= 0 and keys[at] != key:
         at = (at + 1) & mask
-    return at
+    return at  # type: ignore[no-any-return]
 
 
 @kernel
