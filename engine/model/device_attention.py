@@ -7,8 +7,8 @@ all else. What may not enter: the CPU's kernels, CUDA graphs (`graphs`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from inspect import signature
 from typing import Any
 
@@ -19,18 +19,15 @@ from engine.model.device_batch import DeviceBatch
 from engine.model.errors import UnsupportedModel
 from engine.model.memory import LayerShape
 
-try:
+varlen_attn: Any = None
+with suppress(ImportError):  # a torch without it
     from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # torch without it
-    varlen_attn = None
-try:
-    from flash_attn import flash_attn_varlen_func
-except ImportError:  # the cuda extra is not installed
-    flash_attn_varlen_func = None
-try:
+flash_attn_varlen_func: Any = None
+with suppress(ImportError):  # the cuda extra is not installed
+    from flash_attn import flash_attn_varlen_func  # type: ignore[no-redef]
+triton_attention: Any = None
+with suppress(ImportError):  # no Triton on this platform
     from engine.model.triton_attention import triton_attention
-except ImportError:  # no Triton on this platform
-    triton_attention = None
 
 PagedKernel = Callable[[AttentionCall, torch.Tensor, torch.Tensor, DeviceBatch], torch.Tensor]
 
@@ -52,7 +49,7 @@ def installed() -> Install:
     return Install(
         flash_attn=flash_attn_varlen_func is not None,
         torch_varlen=varlen_attn is not None and "block_table" in signature(varlen_attn).parameters,
-        triton=triton_attention is not None and find_spec("triton") is not None,
+        triton=triton_attention is not None,
     )
 
 
@@ -131,7 +128,8 @@ def _varlen(call: AttentionCall, keys: torch.Tensor, values: torch.Tensor, batch
 
 def _triton(call: AttentionCall, keys: torch.Tensor, values: torch.Tensor, batch: DeviceBatch) -> torch.Tensor:
     assert triton_attention is not None
-    return triton_attention(call, keys, values, batch)
+    out: torch.Tensor = triton_attention(call, keys, values, batch)
+    return out
 
 
 _KERNELS: dict[str, PagedKernel] = {"flash_attn": _flash, "torch_varlen": _varlen, "triton": _triton}

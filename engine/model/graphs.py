@@ -125,7 +125,7 @@ class DecodeGraphs:
             return None
         self._buffers.fill(batch, size)
         graph, logits = self._graphs[size]
-        graph.replay()  # type: ignore[no-untyped-call]
+        graph.replay()
         if len(batch.logit_rows) == count:
             return logits[:count].clone()  # the next replay overwrites the graph's own
         return logits[torch.from_numpy(batch.logit_rows).to(logits.device)]

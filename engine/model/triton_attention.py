@@ -1,3 +1,5 @@
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+# (Triton gives the kernels' arguments their types.)
 # ruff: noqa: N803 - Triton names compile-time arguments in capitals
 """Paged attention in Triton, for what the flash kernels do not take: sinks, soft caps, ALiBi, keys wider than values.
 
@@ -241,4 +243,4 @@ def triton_attention(call: AttentionCall, keys: torch.Tensor, values: torch.Tens
 def block_rows(group: int, *, decode: bool) -> int:
     """Rows of one program: a power of two that holds at least one token's group, and 16, the least of a tensor core."""
     least = max(16, triton.next_power_of_2(group))
-    return least if decode else max(least, _PREFILL_ROWS)
+    return int(least if decode else max(least, _PREFILL_ROWS))

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.batch import StepBatch
+from engine.messages import ModelInfo
 from engine.model import RunnerConfig, triton_attention
 from engine.model.executors import DeviceExecutor
 from engine.model.forward import ForwardPass
@@ -61,5 +63,21 @@ class _AsRunner:
     """An executor with the info that the driver reads."""
 
     def __init__(self, executor: DeviceExecutor, config: RunnerConfig) -> None:
-        self.run, self.copy_page = executor.run, executor.copy_page
-        self.info = type("Info", (), {"pages": executor.pages, "page_size": config.page_size})
+        self._executor = executor
+        self.info = ModelInfo(
+            model_type="",
+            vocab_size=VOCABULARY,
+            max_positions=96,
+            eos_token_ids=[],
+            dtype="float32",
+            device="cpu",
+            page_size=config.page_size,
+            pages=executor.pages,
+            parameters=0,
+        )
+
+    def run(self, batch: StepBatch) -> torch.Tensor:
+        return self._executor.run(batch)
+
+    def copy_page(self, source: int, target: int) -> None:
+        self._executor.copy_page(source, target)
