@@ -16,7 +16,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from engine.messages import Plan
 from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
@@ -83,6 +83,14 @@ class CompileCounters:
     compile_s: float = 0.0
 
 
+class Asked(Protocol):
+    """What the pool needs of a worker."""
+
+    async def ask(self, job: Job) -> Answer: ...
+
+    async def close(self) -> None: ...
+
+
 class Worker:
     """One process; a job that fails ends it."""
 
@@ -147,8 +155,8 @@ class Compiler:
             cpu_s=limits.timeout_s,
         )
         self._limits = limits
-        self._idle: asyncio.Queue[Worker] = asyncio.Queue()
-        self._workers: set[Worker] = set()
+        self._idle: asyncio.Queue[Asked] = asyncio.Queue()
+        self._workers: set[Asked] = set()
         self._starting: set[asyncio.Task[None]] = set()
         self._running: dict[str, asyncio.Task[CompiledConstraint]] = {}
         self._cache = ByteCache(limits.cache_bytes)
@@ -252,9 +260,12 @@ class Compiler:
         task.add_done_callback(self._starting.discard)
 
     async def _add_worker(self) -> None:
-        worker = await Worker.start(self._setup)
+        worker = await self._start_worker(self._setup)
         self._workers.add(worker)
         self._idle.put_nowait(worker)
+
+    async def _start_worker(self, setup: Setup) -> Asked:
+        return await Worker.start(setup)
 
     def _forget(self, key: str, done: asyncio.Task[CompiledConstraint]) -> None:
         del self._running[key]
