@@ -38,6 +38,7 @@ from service.openapi import DOCUMENTED
 from service.routes import chat, completions, grammars, health, models, tgi, watermark
 from service.settings import Settings
 from service.streaming import ClientGone, JsonReply
+from watermark import warm as warm_watermark
 
 StartEngine = Callable[[EngineConfig], Awaitable[Engine]]
 
@@ -94,7 +95,7 @@ async def open_house(
             tokenizer.padded_bytes(engine.info.vocab_size), _ends(engine, tokenizer), compile_limits(settings)
         )
         try:
-            await compiler.start()
+            await asyncio.gather(compiler.start(), asyncio.to_thread(warm_watermark))
             yield House(
                 settings=settings,
                 engine=engine,

@@ -6,6 +6,7 @@ choices are scored. What may not enter: the statistics (watermark/), the replay 
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter
@@ -58,7 +59,8 @@ async def _detection(visit: Visit, body: DetectRequest) -> dict[str, Any]:
             param="text" if body.token_ids is None else "token_ids",
         )
     try:
-        found = marker.detect(positions_of(replayed.choices), visit.tenant or None, body.key_id)
+        positions = positions_of(replayed.choices)
+        found = await asyncio.to_thread(marker.detect, positions, visit.tenant or None, body.key_id)
     except UnknownKey as error:
         raise InvalidBody(str(error), param="key_id") from None
     return {
