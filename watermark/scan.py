@@ -28,7 +28,7 @@ class Passage:
     last: int
     scored: int
     log_p: float
-    """Corrected for all windows of the scan."""
+    """Corrected for all windows of the scan, and for its tries."""
 
     @property
     def p_value(self) -> float:
@@ -37,9 +37,9 @@ class Passage:
 
 
 def marked_passages(
-    positions: Sequence[Position], scheme: Scheme, key: Key, *, alpha: float = 1e-3
+    positions: Sequence[Position], scheme: Scheme, key: Key, *, alpha: float = 1e-3, tries: int = 1
 ) -> tuple[Passage, ...]:
-    """Stretches with corrected p at most `alpha`, best first removed from the search, returned in reading order."""
+    """Stretches with corrected p at most `alpha`, in reading order; `tries` counts the keys and schemes scanned for."""
     gathered = gather(positions, scheme)
     draws = scheme.scores(gathered.tokens, gathered.contexts, key)
     fresh = first_showings(draws)
@@ -53,7 +53,7 @@ def marked_passages(
     open_windows = np.ones(len(starts), dtype=np.bool_)
     while open_windows.any():
         best = int(np.argmin(np.where(open_windows, log_tails, np.inf)))
-        log_p = adjust(float(log_tails[best]), len(starts))
+        log_p = adjust(float(log_tails[best]), len(starts) * tries)
         if log_p > np.log(alpha):
             break
         start, end = int(starts[best]), int(ends[best])

@@ -58,3 +58,10 @@ def test_unmarked_text_yields_a_passage_no_more_often_than_alpha() -> None:
 def test_a_text_too_short_to_hold_a_window_is_its_own_window(length: int) -> None:
     """Nothing is found, nothing breaks."""
     assert marked_passages(LANGUAGE.write(length, draws_of(9)), GUMBEL, KEY) == ()
+
+
+def test_scanning_for_several_keys_is_paid_for() -> None:
+    """The same passage, its p three times as large."""
+    passage = LANGUAGE.write(60, draws_of(10), Embedder(GUMBEL, KEY))
+    (one,), (three,) = (marked_passages(passage, GUMBEL, KEY, tries=tries) for tries in (1, 3))
+    assert three.log_p - one.log_p == pytest.approx(np.log(3))

@@ -95,8 +95,10 @@ class SynthId(Scheme):
     layers: int = 30
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.layers, int) and 1 <= self.layers <= 32):
+        if not 1 <= self.layers <= 32 or self.layers != int(self.layers):
             raise SchemeError(f"layers is a whole number from 1 to 32 (the bits of a word); got {self.layers}")
+        # Parameters arrive from the wire as floats.
+        object.__setattr__(self, "layers", int(self.layers))
 
     @property
     def weights(self) -> NDArray[np.int64]:

@@ -69,5 +69,5 @@ def test_at_temperature_zero_the_best_candidate_is_taken_unmarked() -> None:
 
 def test_fewer_layers_read_fewer_bits() -> None:
     """One layer: one fair coin of weight 10."""
-    draws = scheme("synthid", layers=1).scores(np.arange(500, dtype=np.int64), Contexts.of([(1, 2)] * 500), KEY)
+    draws = scheme("synthid", layers=1.0).scores(np.arange(500, dtype=np.int64), Contexts.of([(1, 2)] * 500), KEY)
     assert set(draws.scores.tolist()) == {0.0, 10.0}
