@@ -1,4 +1,4 @@
-"""Sets of Unicode scalar values as sorted, disjoint, inclusive ranges, and the coarsest partition that respects several.
+"""Sets of Unicode scalar values as sorted, disjoint, inclusive ranges, and the coarsest partition respecting several.
 
 Surrogates are not scalar values: they cannot occur in well-formed UTF-8, so they are dropped wherever a set is made.
 """

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from grammar.errors import GrammarTooLarge
 from grammar.lexical.limits import DEFAULT_LIMITS, Limits
 from grammar.lexical.minimise import canonical_arrays
-from grammar.lexical.product import BOTH, EITHER, FIRST_ONLY, product_arrays
+from grammar.lexical.product import BOTH, EITHER, FIRST_ONLY, Pair, product_arrays
 
 DEAD: Final = -1
 
@@ -186,11 +186,9 @@ def _combine(first: Dfa, second: Dfa, operation: int, limits: Limits) -> Dfa:
     joint = first.classes.astype(np.int32) * 256 + second.classes
     codes, classes = np.unique(joint, return_inverse=True)
     pairs = np.stack([codes // 256, codes % 256], axis=1).astype(np.int32)
-    table, accepting, too_large = product_arrays(
-        first.table, first.accepting, second.table, second.accepting, pairs, operation, limits.max_states
-    )
+    pair = Pair(first.table, first.accepting, second.table, second.accepting, pairs)
+    table, accepting, too_large = product_arrays(pair, operation, limits.max_states)
     if too_large:
-        raise GrammarTooLarge(
-            f"combining automata of {first.states} and {second.states} states needs more than {limits.max_states} states"
-        )
+        sizes = f"{first.states} and {second.states} states"
+        raise GrammarTooLarge(f"combining automata of {sizes} needs more than {limits.max_states} states")
     return canonical(table, accepting, classes.astype(np.uint8))

@@ -32,8 +32,8 @@ from grammar.lexical.unicode_properties import fold_case, property_ranges
 DIGIT = codepoints.ranges([(0x30, 0x39)])
 WORD = codepoints.ranges([(0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)])
 SPACE = codepoints.ranges(
-    [(0x09, 0x0D), (0x20, 0x20), (0xA0, 0xA0), (0x1680, 0x1680), (0x2000, 0x200A), (0x2028, 0x2029), (0x202F, 0x202F)]
-    + [(0x205F, 0x205F), (0x3000, 0x3000), (0xFEFF, 0xFEFF)]
+    [(0x09, 0x0D), (0x2000, 0x200A), (0x2028, 0x2029)]
+    + [(code, code) for code in (0x20, 0xA0, 0x1680, 0x202F, 0x205F, 0x3000, 0xFEFF)]
 )
 LINE_ENDS = codepoints.chars("\n\r\u2028\u2029")
 
@@ -225,7 +225,7 @@ class _Parser:
 
     def _escape(self) -> Node:
         char = self._next("a pattern ends in a backslash")
-        if char == "b" or char == "B":
+        if char in "bB":
             return WordBoundary(negated=char == "B")
         if char in "123456789" or char == "k":
             raise UnsupportedConstraint(f"back-reference \\{char} is not regular", keyword="pattern")

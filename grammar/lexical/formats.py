@@ -254,7 +254,7 @@ FORMATS: Final[Mapping[str, Callable[[], Dfa]]] = MappingProxyType(
 )
 """The formats that are asserted, and how each is made."""
 
-INEXACT_FORMATS: Final[Mapping[str, Callable[[], Dfa]]] = MappingProxyType(
+INEXACT_FORMATS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "date-time": "leap seconds only with offsets of whole quarter hours",
         "time": "leap seconds only with offsets of whole quarter hours",

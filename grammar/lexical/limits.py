@@ -1,4 +1,4 @@
-"""How much a constraint may cost before it is refused: counted work, never the clock, so that refusals are repeatable."""
+"""How much a constraint may cost before it is refused: counted work, never the clock, so that refusals repeat."""
 
 from dataclasses import dataclass, field
 

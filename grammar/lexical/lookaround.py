@@ -1,4 +1,4 @@
-"""Automata of regular expressions with look-arounds and word boundaries: alternating in meaning, deterministic in the end.
+"""Automata of regular expressions with look-arounds and word boundaries: alternating first, deterministic in the end.
 
 A *config* is a position of the expression and the *obligations* taken on the way there: the rest of the text must begin
 with a match of a look-ahead's body (or must not). An obligation holds the configs of that body, so look-aheads nest. A

@@ -8,9 +8,9 @@ number iff z + e − j + s ≥ x(D0 mod n), where x(r) is the least x ≥ 0 with
 none. That is a lower limit on e again. So a state needs P, j, z, D0 mod n and two comparisons, and from the letter e on
 just an interval of exponents; without an exponent the number counts iff the interval holds 0.
 
-P, j and z together are many states. An exponent is therefore offered only after a mantissa of moderate length: `room[w]`
-is the most fraction digits it may have after w whole digits (w = 0: the whole part is 0), and `NO_EXPONENT` says that
-there is no exponent after w whole digits. Past it, P is replaced by its outcome.
+P, j and z together are many states. An exponent is therefore offered only after a mantissa of moderate length:
+`room[w]` is the most fraction digits it may have after w whole digits (w = 0: the whole part is 0), and `NO_EXPONENT`
+says that there is no exponent after w whole digits. Past it, P is replaced by its outcome.
 """
 
 from typing import Final, NamedTuple
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grammar.kernels import kernel
+from grammar.lexical.interning import interned, number_of, with_row
 
 Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
@@ -257,19 +258,11 @@ def _step_digit(s: Int64s, digit: int, q: Question) -> bool:
     if phase <= _SIGNED:
         return _first_digit(s, digit, q)
     if phase == _WHOLE:
-        if s[2] + 1 >= q.shape[MOST_DIGITS] and q.shape[COUNTED]:
-            return False
-        s[2] += 1
-        if not q.shape[COUNTED]:
-            s[2] = min(s[2], q.shape[MOST_PLACE])
-        if s[8] and q.room[s[2] + 1] == NO_EXPONENT:
-            _give_up_exponent(s, q, 0)
-        _significant_digit(s, digit, q, s[2])
-        return True
+        return _whole_digit(s, digit, q)
     if phase == _WHOLE_ZERO or s[3] >= q.shape[MOST_DIGITS]:
         return False
     s[3] += 1
-    if phase == _POINT_ZERO or phase == _FRACTION_ZERO:
+    if phase in (_POINT_ZERO, _FRACTION_ZERO):
         if digit == 0:
             s[0] = _FRACTION_ZERO
             return True
@@ -292,7 +285,21 @@ def _first_digit(s: Int64s, digit: int, q: Question) -> bool:
     s[0] = _WHOLE
     s[8] = 0 if q.shape[PLAIN] else 1
     _significant_digit(s, digit, q, 0)
-    return q.rules[s[1], NONZERO_ALLOWED] == 1
+    return bool(q.rules[s[1], NONZERO_ALLOWED])
+
+
+@kernel
+def _whole_digit(s: Int64s, digit: int, q: Question) -> bool:
+    """A further digit of a whole part that is not 0."""
+    if s[2] + 1 >= q.shape[MOST_DIGITS] and q.shape[COUNTED]:
+        return False
+    s[2] += 1
+    if not q.shape[COUNTED]:
+        s[2] = min(s[2], q.shape[MOST_PLACE])
+    if s[8] and q.room[s[2] + 1] == NO_EXPONENT:
+        _give_up_exponent(s, q, 0)
+    _significant_digit(s, digit, q, s[2])
+    return True
 
 
 @kernel
@@ -344,8 +351,8 @@ def _step(key: int, column: int, q: Question, s: Int64s) -> tuple[bool, int]:
         s[0] = _SIGNED
         s[1] = 1
         return phase == _START, _pack(s)
-    zero = phase == _WHOLE_ZERO or phase == _FRACTION_ZERO
-    if q.shape[PLAIN] or not (zero or phase == _WHOLE or phase == _FRACTION):
+    zero = phase in (_WHOLE_ZERO, _FRACTION_ZERO)
+    if q.shape[PLAIN] or not (zero or phase in (_WHOLE, _FRACTION)):
         return False, 0
     if column == POINT and phase < _FRACTION_ZERO:
         s[0] = _POINT_ZERO if zero else _POINT
@@ -374,7 +381,7 @@ def _step_exponent(key: int, column: int, shape: Int64s) -> tuple[bool, int]:
     rest //= 32768
     low = rest % 32768 - _EXPONENT_OFFSET
     phase = rest // 32768
-    if column == MINUS or column == PLUS:
+    if column in (MINUS, PLUS):
         if phase != _E:
             return False, 0
         if column == MINUS:
@@ -412,68 +419,22 @@ def _counts(key: int, q: Question, s: Int64s) -> bool:
 
 
 @kernel
-def _slot(keys: Int64s, used: Bools, key: int) -> int:
-    mask = keys.shape[0] - 1
-    at = ((key % 2147483647) * 2654435 + ((key >> 31) % 65521) * 40503) & mask
-    while used[at] and keys[at] != key:
-        at = (at + 1) & mask
-    return at  # type: ignore[no-any-return]
-
-
-@kernel
 def explore(q: Question, limit: int) -> tuple[Int32s, Bools, bool]:
     """The raw table and acceptance of all states from the start on; the flag says that there are more than `limit`."""
-    capacity = 1024
-    keys = np.zeros(capacity, np.int64)
-    used = np.zeros(capacity, np.bool_)
-    ids = np.empty(capacity, np.int32)
-    size = 256
-    order = np.empty(size, np.int64)
-    table = np.full((size, COLUMNS), -1, np.int32)
     s = np.zeros(_FIELDS, np.int64)
-    first = _pack(s)
-    order[0] = first
-    at = _slot(keys, used, first)
-    keys[at] = first
-    used[at] = True
-    ids[at] = 0
-    count, head = 1, 0
-    while head < count:
+    found, _ = number_of(interned(256), _pack(s))
+    table = np.full((256, COLUMNS), -1, np.int32)
+    head = 0
+    while head < found.used[0]:
+        if found.used[0] > limit:
+            return table[:0], np.empty(0, np.bool_), True
+        table = with_row(table, head)
         for column in range(COLUMNS - 1):
-            alive, key = _step(order[head], column, q, s)
-            if not alive:
-                continue
-            at = _slot(keys, used, key)
-            if not used[at]:
-                if count >= limit:
-                    return table[:0], np.empty(0, np.bool_), True
-                if count == size:
-                    size *= 2
-                    grown_order = np.empty(size, np.int64)
-                    grown_order[:count] = order
-                    order = grown_order
-                    grown_table = np.full((size, COLUMNS), -1, np.int32)
-                    grown_table[:count] = table
-                    table = grown_table
-                if 2 * count >= capacity:
-                    capacity *= 4
-                    keys = np.zeros(capacity, np.int64)
-                    used = np.zeros(capacity, np.bool_)
-                    ids = np.empty(capacity, np.int32)
-                    for old in range(count):
-                        to = _slot(keys, used, order[old])
-                        keys[to] = order[old]
-                        used[to] = True
-                        ids[to] = old
-                    at = _slot(keys, used, key)
-                keys[at] = key
-                used[at] = True
-                ids[at] = count
-                order[count] = key
-                count += 1
-            table[head, column] = ids[at]
+            alive, key = _step(int(found.keys[head]), column, q, s)
+            if alive:
+                found, table[head, column] = number_of(found, key)
         head += 1
-    accepting = np.empty(count, np.bool_)
-    for state in range(count):
-        accepting[state] = _counts(order[state], q, s)
-    return table[:count], accepting, False
+    accepting = np.empty(head, np.bool_)
+    for state in range(head):
+        accepting[state] = _counts(int(found.keys[state]), q, s)
+    return table[:head], accepting, False

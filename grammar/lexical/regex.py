@@ -1,4 +1,4 @@
-"""Regular expressions to automata: JSON Schema's `pattern` (a search, ECMA-262) and the `regex` constraint (a full match).
+"""Regular expressions to automata: JSON Schema's `pattern` (a search, ECMA-262) and the `regex` constraint (a match).
 
 One route: parse → syntax tree → positions → classes of code points → bytes → canonical automaton.
 """
@@ -22,7 +22,7 @@ def compile_pattern(pattern: str, limits: Limits = DEFAULT_LIMITS) -> Dfa:
 
 @lru_cache(maxsize=256)
 def compile_regex(regex: str, limits: Limits = DEFAULT_LIMITS) -> Dfa:
-    """Every text that a regular expression in ECMA-262 or Python spelling matches from its first to its last character."""
+    """Every text that a regular expression in ECMA-262 or Python spelling matches as a whole."""
     return _compile(parse(regex, Dialect.PYTHON), Meter(limits, f"the regex {_shown(regex)}"), search=False)
 
 

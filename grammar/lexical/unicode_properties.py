@@ -23,9 +23,7 @@ _LONG_NAMES = {
     "Space_Separator": "Zs", "Spacing_Mark": "Mc", "Surrogate": "Cs", "Symbol": "S", "Titlecase_Letter": "Lt",
     "Unassigned": "Cn", "Uppercase_Letter": "Lu",
 }  # fmt: skip
-_CATEGORY_NAMES = frozenset(
-    "L Lu Ll Lt LC Lm Lo M Mn Mc Me N Nd Nl No P Pc Pd Ps Pe Pi Pf Po S Sm Sc Sk So Z Zs Zl Zp C Cc Cf Cs Co Cn".split()
-)
+_CATEGORY_NAMES = frozenset(_LONG_NAMES.values())
 _HEX_DIGITS = codepoints.ranges([(0x30, 0x39), (0x41, 0x46), (0x61, 0x66)])
 
 
