@@ -1,7 +1,7 @@
 """Examples as token batches of nearly equal lengths.
 
-What it is for: rendering examples through the model's own chat template, tokenising them, and sorting a pool of them into
-batches with little padding. Seeded by (seed, pool), so that a resumed run sees what an unbroken one would have seen.
+What it is for: rendering examples through the model's own chat template, tokenising them, and sorting a pool of them
+into batches with little padding. Seeded by (seed, pool), so that a resumed run sees what an unbroken one would have.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from models.training.data import Example, training_examples
 
 POOL = 1536
-WIDENED_AT = 6_000_000  # tokens after which the tasks have their full width
+WIDENED_AT = 4_000_000  # tokens after which the tasks have their full width
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,14 @@ def prompt_text(tokenizer: PreTrainedTokenizerFast, example: Example) -> str:
     """What the model reads before it answers."""
     if example.raw_prompt is not None:
         return example.raw_prompt
-    rendered: str = tokenizer.apply_chat_template(
+    rendered = tokenizer.apply_chat_template(
         list(example.messages),
         tools=list(example.tools) or None,
         response_format=example.response_format,
         add_generation_prompt=True,
         tokenize=False,
     )
+    assert isinstance(rendered, str)
     return rendered
 
 

@@ -21,6 +21,7 @@ import torch
 from tqdm import tqdm
 from transformers import LlamaForCausalLM, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerFast
 
+from engine.tokenizer import Tokenizer
 from grammar import Vocabulary, compile_json_schema
 from models.training.batches import encoded, prompt_text
 from models.training.data import Example, held_out_extractions, held_out_turns
@@ -68,7 +69,7 @@ def validates(schema: dict[str, Any] | None, answered: str) -> bool:
         return False
 
 
-class SchemaConstraint(LogitsProcessor):  # type: ignore[misc]
+class SchemaConstraint(LogitsProcessor):
     """Masks each row's logits by its example's grammar."""
 
     def __init__(self, examples: Sequence[Example], vocabulary: Vocabulary, prompt_length: int) -> None:
@@ -79,7 +80,7 @@ class SchemaConstraint(LogitsProcessor):  # type: ignore[misc]
             for example in examples
         ]
         self._prompt_length = prompt_length
-        self._rows = np.zeros((len(examples), (len(vocabulary) + 31) // 32), dtype=np.int32)
+        self._rows = np.zeros((len(examples), vocabulary.words), dtype=np.int32)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         left = LONGEST_ANSWER - (input_ids.shape[1] - self._prompt_length)
@@ -92,20 +93,10 @@ class SchemaConstraint(LogitsProcessor):  # type: ignore[misc]
         return scores.masked_fill(torch.from_numpy(bits == 0), float("-inf"))
 
 
-def vocabulary_of(tokenizer: PreTrainedTokenizerFast) -> Vocabulary:
-    """The tokenizer's tokens as bytes, special ones empty."""
-    byte_of = {character: byte for byte, character in _byte_level_alphabet().items()}
-    special = set(tokenizer.all_special_ids)
-    spelled = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    tokens = [b"" if index in special else bytes(byte_of[c] for c in token) for index, token in enumerate(spelled)]
-    return Vocabulary(tokens, [tokenizer.eos_token_id])
-
-
-def _byte_level_alphabet() -> dict[int, str]:
-    """GPT-2's printable stand-in for each byte."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = [byte for byte in range(256) if byte not in plain]
-    return {byte: chr(byte) for byte in plain} | {byte: chr(256 + index) for index, byte in enumerate(rest)}
+def vocabulary_of(folder: Path, width: int) -> Vocabulary:
+    """The folder's tokens as bytes, as the service reads them."""
+    tokenizer = Tokenizer.load(folder)
+    return Vocabulary(tokenizer.padded_bytes(width), tokenizer.eos_token_ids)
 
 
 def answers(
@@ -127,7 +118,7 @@ def answers(
         constraint = LogitsProcessorList()
         if vocabulary:
             constraint.append(SchemaConstraint([examples[row] for row in rows], vocabulary, longest))
-        out = model.generate(
+        out = model.generate(  # type: ignore[misc]  # transformers annotates self with a protocol
             ids, attention_mask=mask, max_new_tokens=LONGEST_ANSWER, do_sample=False, logits_processor=constraint
         )
         said |= {row: _decoded(tokenizer, tokens[longest:].tolist()) for row, tokens in zip(rows, out, strict=True)}
@@ -136,8 +127,7 @@ def answers(
 
 def _decoded(tokenizer: PreTrainedTokenizerFast, tokens: list[int]) -> str:
     end = tokens.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in tokens else len(tokens)
-    text: str = tokenizer.decode(tokens[:end], skip_special_tokens=True)
-    return text
+    return str(tokenizer.decode(tokens[:end], skip_special_tokens=True))
 
 
 def share_of_fields(examples: Sequence[Example], said: Answers) -> float:
@@ -155,7 +145,7 @@ def evaluate(folder: Path, count: int, *, show: bool = False) -> dict[str, Any]:
     """All figures of a model folder over `count` held-out extractions and a quarter as many of each other task."""
     torch.manual_seed(0)
     model, tokenizer = load_model(folder), load_tokenizer(folder)
-    vocabulary = vocabulary_of(tokenizer)
+    vocabulary = vocabulary_of(folder, model.config.vocab_size)
     extractions, turns, written = (
         held_out_extractions(count),
         held_out_turns(max(1, count // 4)),

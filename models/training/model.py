@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from models.training.copying import lay_copying_heads
 from models.training.tokenizer import MAX_POSITIONS
 
 FOLDER = Path(__file__).resolve().parent.parent / "formwork-mini"
@@ -31,11 +32,17 @@ def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM
         intermediate_size=640,
         max_position_embeddings=MAX_POSITIONS,
         tie_word_embeddings=True,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 100_000.0,
+        },  # more of each head turns slowly: see copying
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    lay_copying_heads(model, torch.Generator().manual_seed(seed))
+    return model
 
 
 def load_tokenizer(folder: Path = FOLDER) -> PreTrainedTokenizerFast:
@@ -47,7 +54,8 @@ def load_tokenizer(folder: Path = FOLDER) -> PreTrainedTokenizerFast:
 def load_model(folder: Path = FOLDER) -> LlamaForCausalLM:
     """The model of a folder, in float32."""
     model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return model.eval()
+    model.train(mode=False)
+    return model
 
 
 def export(model: LlamaForCausalLM, folder: Path = FOLDER) -> None:
@@ -58,7 +66,7 @@ def export(model: LlamaForCausalLM, folder: Path = FOLDER) -> None:
         if name != "lm_head.weight"
     }
     config = model.config.to_diff_dict() | {"architectures": ["LlamaForCausalLM"], "dtype": "bfloat16"}
-    generation = GenerationConfig(
+    generation = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers types it not
         eos_token_id=model.config.eos_token_id,
         pad_token_id=model.config.pad_token_id,
         do_sample=False,

@@ -24,7 +24,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]  # no closure: the gradients are there
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
             stacks: dict[torch.Size, list[torch.nn.Parameter]] = defaultdict(list)
@@ -53,7 +53,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonalised(matrices: torch.Tensor, rounds: int = 5) -> torch.Tensor:
     """About U·Vᵀ of each matrix U·S·Vᵀ; (n, rows, columns), in bfloat16."""
     a, b, c = _QUINTIC
-    x = matrices.bfloat16()
+    x: torch.Tensor = matrices.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
@@ -61,4 +61,5 @@ def orthogonalised(matrices: torch.Tensor, rounds: int = 5) -> torch.Tensor:
     for _ in range(rounds):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    oriented: torch.Tensor = x.mT if tall else x
+    return oriented

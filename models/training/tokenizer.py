@@ -3,8 +3,8 @@
 What it is for: training `tokenizer.json` from the made texts. What may not enter: the model, the tasks.
 
 The idea: copying a name from prose into JSON is easy for a small model iff the name is the same token sequence in both
-places. So letters never share a token with what is around them (no leading blanks, no quotes), and each digit is a token;
-what lies between words (blanks, punctuation, JSON's structure such as `", "`) is merged among itself.
+places. So letters never share a token with what is around them (no leading blanks, no quotes), and each digit is a
+token; what lies between words (blanks, punctuation, JSON's structure such as `", "`) is merged among itself.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def train_tokenizer(texts: Iterable[str], chat_template: str) -> PreTrainedToken
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers types it not
         tokenizer_object=tokenizer,
         pad_token=PADDING,
         eos_token=END,
