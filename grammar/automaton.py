@@ -17,6 +17,28 @@ from grammar.frames.objects import ObjectFrame
 from grammar.labels import Labels
 from grammar.places import PlaceKind
 from grammar.tables import (
+    ARGUMENT,
+    BASE_DEPTH,
+    BUMP,
+    CLASSMAP,
+    COUNTS,
+    DATA_SEEN,
+    INTERNED,
+    KIND,
+    MAX_BLANKS,
+    MISSING,
+    MISSING_LABEL,
+    OFFSET,
+    REACH,
+    SPEC,
+    SPEC_OFFSET,
+    SPEC_WORDS,
+    STACK_DATA,
+    STACK_DEPTH,
+    STACK_PARENT,
+    STACK_ROOM,
+    STACK_STATE,
+    VISIBLE,
     BACKSLASH,
     COLUMNS,
     COUNTED,
@@ -61,7 +83,7 @@ class Automaton:
 
     def __init__(self, vocabulary: Vocabulary, *, max_blanks: int, max_bytes: int) -> None:
         self.vocabulary = vocabulary
-        self.tables = Tables()
+        self.tables = Tables(max(1 << 20, max_bytes // 4))
         self.labels = Labels()
         self.max_blanks = max_blanks
         self.max_bytes = max_bytes
@@ -72,6 +94,7 @@ class Automaton:
         self._free: dict[int, npt.NDArray[np.bool_]] = {}
         self._key_live: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
         self._blocks: dict[int, int] = {}
+        self._most_counts: dict[int, int] = {}
         self._bases: dict[int, Machine] = {}
         self.configurations: list[tuple[int, int, int]] = []
         self._configuration_ids: dict[tuple[int, int, int], int] = {}
@@ -117,8 +140,7 @@ class Automaton:
         """Store a structural row."""
         tables = self.tables
         offset = tables.add_cells(row)
-        tables.classmap[state] = self._map
-        tables.offset[state] = offset
+        tables.set_row(state, offset, self._map)
 
     def machine_block(self, machine: Machine, kind: int, tag: Any, *, strict: bool = False) -> int:
         """Copy a machine's states into the tables; the first one's number. Labels become pops."""
@@ -152,17 +174,17 @@ class Automaton:
             raise GrammarTooLarge("an automaton over more than 250 kinds of bytes")
         cells = np.concatenate([table, extra], axis=1)
         offset = tables.add_cells(cells.reshape(-1))
-        numbers = slice(base, base + states)
-        tables.offset[numbers] = offset + np.arange(states, dtype=np.int64) * cells.shape[1]
-        tables.classmap[numbers] = tables.add_map(classmap)
+        ends = (base, base + states)
+        tables.part(OFFSET, *ends)[:] = offset + 1 + np.arange(states, dtype=np.int32) * cells.shape[1]
+        tables.part(CLASSMAP, *ends)[:] = tables.add_map(classmap)
         if kind != PLAIN:
             counted = machine.least > 0 or machine.most is not None
             most = -1 if machine.most is None else machine.most
             spec = tables.add_spec(base, minimum=machine.least, maximum=most, strict=strict)
-            tables.spec[numbers] = spec
+            tables.part(SPEC, *ends)[:] = spec
             if counted:
                 tables.add_counts(spec, characters_needed(machine).reshape(-1))
-            tables.kind[numbers] = COUNTED if counted else kind
+            tables.part(KIND, *ends)[:] = COUNTED if counted else kind
         return base
 
     # ---------------------------------------------------------------- masks
@@ -213,20 +235,38 @@ class Automaton:
         tables = self.tables
         states, data = [], []
         for _ in range(visible):
-            states.append(int(tables.stack_state[stack]))
-            data.append(int(tables.stack_data[stack]))
-            stack = int(tables.stack_parent[stack])
+            states.append(tables.get(STACK_STATE, stack))
+            data.append(tables.get(STACK_DATA, stack))
+            stack = tables.get(STACK_PARENT, stack)
         if with_data:
             return (state, saturated, tuple(states), register >> 32, tuple(data))
         return (state, saturated, tuple(states))
 
     def _saturated(self, state: int, register: int) -> int:
         """The register as far as one token can tell."""
-        kind = int(self.tables.kind[state])
+        kind = self.tables.get(KIND, state)
+        longest = self.vocabulary.trie.longest
         if kind == PLAIN:
             low = register & 0xFFFFFFFF
-            return max(low, 2 + self.max_blanks - self.vocabulary.trie.longest) if low >= 2 else low
-        return register
+            return max(low, 2 + self.max_blanks - longest) if low >= 2 else low
+        if kind != COUNTED or register & 31:
+            return register
+        machine = self.machine_at(state)
+        count = register >> 32
+        missing = max(machine.least - count, 0)
+        if machine.most is None:
+            return missing << 32
+        return missing << 32 | min(machine.most - count, longest + self._most_needed(state)) << 5
+
+    def _most_needed(self, state: int) -> int:
+        """One more than the most characters that any state of this counted machine can still need."""
+        base, machine = self._machine_of(state)
+        found = self._most_counts.get(base)
+        if found is None:
+            offset = self.tables.get(SPEC_OFFSET, self.tables.get(SPEC, state))
+            counts = self.tables.part(COUNTS, offset, offset + len(machine.labels) * (machine.least + 1))
+            found = self._most_counts[base] = int(counts[counts < walk.IMPOSSIBLE].max()) + 1
+        return found
 
     def accepts(self, configuration: int) -> bool:
         """Whether the text may end in this configuration."""
@@ -238,7 +278,7 @@ class Automaton:
     def slice_of(self, configuration: int) -> Int32 | None:
         """For a configuration inside unconstrained string content: the tokens that stay in it."""
         state, register, stack = self.configurations[configuration]
-        if self.tables.kind[state] != STRING or register & 31:
+        if self.tables.get(KIND, state) != STRING or register & 31:
             return None
         machine = self._machine_of(state)[1]
         if len(machine.labels) != any_string().states or state != self._machine_of(state)[0]:
@@ -258,7 +298,8 @@ class Automaton:
             self._begin(state, register, stack)
             self._levels[0] = (state, register, stack, 0)
             count, pending = walk.collect(
-                tables.view(),
+                tables.mem,
+                tables.h,
                 trie.byte,
                 trie.end,
                 trie.token,
@@ -290,17 +331,17 @@ class Automaton:
         tables = self.tables
         if state == self.done:
             return True
-        if stack != 0 or tables.kind[state] != PLAIN:
+        if stack != 0 or tables.get(KIND, state) != PLAIN:
             return False
-        if tables.offset[state] < 0:
+        if not tables.is_filled(state):
             self.fill(state)
-        cell = int(tables.flat[tables.offset[state] + tables.maps[tables.classmap[state], 0]])
+        cell = tables.cell(state, 0)
         return cell >= 0 and cell >> 26 == KEEP and register == 0
 
     def _compute(self, state: int, register: int, stack: int) -> tuple[Int32, int, bool]:
         """Walk: the row, how many ancestors it depends on, and whether it depends on data."""
         tables, vocabulary = self.tables, self.vocabulary
-        if tables.offset[state] < 0:
+        if not tables.is_filled(state):
             self.fill(state)
         row, trie = self._sliced(state, register, stack)
         tables.reserve_scratch(1 << 14)
@@ -309,7 +350,7 @@ class Automaton:
         levels[0] = (state, register, stack, 0)
         work = self._work
         arrays = (trie.byte, trie.end, trie.token, trie.depth, trie.same)
-        pending = walk.walk(tables.view(), *arrays, 0, len(trie.byte), levels, work, 0, row)
+        pending = walk.walk(tables.mem, tables.h, *arrays, 0, len(trie.byte), levels, work, 0, row)
         fills = 0
         while pending:
             if pending > len(work):
@@ -323,20 +364,20 @@ class Automaton:
             if len(keep) < pending:
                 self._settle(before, trie, row)
                 before = before[keep]
-            pending = walk.resume(tables.view(), *arrays, levels, before, len(before), work, row)
+            pending = walk.resume(tables.mem, tables.h, *arrays, levels, before, len(before), work, row)
         del vocabulary
-        return row, int(meta[walk.VISIBLE]), bool(meta[walk.DATA_SEEN])
+        return row, int(meta[VISIBLE]), bool(meta[DATA_SEEN])
 
     def _begin(self, state: int, register: int, stack: int) -> npt.NDArray[np.int64]:
         """Set up what a walk from here reads and reports."""
         tables = self.tables
-        meta = tables.meta
-        meta[walk.BUMP] = meta[walk.INTERNED] = tables.stacks
-        kind = tables.kind[state]
-        meta[walk.VISIBLE] = 1 if kind == KEY else 0
-        meta[walk.DATA_SEEN] = 1 if kind == KEY and register >> 32 else 0
-        meta[walk.MAX_BLANKS] = self.max_blanks
-        meta[walk.BASE_DEPTH] = tables.stack_depth[stack]
+        meta = tables.h
+        meta[BUMP] = meta[INTERNED] = tables.stacks
+        kind = tables.get(KIND, state)
+        meta[VISIBLE] = 1 if kind == KEY else 0
+        meta[DATA_SEEN] = 1 if kind == KEY and register >> 32 else 0
+        meta[MAX_BLANKS] = self.max_blanks
+        meta[BASE_DEPTH] = tables.get(STACK_DEPTH, stack)
         return meta
 
     def _fill_missing(self, work: npt.NDArray[np.int64]) -> int:
@@ -346,14 +387,14 @@ class Automaton:
         missing = {(int(w[5]), int(w[6]), int(w[7]) if w[5] == walk.NO_RETURN else 0) for w in work}
         for code, number, label in sorted(missing):
             if code == walk.UNFILLED:
-                if tables.offset[number] < 0:
+                if not tables.is_filled(number):
                     self.fill(number)
                     count += 1
             elif code == walk.NO_RETURN:
                 tables.set_return(number, label, self.returned(number, label))
                 count += 1
             elif code == walk.FULL:
-                tables.reserve_scratch(2 * len(tables.stack_parent))
+                tables.reserve_scratch(2 * int(tables.h[STACK_ROOM]))
         return count
 
     def _settle(self, work: npt.NDArray[np.int64], trie: Trie, row: Int32) -> None:
@@ -367,7 +408,7 @@ class Automaton:
         """The row to begin with, and the tokens that remain to be walked."""
         vocabulary, tables = self.vocabulary, self.tables
         empty = np.zeros(vocabulary.words, np.int32)
-        kind = int(tables.kind[state])
+        kind = tables.get(KIND, state)
         if kind == PLAIN or register & 31:
             return empty, vocabulary.trie
         base, machine = self._machine_of(state)
@@ -385,10 +426,7 @@ class Automaton:
         longest = len(slices) - 1
         if len(machine.labels) == any_string().states:
             return slices[min(left, longest)].copy(), vocabulary.special_trie
-        spec = int(tables.spec[state])
-        offset = int(tables.spec_offset[spec])
-        counts = tables.counts[offset : offset + len(machine.labels) * (machine.least + 1)]
-        if left >= longest + int(counts[counts < walk.IMPOSSIBLE].max()):
+        if left >= longest + self._most_needed(state):
             return slices[-1].copy(), vocabulary.special_trie
         return empty, vocabulary.trie
 
@@ -409,16 +447,16 @@ class Automaton:
 
     def _key_lives(self, base: int, machine: Machine, stack: int) -> npt.NDArray[np.bool_]:
         """As `_lives`, counting only the open classes that the object still allows."""
-        key = self._keys[int(self.tables.stack_state[stack])]
+        key = self._keys[self.tables.get(STACK_STATE, stack)]
         frame: ObjectFrame = key[1]
         allowed = frame.allowed & frame.shape.rest
         found = self._key_live.get((base, allowed))
         if found is None:
-            spec = int(self.tables.spec[base])
-            words = int(self.tables.spec_words[spec])
-            offset = int(self.tables.spec_offset[spec])
-            reach = self.tables.reach[offset : offset + len(machine.labels) * words].reshape(-1, words)
-            bits = np.array([(allowed >> (64 * w)) & (2**64 - 1) for w in range(words)], np.uint64)
+            spec = self.tables.get(SPEC, base)
+            words = self.tables.get(SPEC_WORDS, spec)
+            offset = self.tables.get(SPEC_OFFSET, spec)
+            reach = self.tables.part(REACH, offset, offset + len(machine.labels) * words).reshape(-1, words)
+            bits = bit_words(allowed, words)
             found = self._key_live[base, allowed] = _plain_live(machine, (reach & bits).any(axis=1))
         return found
 
@@ -452,20 +490,20 @@ class Automaton:
         state = np.zeros(4, np.int64)
         state[:3] = self.configurations[configuration]
         array = np.frombuffer(spelled, np.uint8)
-        meta = tables.meta
+        meta = tables.h
         at, cacheable = 0, True
         tables.reserve_scratch(4 * len(spelled))
         while at < len(spelled):
-            meta[walk.BUMP] = meta[walk.INTERNED] = tables.stacks
-            meta[walk.MAX_BLANKS] = self.max_blanks
-            code, at = walk.run(tables.view(), array, at, state)
+            meta[BUMP] = meta[INTERNED] = tables.stacks
+            meta[MAX_BLANKS] = self.max_blanks
+            code, at = walk.run(tables.mem, tables.h, array, at, state)
             self._intern_stack(state)
             if code == walk.STUCK:
                 return None
             if code == walk.UNFILLED:
-                self.fill(int(meta[walk.MISSING]))
+                self.fill(int(meta[MISSING]))
             elif code == walk.NO_RETURN:
-                parent, label = int(meta[walk.MISSING]), int(meta[walk.MISSING_LABEL])
+                parent, label = int(meta[MISSING]), int(meta[MISSING_LABEL])
                 tables.set_return(parent, label, self.returned(parent, label))
             elif code == walk.RECORDED:
                 cacheable = False
@@ -479,10 +517,10 @@ class Automaton:
         while len(found) < MAX_FORCED and not self.accepts(configuration):
             state, register, stack = self.configurations[configuration]
             self._begin(state, register, stack)
-            code, byte = walk.only_byte(self.tables.view(), state, register, stack)
+            code, byte = walk.only_byte(self.tables.mem, self.tables.h, state, register, stack)
             if code != walk.OK:
                 missing = np.zeros((1, 8), np.int64)
-                missing[0, 5:] = (code, self.tables.meta[walk.MISSING], self.tables.meta[walk.MISSING_LABEL])
+                missing[0, 5:] = (code, self.tables.h[MISSING], self.tables.h[MISSING_LABEL])
                 self._fill_missing(missing)
                 continue
             moved = None if byte < 0 else self.run(configuration, bytes([byte]), text + found)
@@ -503,21 +541,21 @@ class Automaton:
         """The interned node below the scratch part, and the scratch part from the top down."""
         tables, chain = self.tables, []
         while node >= base:
-            chain.append((int(tables.stack_state[node]), int(tables.stack_data[node])))
-            node = int(tables.stack_parent[node])
+            chain.append((tables.get(STACK_STATE, node), tables.get(STACK_DATA, node)))
+            node = tables.get(STACK_PARENT, node)
         return node, chain
 
     def _close_key(self, state: npt.NDArray[np.int64], text: bytes | None) -> None:
         """Take a key's closing quote and remember the key: it may not come again."""
         tables = self.tables
         s, stack = int(state[0]), int(state[2])
-        label = int(tables.flat[tables.offset[s] + tables.maps[tables.classmap[s], 0x22]]) & ((1 << 26) - 1)
-        parent = int(tables.stack_state[stack])
+        label = tables.cell(s, 0x22) & ARGUMENT
+        parent = tables.get(STACK_STATE, stack)
         target = self.returned(parent, label)
-        used = int(tables.stack_data[stack])
+        used = tables.get(STACK_DATA, stack)
         if text is not None:
             used = tables.used_with(used, self.open_string(text))
-        state[0], state[1], state[2], state[3] = target, used << 32, tables.stack_parent[stack], 1
+        state[0], state[1], state[2], state[3] = target, used << 32, tables.get(STACK_PARENT, stack), 1
 
     @staticmethod
     def open_string(text: bytes) -> bytes:
@@ -561,6 +599,11 @@ class Automaton:
         self._shared.clear()
         self._views.clear()
         self._rows.clear()
+
+
+def bit_words(bits: int, words: int) -> Int32:
+    """A bit set as 32-bit words."""
+    return np.array([bits >> (32 * w) & 0xFFFFFFFF for w in range(words)], np.uint32).view(np.int32)
 
 
 def _structural_map() -> npt.NDArray[np.uint8]:

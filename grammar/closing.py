@@ -13,7 +13,7 @@ import numpy.typing as npt
 from grammar.automaton import Automaton, Mask
 from grammar.errors import UnsatisfiableConstraint
 from grammar.kernels import kernel
-from grammar.tables import DEAD
+from grammar.tables import DEAD, STACK_DATA, STACK_PARENT, STACK_STATE
 
 Int32 = npt.NDArray[np.int32]
 UNSPELLABLE: Final = 1 << 28
@@ -65,10 +65,10 @@ class Closing:
         while state != automaton.done:
             finished = automaton.finish(state, register, stack)
             parts.append(finished[1])
-            parent = int(tables.stack_state[stack])
+            parent = tables.get(STACK_STATE, stack)
             target = automaton.returned(parent, finished[0])
             assert target != DEAD, "a live configuration can be finished"
-            state, register, stack = target, int(tables.stack_data[stack]) << 32, int(tables.stack_parent[stack])
+            state, register, stack = target, tables.get(STACK_DATA, stack) << 32, tables.get(STACK_PARENT, stack)
         return b"".join(parts)
 
     def tokens(self, configuration: int) -> int:

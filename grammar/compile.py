@@ -19,6 +19,7 @@ def compile_json_schema(schema: dict[str, Any] | bool, vocabulary: Vocabulary, *
     chosen = JsonOptions(**options)
     try:
         source = Schema(schema, chosen.documents, assert_formats=chosen.formats == "assert")
+        source.check()
         root = source.root.formula()
         automaton = JsonAutomaton(vocabulary, source.pool, root, chosen)
         if not automaton.satisfiable(root):

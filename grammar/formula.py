@@ -45,8 +45,17 @@ class Formula:
         return f"{self.kind.name}({', '.join(map(repr, self.args))})" if self.args else self.kind.name
 
 
+class _NoMemo(dict[Any, Any]):
+    """Remembers nothing: the two constants are shared by all grammars, whose answers must not mix."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        return
+
+
 TRUE: Final = Formula(Kind.TRUE, 1)
 FALSE: Final = Formula(Kind.FALSE, 0)
+TRUE.memo = _NoMemo()
+FALSE.memo = _NoMemo()
 
 MAX_BRANCHES: Final = 4096
 

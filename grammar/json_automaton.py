@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from grammar import walk
-from grammar.automaton import Automaton, column
+from grammar.automaton import Automaton, bit_words, column
 from grammar.formula import FALSE, TRUE, Formula, Formulas
 from grammar.frames.arrays import ArrayFrame, Item
 from grammar.frames.languages import Machine, number_machine, string_machine
@@ -21,7 +21,7 @@ from grammar.options import JsonOptions
 from grammar.places import PlaceKind
 from grammar.pointers import open_pointer
 from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, restrict
-from grammar.tables import DEAD, KEY, PLAIN, POP, PUSH, STEP, operation
+from grammar.tables import ALLOW_OFFSET, DEAD, KEY, PLAIN, POP, PUSH, SPEC, STEP, operation
 from grammar.tables import STRING as STRING_KIND
 from grammar.vocabulary import Vocabulary
 
@@ -138,30 +138,29 @@ class JsonAutomaton(Automaton):
     def _push_key(self, row: list[int], frame: ObjectFrame) -> None:
         returning = self.state(("key", frame))
         base = self._key_block(frame.shape)
-        self.tables.allow_offset[returning] = self._allow(frame)
+        self.tables.put(ALLOW_OFFSET, returning, self._allow(frame))
         row[column(0x22)] = operation(PUSH, self.tables.push_id(returning, base, key=True))
 
     def _allow(self, frame: ObjectFrame) -> int:
         ident = (id(frame.shape), frame.allowed)
         found = self._allow_offsets.get(ident)
         if found is None:
-            words = max(1, -(-len(frame.shape.classes) // 64))
-            bits = [(frame.allowed >> (64 * w)) & (2**64 - 1) for w in range(words)]
-            found = self._allow_offsets[ident] = self.tables.add_allow(bits)
+            words = max(1, -(-len(frame.shape.classes) // 32))
+            found = self._allow_offsets[ident] = self.tables.add_allow(bit_words(frame.allowed, words))
         return found
 
     def _key_block(self, shape: Shape) -> int:
         found = self._key_blocks.get(id(shape))
         if found is None:
             machine = shape.machine
-            words = max(1, -(-len(shape.classes) // 64))
+            words = max(1, -(-len(shape.classes) // 32))
             reach = walk.key_reach(machine.table, machine.labels, words)
             recorded = np.array([c.name is None for c in shape.classes])
             labels = machine.labels.copy()
             labels[labels >= 0] += np.where(recorded[labels[labels >= 0]], walk.RECORDED_LABEL, 0).astype(np.int32)
             marked = Machine(machine.classes, machine.table, labels)
             found = self.machine_block(marked, KEY, "in key", strict=self.strict)
-            self.tables.add_reach(int(self.tables.spec[found]), reach.reshape(-1), words)
+            self.tables.add_reach(self.tables.get(SPEC, found), reach.reshape(-1), words)
             self._key_blocks[id(shape)] = found
             self._kept = [*getattr(self, "_kept", []), marked]
         return found
@@ -220,7 +219,7 @@ class JsonAutomaton(Automaton):
             last = i == len(word) - 2
             row[classmap[byte]] = operation(POP, label) if last else operation(STEP, first + i + 1)
             offset = self.tables.add_cells(row)
-            self.tables.offset[first + i], self.tables.classmap[first + i] = offset, number
+            self.tables.set_row(first + i, offset, number)
         return first
 
     def string_of(self, goal: Formula, tracked: Tracked) -> Machine:

@@ -193,10 +193,10 @@ class Completions:
     def _finish_escape(self, state: int, register: int, stack: int) -> tuple[int, int, bytes]:
         """Any end of the escape will do: the walk lets no escape begin that cannot be finished."""
         spelled = b""
-        view = self._automaton.tables.view()
+        tables = self._automaton.tables
         while register & 31:
             for byte in b'n"\\/brtfu0123456789abcdef':
-                code, s, reg, _ = walk.step(view, state, register, stack, byte)
+                code, s, reg, _ = walk.step(tables.mem, tables.h, state, register, stack, byte)
                 if code == walk.OK:
                     state, register, spelled = int(s), int(reg), spelled + bytes([byte])
                     break
@@ -430,20 +430,19 @@ class Completions:
             state, register, prefix = self._finish_escape(state, register, stack)
         base = automaton.key_of(state)[1]
         machine = automaton.machine_at(state)
-        view = tables.view()
         level = [(state, register, b"")]
         route = self._route(machine, string=True)
         for _ in range(512):
             following = []
             for s, reg, word in level:
-                code, *_rest = walk.step(view, s, reg, stack, 0x22)
+                code, *_rest = walk.step(tables.mem, tables.h, s, reg, stack, 0x22)
                 if code not in (walk.STUCK,):
                     label = int(machine.labels[s - base])
                     return label, prefix + word + b'"'
                 for letter in route.letters(s - base):
                     at, q, r = 0, s, reg
                     while at < len(letter):
-                        code, q, r, _ = walk.step(view, q, r, stack, letter[at])
+                        code, q, r, _ = walk.step(tables.mem, tables.h, q, r, stack, letter[at])
                         if code != walk.OK:
                             break
                         at += 1

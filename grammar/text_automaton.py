@@ -8,7 +8,7 @@ from grammar.frames.languages import Machine, overlay
 from grammar.json_completions import Route
 from grammar.lexical.regex import compile_regex
 from grammar.places import PlaceKind
-from grammar.tables import DEAD
+from grammar.tables import CLASSMAP, DEAD, OFFSET
 from grammar.vocabulary import Vocabulary
 
 
@@ -47,9 +47,9 @@ class TextAutomaton(Automaton):
         offset = tables.add_cells(cells.reshape(-1))
         classmap = np.zeros(290, np.uint8)
         classmap[:256] = machine.classes
-        numbers = slice(base, base + states)
-        tables.offset[numbers] = offset + np.arange(states, dtype=np.int64) * cells.shape[1]
-        tables.classmap[numbers] = tables.add_map(classmap)
+        ends = (base, base + states)
+        tables.part(OFFSET, *ends)[:] = offset + 1 + np.arange(states, dtype=np.int32) * cells.shape[1]
+        tables.part(CLASSMAP, *ends)[:] = tables.add_map(classmap)
         self._base = base
         return base
 

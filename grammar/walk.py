@@ -16,21 +16,58 @@ import numpy.typing as npt
 
 from grammar.kernels import kernel
 from grammar.tables import (
+    ABSENT,
+    ALLOW,
+    ALLOW_OFFSET,
     ARGUMENT,
     BACKSLASH,
+    BASE_DEPTH,
+    BUMP,
+    CLASSMAP,
+    COLUMNS,
     COUNTED,
+    COUNTS,
+    DATA_SEEN,
     ESCAPE,
+    FLAT,
     GAP_BLANK,
     GAP_NEWLINE,
+    INTERNED,
     KEEP,
     KEY,
+    KIND,
+    MAPS,
+    MAX_BLANKS,
+    MISSING,
+    MISSING_LABEL,
+    OFFSET,
     PLAIN,
     POP,
     PUSH,
+    PUSH_CHILD,
+    PUSH_KEY,
+    PUSH_RETURN,
     QUOTE,
+    REACH,
+    RETURN_TABLE,
     SHIFT,
+    SPEC,
+    SPEC_BASE,
+    SPEC_MAXIMUM,
+    SPEC_MINIMUM,
+    SPEC_OFFSET,
+    SPEC_STRICT,
+    SPEC_WORDS,
+    STACK_DATA,
+    STACK_DEPTH,
+    STACK_PARENT,
+    STACK_ROOM,
+    STACK_STATE,
     STEP,
-    View,
+    USED_LAST,
+    USED_PARENT,
+    USED_TABLE,
+    VISIBLE,
 )
 
 Int32 = npt.NDArray[np.int32]
@@ -43,15 +80,6 @@ NO_RETURN: Final = 3
 FULL: Final = 4
 RECORDED: Final = 5
 
-BUMP: Final = 0
-MISSING: Final = 1
-MISSING_LABEL: Final = 2
-VISIBLE: Final = 3
-INTERNED: Final = 4
-DATA_SEEN: Final = 5
-MAX_BLANKS: Final = 6
-BASE_DEPTH: Final = 7
-
 RECORDED_LABEL: Final = 1 << 24
 """Labels from here on tell the parent that the key's text matters."""
 
@@ -59,45 +87,46 @@ IMPOSSIBLE: Final = 1 << 30
 
 
 @kernel
-def find(keys: Int64, key: int) -> int:
-    """The index of `key`, or -1."""
-    mask = keys.shape[0] - 1
-    at = ((key % 2147483647) * 2654435 + (key >> 20)) & mask
-    while keys[at] >= 0:
-        if keys[at] == key:
-            return at
+def lookup(mem: Int32, h: Int64, table: int, first: int, second: int) -> int:
+    """The value at the key (first, second) of an open-addressing table, or ABSENT. Slots are (first + 1, second, value)."""
+    mask = h[table + 1] - 1
+    base = h[table]
+    at = (np.int64(first) * 40503 + np.int64(second) * 2654435) & mask
+    while mem[base + 3 * at] != 0:
+        if mem[base + 3 * at] == first + 1 and mem[base + 3 * at + 1] == second:
+            return mem[base + 3 * at + 2]
         at = (at + 1) & mask
-    return -1
+    return ABSENT
 
 
 @kernel
-def character(view: View, s: int, value: int, st: int, column: int) -> tuple[int, int]:
+def character(mem: Int32, h: Int64, s: int, value: int, st: int, column: int) -> tuple[int, int]:
     """Step string state `s` by one byte of decoded text (`column`); the new state (-1: dead) and value."""
-    cell = view.flat[view.offset[s] + view.maps[view.classmap[s], column]]
+    cell = mem[h[FLAT] + mem[h[OFFSET] + s] - 1 + mem[h[MAPS] + mem[h[CLASSMAP] + s] * COLUMNS + column]]
     if cell < 0 or (cell >> SHIFT) != STEP:
         return -1, value
     target = cell & ARGUMENT
-    kind = view.kind[s]
+    kind = mem[h[KIND] + s]
     if kind == COUNTED:
-        spec = view.spec[s]
+        spec = mem[h[SPEC] + s]
         if column < 0x80 or column >= 0xC0:
             value += 1
-        need = view.spec_minimum[spec]
+        need = mem[h[SPEC_MINIMUM] + spec]
         missing = max(need - value, 0)
-        least = view.counts[view.spec_offset[spec] + (target - view.spec_base[spec]) * (need + 1) + missing]
-        most = view.spec_maximum[spec]
+        least = mem[h[COUNTS] + mem[h[SPEC_OFFSET] + spec] + (target - mem[h[SPEC_BASE] + spec]) * (need + 1) + missing]
+        most = mem[h[SPEC_MAXIMUM] + spec]
         if most < 0:
             value = min(value, need)
         if least >= IMPOSSIBLE or (most >= 0 and value + least > most):
             return -1, value
     elif kind == KEY:
-        spec = view.spec[s]
-        words = view.spec_words[spec]
-        reach = view.spec_offset[spec] + (target - view.spec_base[spec]) * words
-        allow = view.allow_offset[view.stack_state[st]]
+        spec = mem[h[SPEC] + s]
+        words = mem[h[SPEC_WORDS] + spec]
+        reach = mem[h[SPEC_OFFSET] + spec] + (target - mem[h[SPEC_BASE] + spec]) * words
+        allow = mem[h[ALLOW_OFFSET] + mem[h[STACK_STATE] + st]]
         live = False
         for word in range(words):
-            if view.reach[reach + word] & view.allow[allow + word]:
+            if mem[h[REACH] + reach + word] & mem[h[ALLOW] + allow + word]:
                 live = True
                 break
         if not live:
@@ -110,49 +139,49 @@ def character(view: View, s: int, value: int, st: int, column: int) -> tuple[int
                 byte = 0x5C
             elif column >= 256:
                 byte = column - 256
-            at = find(view.used_edges, (value << 8) | byte)
-            value = np.int64(view.used_nodes[at]) if at >= 0 else np.int64(0)
+            value = np.int64(lookup(mem, h, USED_TABLE, value, byte))
+            value = max(value, 0)
     return target, value
 
 
 @kernel
-def code_point(view: View, s: int, value: int, st: int, cp: int) -> tuple[int, int]:
+def code_point(mem: Int32, h: Int64, s: int, value: int, st: int, cp: int) -> tuple[int, int]:
     """Step by one decoded character."""
-    if view.spec_strict[view.spec[s]] and 0x20 <= cp < 0x7F and cp != 0x22 and cp != 0x5C:
+    if mem[h[SPEC_STRICT] + mem[h[SPEC] + s]] and 0x20 <= cp < 0x7F and cp != 0x22 and cp != 0x5C:
         return -1, value
     if cp < 0x20:
-        return character(view, s, value, st, 256 + cp)
+        return character(mem, h, s, value, st, 256 + cp)
     if cp == 0x22:
-        return character(view, s, value, st, QUOTE)
+        return character(mem, h, s, value, st, QUOTE)
     if cp == 0x5C:
-        return character(view, s, value, st, BACKSLASH)
+        return character(mem, h, s, value, st, BACKSLASH)
     if cp < 0x80:
-        return character(view, s, value, st, cp)
+        return character(mem, h, s, value, st, cp)
     if cp < 0x800:
-        s, value = character(view, s, value, st, 0xC0 | (cp >> 6))
+        s, value = character(mem, h, s, value, st, 0xC0 | (cp >> 6))
     else:
         if cp < 0x10000:
-            s, value = character(view, s, value, st, 0xE0 | (cp >> 12))
+            s, value = character(mem, h, s, value, st, 0xE0 | (cp >> 12))
         else:
-            s, value = character(view, s, value, st, 0xF0 | (cp >> 18))
+            s, value = character(mem, h, s, value, st, 0xF0 | (cp >> 18))
             if s >= 0:
-                s, value = character(view, s, value, st, 0x80 | ((cp >> 12) & 63))
+                s, value = character(mem, h, s, value, st, 0x80 | ((cp >> 12) & 63))
         if s >= 0:
-            s, value = character(view, s, value, st, 0x80 | ((cp >> 6) & 63))
+            s, value = character(mem, h, s, value, st, 0x80 | ((cp >> 6) & 63))
     if s >= 0:
-        s, value = character(view, s, value, st, 0x80 | (cp & 63))
+        s, value = character(mem, h, s, value, st, 0x80 | (cp & 63))
     return s, value
 
 
 @kernel
-def any_character(view: View, s: int, value: int, st: int, low: int, high: int) -> bool:
+def any_character(mem: Int32, h: Int64, s: int, value: int, st: int, low: int, high: int) -> bool:
     """Whether some character in [low, high] (no surrogates) can follow; dead lead bytes are skipped whole."""
     cp = low
     while cp <= high:
         if 0xD800 <= cp < 0xE000:
             cp = 0xE000
             continue
-        found, _ = code_point(view, s, value, st, cp)
+        found, _ = code_point(mem, h, s, value, st, cp)
         if found >= 0:
             return True
         if cp < 0x80:
@@ -167,7 +196,7 @@ def any_character(view: View, s: int, value: int, st: int, low: int, high: int) 
         else:
             lead = 0xF0 | (cp >> 18)
             block = 18
-        first, _ = character(view, s, value, st, lead)
+        first, _ = character(mem, h, s, value, st, lead)
         if first < 0:
             cp = ((cp >> block) + 1) << block
         else:
@@ -176,26 +205,42 @@ def any_character(view: View, s: int, value: int, st: int, low: int, high: int) 
 
 
 @kernel
-def escape_live(view: View, s: int, value: int, st: int, phase: int, digits: int, high: int) -> bool:
+def any_follow(mem: Int32, h: Int64, s: int, value: int, st: int) -> bool:
+    """Whether any character at all can follow, other than one that may not be escaped."""
+    strict = mem[h[SPEC_STRICT] + mem[h[SPEC] + s]]
+    for column in range(290):
+        # A continuation byte is no beginning: inside a character no escape may come.
+        if 0x80 <= column < 0xC0 or (strict and 0x20 <= column < 0x7F):
+            continue
+        found, _ = character(mem, h, s, value, st, column)
+        if found >= 0:
+            return True
+    return False
+
+
+@kernel
+def escape_live(mem: Int32, h: Int64, s: int, value: int, st: int, phase: int, digits: int, high: int) -> bool:
     """Whether an escape that stands in `phase` can still be finished."""
+    if phase == 2:
+        return any_follow(mem, h, s, value, st)
     if phase <= 5:
         left = 4 * (6 - phase)
         low = digits << left
         top = low + (1 << left) - 1
-        if any_character(view, s, value, st, low, top):
+        if any_character(mem, h, s, value, st, low, top):
             return True
         if top < 0xD800 or low > 0xDBFF:
             return False
         first = max(low, 0xD800) - 0xD800
         last = min(top, 0xDBFF) - 0xD800
-        return any_character(view, s, value, st, 0x10000 + (first << 10), 0x10000 + (last << 10) + 0x3FF)
+        return any_character(mem, h, s, value, st, 0x10000 + (first << 10), 0x10000 + (last << 10) + 0x3FF)
     base = 0x10000 + (high << 10)
     if phase <= 8:
-        return any_character(view, s, value, st, base, base + 0x3FF)
+        return any_character(mem, h, s, value, st, base, base + 0x3FF)
     left = 4 * (12 - phase)
     low = max(digits << left, 0xDC00)
     top = min((digits << left) + (1 << left) - 1, 0xDFFF)
-    return low <= top and any_character(view, s, value, st, base + low - 0xDC00, base + top - 0xDC00)
+    return low <= top and any_character(mem, h, s, value, st, base + low - 0xDC00, base + top - 0xDC00)
 
 
 @kernel
@@ -217,29 +262,25 @@ def short_escape(byte: int) -> int:
 
 
 @kernel
-def escape_open(view: View, s: int, value: int, st: int) -> bool:
+def escape_open(mem: Int32, h: Int64, s: int, value: int, st: int) -> bool:
     """Whether a backslash can begin an escape here."""
-    for cp in (0x22, 0x5C, 0x2F, 8, 9, 10, 12, 13):
-        found, _ = code_point(view, s, value, st, cp)
-        if found >= 0:
-            return True
-    return escape_live(view, s, value, st, 2, 0, 0)
+    return any_follow(mem, h, s, value, st)
 
 
 @kernel
-def escaped(view: View, s: int, reg: int, st: int, byte: int) -> tuple[int, int, int]:
+def escaped(mem: Int32, h: Int64, s: int, reg: int, st: int, byte: int) -> tuple[int, int, int]:
     """One raw byte inside an escape: (code, state, register)."""
     value = reg >> 32
     phase = reg & 31
     if phase == 1:
         if byte == 0x75:
-            if escape_live(view, s, value, st, 2, 0, 0):
+            if escape_live(mem, h, s, value, st, 2, 0, 0):
                 return OK, s, (value << 32) | 2
             return STUCK, s, reg
         cp = short_escape(byte)
         if cp < 0:
             return STUCK, s, reg
-        s, value = code_point(view, s, value, st, cp)
+        s, value = code_point(mem, h, s, value, st, cp)
         return (OK if s >= 0 else STUCK), s, value << 32
     high = (reg >> 21) & 1023
     if phase == 6 or phase == 7:
@@ -258,57 +299,57 @@ def escaped(view: View, s: int, reg: int, st: int, byte: int) -> tuple[int, int,
     if phase == 5:
         if 0xD800 <= digits < 0xDC00:
             high = digits - 0xD800
-            if escape_live(view, s, value, st, 6, 0, high):
+            if escape_live(mem, h, s, value, st, 6, 0, high):
                 return OK, s, (value << 32) | (high << 21) | 6
             return STUCK, s, reg
         if 0xDC00 <= digits < 0xE000:
             return STUCK, s, reg
-        s, value = code_point(view, s, value, st, digits)
+        s, value = code_point(mem, h, s, value, st, digits)
         return (OK if s >= 0 else STUCK), s, value << 32
     if phase == 11:
         if not 0xDC00 <= digits < 0xE000:
             return STUCK, s, reg
-        s, value = code_point(view, s, value, st, 0x10000 + (high << 10) + digits - 0xDC00)
+        s, value = code_point(mem, h, s, value, st, 0x10000 + (high << 10) + digits - 0xDC00)
         return (OK if s >= 0 else STUCK), s, value << 32
     phase += 1
-    if not escape_live(view, s, value, st, phase, digits, high):
+    if not escape_live(mem, h, s, value, st, phase, digits, high):
         return STUCK, s, reg
     return OK, s, (value << 32) | (high << 21) | (digits << 5) | phase
 
 
 @kernel
-def closes(view: View, s: int, value: int, st: int, label: int) -> bool:
+def closes(mem: Int32, h: Int64, s: int, value: int, st: int, label: int) -> bool:
     """Whether string state `s` may end with `label` here: lengths met, key class allowed, key not used before."""
-    kind = view.kind[s]
+    kind = mem[h[KIND] + s]
     if kind == COUNTED:
-        return value >= view.spec_minimum[view.spec[s]]
+        return value >= mem[h[SPEC_MINIMUM] + mem[h[SPEC] + s]]
     if kind == KEY:
         number = label & (RECORDED_LABEL - 1)
-        allow = view.allow[view.allow_offset[view.stack_state[st]] + (number >> 6)]
-        if not (allow >> np.uint64(number & 63)) & np.uint64(1):
+        allow = mem[h[ALLOW] + mem[h[ALLOW_OFFSET] + mem[h[STACK_STATE] + st]] + (number >> 5)]
+        if not (allow >> (number & 31)) & 1:
             return False
         if value > 0 and label >= RECORDED_LABEL:
-            used = view.stack_data[st]
+            used = mem[h[STACK_DATA] + st]
             while used > 0:
-                if view.used_last[used] == value:
+                if mem[h[USED_LAST] + used] == value:
                     return False
-                used = view.used_parent[used]
+                used = mem[h[USED_PARENT] + used]
     return True
 
 
 @kernel
-def step(view: View, s: int, reg: int, st: int, byte: int) -> tuple[int, int, int, int]:  # noqa: C901, PLR0912, PLR0915
+def step(mem: Int32, h: Int64, s: int, reg: int, st: int, byte: int) -> tuple[int, int, int, int]:  # noqa: C901, PLR0912, PLR0915
     """One byte: (code, state, register, stack node). Records in meta what is missing and what was seen."""
     while True:
-        offset = view.offset[s]
+        offset = mem[h[OFFSET] + s] - 1
         if offset < 0:
-            view.meta[MISSING] = s
+            h[MISSING] = s
             return UNFILLED, s, reg, st
-        kind = view.kind[s]
+        kind = mem[h[KIND] + s]
         if kind != PLAIN and reg & 31:
-            code, s, reg = escaped(view, s, reg, st, byte)
+            code, s, reg = escaped(mem, h, s, reg, st, byte)
             return code, s, reg, st
-        cell = view.flat[offset + view.maps[view.classmap[s], byte]]
+        cell = mem[h[FLAT] + offset + mem[h[MAPS] + mem[h[CLASSMAP] + s] * COLUMNS + byte]]
         if cell < 0:
             return STUCK, s, reg, st
         op = cell >> SHIFT
@@ -316,53 +357,52 @@ def step(view: View, s: int, reg: int, st: int, byte: int) -> tuple[int, int, in
         if op == STEP:
             if kind == PLAIN:
                 return OK, argument, (reg >> 32) << 32, st
-            target, value = character(view, s, reg >> 32, st, byte)
+            target, value = character(mem, h, s, reg >> 32, st, byte)
             return (OK if target >= 0 else STUCK), target, value << 32, st
         if op == PUSH:
-            node = view.meta[BUMP]
-            for older in range(node - 1, max(view.meta[INTERNED], node - 9) - 1, -1):
+            node = h[BUMP]
+            for older in range(node - 1, max(h[INTERNED], node - 9) - 1, -1):
                 if (
-                    view.stack_parent[older] == st
-                    and view.stack_state[older] == view.push_return[argument]
-                    and view.stack_data[older] == reg >> 32
+                    mem[h[STACK_PARENT] + older] == st
+                    and mem[h[STACK_STATE] + older] == mem[h[PUSH_RETURN] + argument]
+                    and mem[h[STACK_DATA] + older] == reg >> 32
                 ):
                     node = older
                     break
-            if node >= view.stack_parent.shape[0]:
+            if node >= h[STACK_ROOM]:
                 return FULL, s, reg, st
-            if node == view.meta[BUMP]:
-                view.meta[BUMP] = node + 1
+            if node == h[BUMP]:
+                h[BUMP] = node + 1
             data = reg >> 32
-            view.stack_parent[node] = st
-            view.stack_state[node] = view.push_return[argument]
-            view.stack_data[node] = data
+            mem[h[STACK_PARENT] + node] = st
+            mem[h[STACK_STATE] + node] = mem[h[PUSH_RETURN] + argument]
+            mem[h[STACK_DATA] + node] = data
             child_reg = np.int64(0)
-            if view.push_key[argument] and data > 0:
+            if mem[h[PUSH_KEY] + argument] and data > 0:
                 child_reg = np.int64(1) << 32
-            return OK, view.push_child[argument], child_reg, node
+            return OK, mem[h[PUSH_CHILD] + argument], child_reg, node
         if op == ESCAPE:
-            if not escape_open(view, s, reg >> 32, st):
+            if not escape_open(mem, h, s, reg >> 32, st):
                 return STUCK, s, reg, st
             return OK, s, ((reg >> 32) << 32) | 1, st
         if op == POP or op == KEEP:
-            if kind != PLAIN and not closes(view, s, reg >> 32, st, argument):
+            if kind != PLAIN and not closes(mem, h, s, reg >> 32, st, argument):
                 return STUCK, s, reg, st
-            if st < view.meta[INTERNED]:
-                seen = view.meta[BASE_DEPTH] - view.stack_depth[st] + 1
-                view.meta[VISIBLE] = max(view.meta[VISIBLE], seen)
-            parent = view.stack_state[st]
-            at = find(view.return_keys, (np.int64(parent) << 32) | argument)
-            if at < 0:
-                view.meta[MISSING] = parent
-                view.meta[MISSING_LABEL] = argument
+            if st < h[INTERNED]:
+                seen = h[BASE_DEPTH] - mem[h[STACK_DEPTH] + st] + 1
+                h[VISIBLE] = max(h[VISIBLE], seen)
+            parent = mem[h[STACK_STATE] + st]
+            target = lookup(mem, h, RETURN_TABLE, parent, argument)
+            if target == ABSENT:
+                h[MISSING] = parent
+                h[MISSING_LABEL] = argument
                 return NO_RETURN, s, reg, st
-            target = view.return_values[at]
             if target < 0:
                 return STUCK, s, reg, st
             code = RECORDED if argument >= RECORDED_LABEL else OK
             s = target
-            reg = np.int64(view.stack_data[st]) << 32
-            st = view.stack_parent[st]
+            reg = np.int64(mem[h[STACK_DATA] + st]) << 32
+            st = mem[h[STACK_PARENT] + st]
             if op == POP:
                 return code, s, reg, st
             continue
@@ -373,13 +413,13 @@ def step(view: View, s: int, reg: int, st: int, byte: int) -> tuple[int, int, in
             if op == GAP_NEWLINE:
                 return OK, s, reg + 2, st
             return STUCK, s, reg, st
-        if low == 1 or op == GAP_NEWLINE or low - 2 >= view.meta[MAX_BLANKS]:
+        if low == 1 or op == GAP_NEWLINE or low - 2 >= h[MAX_BLANKS]:
             return STUCK, s, reg, st
         return OK, s, reg + 1, st
 
 
 @kernel
-def run(view: View, text: npt.NDArray[np.uint8], at: int, state: Int64) -> tuple[int, int]:
+def run(mem: Int32, h: Int64, text: npt.NDArray[np.uint8], at: int, state: Int64) -> tuple[int, int]:
     """Step through text[at:], changing state = [s, reg, st, flags]; stops before a recorded key's closing quote.
 
     Returns (code, position). flags bit 0: some frame was entered or left.
@@ -387,7 +427,7 @@ def run(view: View, text: npt.NDArray[np.uint8], at: int, state: Int64) -> tuple
     s, reg, st = state[0], state[1], state[2]
     code = OK
     while at < text.shape[0]:
-        code, s2, reg2, st2 = step(view, s, reg, st, text[at])
+        code, s2, reg2, st2 = step(mem, h, s, reg, st, text[at])
         if code != OK:
             break
         if st2 != st:
@@ -400,7 +440,8 @@ def run(view: View, text: npt.NDArray[np.uint8], at: int, state: Int64) -> tuple
 
 @kernel
 def walk(  # noqa: PLR0913
-    view: View,
+    mem: Int32,
+    h: Int64,
     byte: npt.NDArray[np.uint8],
     end: Int32,
     token: Int32,
@@ -422,17 +463,17 @@ def walk(  # noqa: PLR0913
     while node < stop:
         level = depth[node]
         s, reg, st, flags = levels[level - 1, 0], levels[level - 1, 1], levels[level - 1, 2], levels[level - 1, 3]
-        code, s2, reg2, st2 = step(view, s, reg, st, byte[node])
+        code, s2, reg2, st2 = step(mem, h, s, reg, st, byte[node])
         if code == STUCK:
             node = end[node]
             continue
         if code == RECORDED and not flags & 1:
             if flags & 2:
-                view.meta[DATA_SEEN] = 1
+                h[DATA_SEEN] = 1
             flags |= 1
             code = OK
         if code == OK:
-            if view.kind[s2] == KEY and st2 != st:
+            if mem[h[KIND] + s2] == KEY and st2 != st:
                 flags |= 2
             levels[level, 0], levels[level, 1], levels[level, 2], levels[level, 3] = s2, reg2, st2, flags
             t = token[node]
@@ -448,8 +489,8 @@ def walk(  # noqa: PLR0913
             work[pending, 3] = st
             work[pending, 4] = flags
             work[pending, 5] = code
-            work[pending, 6] = view.meta[MISSING]
-            work[pending, 7] = view.meta[MISSING_LABEL]
+            work[pending, 6] = h[MISSING]
+            work[pending, 7] = h[MISSING_LABEL]
         pending += 1
         node = end[node]
     return pending
@@ -457,7 +498,8 @@ def walk(  # noqa: PLR0913
 
 @kernel
 def resume(  # noqa: PLR0913
-    view: View,
+    mem: Int32,
+    h: Int64,
     byte: npt.NDArray[np.uint8],
     end: Int32,
     token: Int32,
@@ -476,18 +518,18 @@ def resume(  # noqa: PLR0913
         level = depth[node] - 1
         for k in range(4):
             levels[level, k] = before[i, k + 1]
-        pending = walk(view, byte, end, token, depth, same, node, end[node], levels, work, pending, row)
+        pending = walk(mem, h, byte, end, token, depth, same, node, end[node], levels, work, pending, row)
     return pending
 
 
 @kernel
-def key_reach(table: Int32, labels: Int32, words: int) -> npt.NDArray[np.uint64]:
+def key_reach(table: Int32, labels: Int32, words: int) -> Int32:
     """[state, word]: the labels that words from each state can still end with, as bit sets."""
     states, columns = table.shape
-    reach = np.zeros((states, words), np.uint64)
+    reach = np.zeros((states, words), np.int32)
     for q in range(states):
         if labels[q] >= 0:
-            reach[q, labels[q] >> 6] |= np.uint64(1) << np.uint64(labels[q] & 63)
+            reach[q, labels[q] >> 5] |= np.int32(1) << np.int32(labels[q] & 31)
     changed = True
     while changed:
         changed = False
@@ -545,7 +587,8 @@ def plain_live(
 
 @kernel
 def collect(  # noqa: PLR0913
-    view: View,
+    mem: Int32,
+    h: Int64,
     byte: npt.NDArray[np.uint8],
     end: Int32,
     token: Int32,
@@ -563,7 +606,7 @@ def collect(  # noqa: PLR0913
     while node < byte.shape[0]:
         level = depth[node]
         s, reg, st = levels[level - 1, 0], levels[level - 1, 1], levels[level - 1, 2]
-        code, s2, reg2, st2 = step(view, s, reg, st, byte[node])
+        code, s2, reg2, st2 = step(mem, h, s, reg, st, byte[node])
         if code == OK or code == RECORDED:
             levels[level, 0], levels[level, 1], levels[level, 2] = s2, reg2, st2
             t = token[node]
@@ -577,19 +620,19 @@ def collect(  # noqa: PLR0913
         if code != STUCK:
             if pending < work.shape[0]:
                 work[pending, 5] = code
-                work[pending, 6] = view.meta[MISSING]
-                work[pending, 7] = view.meta[MISSING_LABEL]
+                work[pending, 6] = h[MISSING]
+                work[pending, 7] = h[MISSING_LABEL]
             pending += 1
         node = end[node]
     return count, pending
 
 
 @kernel
-def only_byte(view: View, s: int, reg: int, st: int) -> tuple[int, int]:
+def only_byte(mem: Int32, h: Int64, s: int, reg: int, st: int) -> tuple[int, int]:
     """(code, byte): the one byte that can follow, -1 if there are several or none; code says if something is missing."""
     only = -1
     for byte in range(256):
-        code, _, _, _ = step(view, s, reg, st, byte)
+        code, _, _, _ = step(mem, h, s, reg, st, byte)
         if code == STUCK:
             continue
         if code != OK and code != RECORDED:

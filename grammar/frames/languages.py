@@ -16,6 +16,7 @@ import numpy.typing as npt
 from grammar.errors import GrammarError, GrammarTooLarge
 from grammar.formula import FALSE, TRUE, Formula, Formulas, Kind, atoms, conjuncts, evaluate
 from grammar.lexical import Dfa, canonical
+from grammar.lexical.formats import compile_format
 from grammar.lexical.numbers import NumberSpec
 from grammar.lexical.numbers import number_language as spelled_numbers
 from grammar.lexical.regex import compile_pattern, compile_regex
@@ -50,20 +51,6 @@ class Machine:
         return int(self.table[state, self.classes[byte]])
 
 
-def known_format(name: str) -> bool:
-    """Whether the format is one that we can assert."""
-    return name in _formats()
-
-
-@lru_cache(maxsize=1)
-def _formats() -> frozenset[str]:
-    try:
-        from grammar.lexical.formats import FORMATS  # noqa: PLC0415
-    except ImportError:
-        return frozenset()
-    return frozenset(FORMATS)
-
-
 @lru_cache(maxsize=1)
 def any_string() -> Dfa:
     """Every text."""
@@ -88,9 +75,7 @@ def string_language(atom: Any) -> Dfa:
     if isinstance(atom, OneOfStrings):
         return literal_dfa(atom.values)
     assert isinstance(atom, Format)
-    from grammar.lexical.formats import compile_format  # noqa: PLC0415
-
-    return compile_format(atom.name)
+    return compile_format(atom.name, atom.draft)
 
 
 @lru_cache(maxsize=512)
@@ -106,15 +91,15 @@ def literal_dfa(values: frozenset[str]) -> Dfa:
 
 def combine(pool: Formulas, formula: Formula, language: Callable[[Any], Dfa], universe: Dfa) -> Dfa:
     """The words of `universe` that satisfy the formula."""
+    if formula is TRUE:
+        return universe
+    if formula is FALSE:
+        return Dfa.empty()
     key = "dfa"
     found = formula.memo.get(key)
     if found is not None:
         return found  # type: ignore[no-any-return]
     match formula.kind:
-        case Kind.TRUE:
-            result = universe
-        case Kind.FALSE:
-            result = Dfa.empty()
         case Kind.LITERAL:
             result = _located(language, formula.atom)
             if not formula.positive:

@@ -165,6 +165,7 @@ class Objects:
         self._strict = strict
         self._shapes: dict[tuple[Any, ...], Shape] = {}
         self._frames: dict[tuple[Any, ...], ObjectFrame] = {}
+        self._ways: dict[tuple[int, int], list[Way]] = {}
 
     def start(self, formula: Formula, tracked: tuple[Formula, ...]) -> ObjectFrame:
         """A new object of which `formula` must hold and `tracked` be told."""
@@ -185,9 +186,8 @@ class Objects:
 
     def ways(self, formula: Formula, shape: Shape) -> list[Way]:
         """The ways to satisfy the formula, in the numbers of the shape."""
-        key = ("ways", id(shape))
-        found = formula.memo.get(key)
+        key = (formula.number, id(shape))
+        found = self._ways.get(key)
         if found is None:
-            found = [Way(shape, c, self.satisfiable) for c in conjuncts(self.pool, formula)]
-            formula.memo[key] = found
-        return found  # type: ignore[no-any-return]
+            found = self._ways[key] = [Way(shape, c, self.satisfiable) for c in conjuncts(self.pool, formula)]
+        return found

@@ -79,6 +79,7 @@ class Format:
 
     name: str
     pointer: str
+    draft: int = 9
     domain = STRING
 
 

@@ -201,8 +201,8 @@ class Documents:
         return Place(raw, base, place.pointer, draft, scope)
 
 
-def subschemas(place: Place) -> list[Place]:
-    """The direct subschemas of a schema object, wherever a keyword holds one."""
+def subschemas(place: Place, *, applied: bool = False) -> list[Place]:
+    """The direct subschemas of a schema object, wherever a keyword holds one; `applied`: without mere definitions."""
     raw = place.raw
     found: list[Place] = []
     if place.draft <= Draft.DRAFT7 and isinstance(raw.get("$ref"), str):
@@ -210,6 +210,8 @@ def subschemas(place: Place) -> list[Place]:
     else:
         names = tuple(raw)
     for keyword in names:
+        if applied and keyword in ("$defs", "definitions"):
+            continue
         value = raw.get(keyword)
         if keyword in ONE_SCHEMA and isinstance(value, (dict, bool)):
             found.append(place.child(value, keyword))

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import FALSE, TRUE, Formula, Formulas
+from grammar.lexical.ecma import parse
+from grammar.lexical.formats import FORMATS, INEXACT_FORMATS
 from grammar.schema.atoms import (
     ALL_TYPES,
     ARRAY,
@@ -38,7 +40,7 @@ from grammar.schema.atoms import (
     Required,
     Whole,
 )
-from grammar.schema.documents import Documents, Draft, Place
+from grammar.schema.documents import Documents, Draft, Place, subschemas
 
 _TYPE_NAMES: Final[Mapping[str, frozenset[str]]] = {
     "object": frozenset([OBJECT]),
@@ -131,6 +133,30 @@ class Schema:
             return self._assemble(place)
         finally:
             self._open.discard(key)
+
+    def check(self) -> None:
+        """Refuse what cannot be enforced anywhere within reach, before any of it is entered. Builds no automaton."""
+        todo, seen = [self.documents.root], set()
+        while todo:
+            place = self.documents.entered(todo.pop())
+            raw = place.raw
+            if not isinstance(raw, dict) or (id(raw), place.scope) in seen:
+                continue
+            seen.add((id(raw), place.scope))
+            self._check_keywords(place)
+            if isinstance(raw.get("$ref"), str):
+                todo.append(self.documents.resolve(place, raw["$ref"]))
+                if place.draft <= Draft.DRAFT7:
+                    continue
+            todo.extend(subschemas(place, applied=True))
+
+    def _check_keywords(self, place: Place) -> None:
+        raw = place.raw
+        for keyword in _REFUSABLE:
+            if keyword in raw and KEYWORDS[keyword][0] <= place.draft <= KEYWORDS[keyword][1]:
+                KEYWORDS[keyword][2](self, place, keyword)
+        for pattern in raw.get("patternProperties") or ():
+            check_pattern(pattern, f"{place.pointer}/patternProperties", "patternProperties")
 
     def child(self, place: Place, raw: Any, *path: str | int) -> Location:
         """The Location of a subschema below `place`."""
@@ -284,6 +310,7 @@ def _pattern(schema: Schema, place: Place, keyword: str) -> Formula:
     value = place.raw[keyword]
     if not isinstance(value, str):
         raise schema.wrong(place, keyword, "a string")
+    check_pattern(value, f"{place.pointer}/{keyword}", keyword)
     return schema.pool.literal(Pattern(value, f"{place.pointer}/{keyword}"))
 
 
@@ -294,12 +321,22 @@ def _format(schema: Schema, place: Place, keyword: str) -> Formula:
     if not schema.assert_formats:
         schema.notes[place.pointer, keyword] = "formats are annotations by option"
         return TRUE
-    from grammar.frames.languages import known_format  # noqa: PLC0415
-
-    if not known_format(value):
+    if value not in FORMATS:
         schema.notes[place.pointer, keyword] = f"unknown format {value!r}: an annotation"
         return TRUE
-    return schema.pool.literal(Format(value, f"{place.pointer}/{keyword}"))
+    if value == "idn-hostname":
+        return _unsupported("the validity of internationalised names is not a regular language")(schema, place, keyword)
+    if value in INEXACT_FORMATS:
+        schema.notes[place.pointer, keyword] = f"asserted, narrower than the specification: {INEXACT_FORMATS[value]}"
+    return schema.pool.literal(Format(value, f"{place.pointer}/{keyword}", int(place.draft)))
+
+
+def check_pattern(pattern: str, pointer: str, keyword: str) -> None:
+    """Refuse a pattern that is malformed or not regular, at its place in the schema."""
+    try:
+        parse(pattern)
+    except GrammarError as error:
+        raise type(error)(error.message, pointer=pointer, keyword=keyword, reason=error.reason) from None
 
 
 def _range(schema: Schema, place: Place, keyword: str) -> Formula:
@@ -392,7 +429,7 @@ def _dependencies(schema: Schema, place: Place, keyword: str) -> Formula:
 def _items(schema: Schema, place: Place, keyword: str) -> Formula:
     raw = place.raw
     prefix: tuple[Child, ...] = ()
-    rest: Child | None = None
+    rest: Location | None = None
     if place.draft >= Draft.DRAFT2020 and not isinstance(raw.get("items"), list):
         first = raw.get("prefixItems", [])
         if not isinstance(first, list):
@@ -406,7 +443,7 @@ def _items(schema: Schema, place: Place, keyword: str) -> Formula:
             rest = schema.child(place, raw["additionalItems"], "additionalItems")
     elif "items" in raw:
         rest = schema.child(place, raw["items"], "items")
-    if not prefix and (rest is None or rest.formula() is TRUE):
+    if not prefix and (rest is None or rest.place.raw is True):
         return TRUE
     return schema.pool.literal(Items(prefix, rest, 0))
 
@@ -505,6 +542,7 @@ _property_count = _bounded("minProperties", "maxProperties", PropertyCount)
 _ONCE: Final = frozenset([_length, _item_count, _property_count, _members, _items, _contains, _range])
 """Families of keywords that one function handles together."""
 
+_REFUSABLE: Final = ("pattern", "format", "uniqueItems", "unevaluatedItems", "unevaluatedProperties")
 Rule = tuple[Draft, Draft, Callable[[Schema, Place, str], Formula]]
 _FIRST, _LAST = Draft.DRAFT4, Draft.DRAFT2020
 
