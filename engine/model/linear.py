@@ -1,25 +1,29 @@
 """Matrix products on a CPU that give a row the same bits whatever rows stand beside it.
 
-What it is for: oneDNN's packed weights take the place of `nn.Linear`, GPT-2's `Conv1D`, experts and routers; they are
-faster at the few rows of a decode step, too. What may not enter: other layers (norms and activations work row by row as
-they are).
+What it is for: packed weights take the place of `nn.Linear`, GPT-2's `Conv1D`, experts and routers; they are faster at
+the few rows of a decode step, too. What may not enter: other layers (`rows` has the activations, norms work row by row
+as they are).
 
-The idea: a library may choose another kernel, with another order of additions, for another number of rows. So each
-shape of weight is probed once: the least number of rows from which on all agree is its floor, and fewer rows are padded
-to it. Many rows go in blocks no larger than what was probed.
+Two ways. Our own kernel (`cpu_products`) has a fixed order of additions by construction; it serves float32 on one
+thread where a row is short enough for the caches. oneDNN's packed weights serve the rest; a library may choose another
+kernel, with another order of additions, for another number of rows, so each shape of weight is probed once: the least
+number of rows from which on all agree is its floor, and fewer rows are padded to it. Many rows go in blocks no larger
+than what was probed.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import nn
 from transformers.integrations.moe import ExpertsInterface
 from transformers.pytorch_utils import Conv1D
 
+from engine.model.cpu_products import lay_out, product
 from engine.model.rows import row_stable
 
 _log = logging.getLogger(__name__)
@@ -31,11 +35,50 @@ _PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 17, 24, 32, 48, 64, 96, 128, 192)
 _LARGE = 8 << 20  # weights beyond which only the small probes are affordable at start
 _LARGE_PROBES = (1, 2, 3, 4, 8, 16, 32, 64)
 
+_OWN_INPUTS = 2048  # longest row for which our kernel keeps up with oneDNN at many rows (it is ahead at few)
+_NO_BIAS = np.zeros(0, np.float32)
+
 Product = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
-class PackedWeight:
-    """A weight (out, in) in oneDNN's own layout; rows times it are bitwise independent of their neighbours."""
+class PackedWeight(Protocol):
+    """A weight (out, in) in a layout of its own; rows times it are bitwise independent of their neighbours."""
+
+    inputs: int
+    outputs: int
+
+    def __call__(self, rows: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """(..., in) times the weight, plus the bias: (..., out)."""
+        ...
+
+
+def pack_weight(weight: torch.Tensor) -> PackedWeight:
+    """The layout that suits the weight and torch's number of threads, which must not change afterwards."""
+    if weight.dtype == torch.float32 and weight.shape[1] <= _OWN_INPUTS and torch.get_num_threads() == 1:
+        return OwnWeight(weight)
+    return OneDnnWeight(weight)
+
+
+class OwnWeight:
+    """A float32 weight for our own kernel."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self.outputs, self.inputs = weight.shape
+        self._laid_out = lay_out(weight.detach().numpy())
+        self._width = self._laid_out.shape[0] * self._laid_out.shape[2]
+
+    def __call__(self, rows: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """As PackedWeight."""
+        flat = rows.reshape(-1, self.inputs).contiguous()
+        out = torch.empty(flat.shape[0], self._width)
+        product(flat.numpy(), self._laid_out, _NO_BIAS if bias is None else bias.numpy(), out.numpy())
+        if self._width != self.outputs:
+            out = out[:, : self.outputs].contiguous()
+        return out.view(*rows.shape[:-1], self.outputs)
+
+
+class OneDnnWeight:
+    """A weight in oneDNN's packed layout."""
 
     def __init__(self, weight: torch.Tensor) -> None:
         self.outputs, self.inputs = weight.shape
@@ -44,7 +87,7 @@ class PackedWeight:
         self._floor, self._block = _rows_that_agree(self._product, weight)
 
     def __call__(self, rows: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        """(..., in) times the weight, plus the bias: (..., out)."""
+        """As PackedWeight."""
         count = rows.numel() // self.inputs
         if self._floor <= count <= self._block:
             return self._product(rows, bias)
@@ -93,7 +136,7 @@ class PackedLinear(nn.Module):
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
-        self.packed = PackedWeight(weight)
+        self.packed = pack_weight(weight)
         self.in_features, self.out_features = self.packed.inputs, self.packed.outputs
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
@@ -127,7 +170,7 @@ class RouterWeight(torch.Tensor):
             rows, weight, *bias = args
             if rows.dtype not in weight.packed:
                 with torch._C.DisableTorchFunctionSubclass():
-                    weight.packed[rows.dtype] = PackedWeight(weight.as_subclass(torch.Tensor).to(rows.dtype))
+                    weight.packed[rows.dtype] = pack_weight(weight.as_subclass(torch.Tensor).to(rows.dtype))
             return weight.packed[rows.dtype](rows, *bias, **(kwargs or {}))
         if func is torch.Tensor.type and len(args) == 2:
             return args[0]
@@ -191,9 +234,9 @@ def _pack_experts(module: Any) -> None:
         up, down = up.transpose(1, 2), down.transpose(1, 2)
     module.formwork_experts = [
         (
-            PackedWeight(up[e]),
+            pack_weight(up[e]),
             None if up_bias is None else up_bias[e].detach(),
-            PackedWeight(down[e]),
+            pack_weight(down[e]),
             None if down_bias is None else down_bias[e].detach(),
         )
         for e in range(up.shape[0])

@@ -1,13 +1,13 @@
 # ruff: noqa: ARG001, PLR0913, PLR0917 - numba reads the parameters of an intrinsic by name from its signature
-"""Sixteen lanes at a time: the inner loops of attention, written as LLVM vector code for numba kernels.
+"""Sixteen lanes at a time: the inner loops of attention and matrix products, as LLVM vector code for numba kernels.
 
 What it is for: each function here is one inner loop whose order of operations is fixed by construction, so a row's bits
 depend on nothing but the row and its keys. Left to the compiler, the same loop would keep its accumulators in memory or
 need fast-math, which leaves the order open. What may not enter: pages, sequences, heads.
 
 All arrays are float32, C-contiguous, addressed by an offset in elements; `rows` is fixed when the code is made, and
-each row is computed alike for every `rows`. A lane is one key (`dot_tile`, `prepare`, `exponentiate`) or one value
-dimension (`mix_tile`).
+each row is computed alike for every `rows`. A lane is one key or output (`dot_tile`, `prepare`, `exponentiate`) or one
+value dimension (`mix_tile`).
 """
 
 from __future__ import annotations
@@ -33,23 +33,40 @@ _FLOATS = types.Array(types.float32, 1, "C")
 
 
 def dot_tile(rows: int) -> Callable[..., None]:
-    """scores[s0 + r·s_stride + lane] = Σ_d query[q0 + r·dim + d] · keys[k0 + 16·d + lane], for `rows` rows.
+    """scores[s0 + r·s_stride + lane] = Σ_d query[q0 + r·q_stride + d] · keys[k0 + 16·d + lane], for `rows` rows.
 
+    With `further` not 0 the sums are added to what stands in `scores`.
     Even and odd dimensions have an accumulator each, so that a single row is not bound by the latency of its additions.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def tile(_: Any, query: Any, q0: Any, keys: Any, k0: Any, dim: Any, scores: Any, s0: Any, s_stride: Any) -> Any:
+    def tile(
+        _: Any,
+        query: Any,
+        q0: Any,
+        q_stride: Any,
+        keys: Any,
+        k0: Any,
+        dim: Any,
+        scores: Any,
+        s0: Any,
+        s_stride: Any,
+        further: Any,
+    ) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            q, k, s = (_data(context, builder, signature, arguments, i) for i in (0, 2, 5))
-            _, q0, _, k0, dim, _, s0, s_stride = arguments
+            q, k, s = (_data(context, builder, signature, arguments, i) for i in (0, 3, 6))
+            _, q0, q_stride, _, k0, dim, _, s0, s_stride, further = arguments
             sums = [[_variable(builder) for _ in range(2)] for _ in range(rows)]
+            firsts = [builder.add(q0, builder.mul(q_stride, dim.type(r))) for r in range(rows)]
+            places = [builder.add(s0, builder.mul(s_stride, dim.type(r))) for r in range(rows)]
+            with builder.if_then(builder.icmp_signed("!=", further, further.type(0))):
+                for r in range(rows):
+                    builder.store(_load(builder, s, places[r]), sums[r][0])
 
             def accumulate(d: Any, parity: int) -> None:
                 key = _load(builder, k, builder.add(k0, builder.mul(d, dim.type(LANES))))
                 for r in range(rows):
-                    at = builder.add(q0, builder.add(builder.mul(dim, dim.type(r)), d))
-                    x = _splat(builder, builder.load(builder.gep(q, [at])))
+                    x = _splat(builder, builder.load(builder.gep(q, [builder.add(firsts[r], d)])))
                     sum_ = sums[r][parity]
                     builder.store(_fma(builder, x, key, builder.load(sum_)), sum_)
 
@@ -62,10 +79,10 @@ def dot_tile(rows: int) -> Callable[..., None]:
                 accumulate(builder.sub(dim, dim.type(1)), 0)
             for r in range(rows):
                 total = builder.fadd(builder.load(sums[r][0]), builder.load(sums[r][1]))
-                _store(builder, s, builder.add(s0, builder.mul(s_stride, dim.type(r))), total)
+                _store(builder, s, places[r], total)
             return context.get_dummy_value()
 
-        return _void(query, q0, keys, k0, dim, scores, s0, s_stride), generate
+        return _void(query, q0, q_stride, keys, k0, dim, scores, s0, s_stride, further), generate
 
     made: Callable[..., None] = tile
     return made

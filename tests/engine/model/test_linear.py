@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from engine.model.linear import PackedLinear, PackedWeight, RouterWeight, pack_linears
+from engine.model.linear import OneDnnWeight, OwnWeight, PackedLinear, RouterWeight, pack_linears, pack_weight
 from engine.model.rows import row_stable
 
 
-@pytest.mark.parametrize("shape", [(48, 32), (7, 33), (96, 2048), (1, 16)])
-def test_a_row_has_the_same_bits_among_any_number_of_rows(shape: tuple[int, int]) -> None:
-    """Up to several blocks."""
-    packed = PackedWeight(torch.randn(shape))
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", [OneDnnWeight, OwnWeight])
+@pytest.mark.parametrize("shape", [(48, 32), (7, 33), (96, 2048), (1, 16), (40, 1500)])
+def test_a_row_has_the_same_bits_among_any_number_of_rows(
+    shape: tuple[int, int], kind: type[OneDnnWeight] | type[OwnWeight]
+) -> None:
+    """Up to several blocks, by either way, and the right numbers."""
+    weight, bias = torch.randn(shape), torch.randn(shape[0])
+    packed = kind(weight)
     rows = torch.randn(600, shape[1])
     whole = packed(rows)
+    torch.testing.assert_close(whole, rows @ weight.T, atol=1e-3, rtol=0)
+    torch.testing.assert_close(packed(rows[:3], bias), whole[:3] + bias)
     for count in (1, 2, 3, 5, 8, 31, 100, 256, 257, 599):
         assert torch.equal(packed(rows[:count]), whole[:count])
 
 
 def test_no_rows_give_no_rows() -> None:
     """A prefill chunk that needs no logits."""
-    assert PackedWeight(torch.randn(6, 4))(torch.randn(1, 0, 4)).shape == (1, 0, 6)
+    for kind in (OneDnnWeight, OwnWeight):
+        assert kind(torch.randn(6, 4))(torch.randn(1, 0, 4)).shape == (1, 0, 6)
+
+
+def test_our_own_kernel_serves_float32_on_one_thread() -> None:
+    """oneDNN serves long rows, other dtypes and several threads."""
+    assert isinstance(pack_weight(torch.zeros(16, 64)), OwnWeight)
+    assert isinstance(pack_weight(torch.zeros(16, 4096)), OneDnnWeight)
+    assert isinstance(pack_weight(torch.zeros(16, 64, dtype=torch.bfloat16)), OneDnnWeight)
+    torch.set_num_threads(2)
+    try:
+        assert isinstance(pack_weight(torch.zeros(16, 64)), OneDnnWeight)
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_every_kind_of_linear_module_is_replaced() -> None:

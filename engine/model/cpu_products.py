@@ -1,0 +1,79 @@
+"""Matrix products on a CPU, compiled: every row the same bits, whatever rows stand beside it.
+
+What it is for: `linear` uses it for float32 weights. What may not enter: torch, modules.
+
+The idea: a weight (out, in) lies as (out / 16, in, 16), so that sixteen outputs of a row are one vertical sum over the
+inputs, which is `vector.dot_tile` again. Inputs go in chunks and rows in blocks that stay in the inner caches; chunks
+are cut alike for any number of rows, so they do not change the order of a row's additions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.model.kernels import kernel
+from engine.model.vector import LANES, dot_tile
+
+Floats = NDArray[np.float32]
+
+_CHUNK = 1024  # inputs
+_BLOCK = 64  # rows
+
+_dot1, _dot2, _dot4, _dot8 = (dot_tile(n) for n in (1, 2, 4, 8))
+
+
+def lay_out(weight: Floats) -> Floats:
+    """(out, in) to (out / 16 rounded up, in, 16), padded with outputs of weight 0."""
+    outputs, inputs = weight.shape
+    padded = np.zeros((-(-outputs // LANES) * LANES, inputs), np.float32)
+    padded[:outputs] = weight
+    return np.ascontiguousarray(padded.reshape(-1, LANES, inputs).transpose(0, 2, 1))
+
+
+@kernel
+def product(rows: Floats, weight: Floats, bias: Floats, out: Floats) -> None:
+    """(count, in) rows times a weight as `lay_out` made it, plus the bias (or empty), to (count, padded out)."""
+    count, inputs = rows.shape
+    x, w, y = rows.reshape(-1), weight.reshape(-1), out.reshape(-1)
+    for top in range(0, count, _BLOCK):
+        bottom = min(count, top + _BLOCK)
+        for at in range(0, inputs, _CHUNK):
+            depth = min(_CHUNK, inputs - at)
+            for column in range(weight.shape[0]):
+                _block(x, inputs, at, depth, w, (column * inputs + at) * LANES, y, out.shape[1], column, top, bottom)
+        for row in range(top, bottom):
+            for column in range(bias.shape[0]):
+                out[row, column] += bias[column]
+
+
+@kernel
+def _block(  # noqa: PLR0913, PLR0917 - the coordinates of one block in three arrays
+    x: Floats,
+    inputs: int,
+    at: int,
+    depth: int,
+    w: Floats,
+    w0: int,
+    y: Floats,
+    width: int,
+    column: int,
+    top: int,
+    bottom: int,
+) -> None:
+    """Sixteen outputs of rows top … bottom - 1, over inputs at … at + depth - 1; added to `y` unless `at` is 0."""
+    row = top
+    while row < bottom:
+        x0, y0 = row * inputs + at, row * width + column * LANES
+        if bottom - row >= 8:
+            _dot8(x, x0, inputs, w, w0, depth, y, y0, width, at)
+            row += 8
+        elif bottom - row >= 4:
+            _dot4(x, x0, inputs, w, w0, depth, y, y0, width, at)
+            row += 4
+        elif bottom - row >= 2:
+            _dot2(x, x0, inputs, w, w0, depth, y, y0, width, at)
+            row += 2
+        else:
+            _dot1(x, x0, inputs, w, w0, depth, y, y0, width, at)
+            row += 1
