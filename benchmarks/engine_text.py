@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -95,16 +96,15 @@ class EngineWriter:
         assert isinstance(document.text, str)
         rng = np.random.default_rng(seed)
         if edit == "inside ten times as much text":
-            around = self.documents(10, None, seed + 1000)
-            return replace(
-                document,
-                free=(
-                    *(p for each in around[:5] for p in each.free),
-                    *document.free,
-                    *(p for each in around[5:] for p in each.free),
-                ),
-            )
+            others = self._unmarked
+            around = [others[i].free for i in rng.choice(len(others), 10, replace=False)]
+            before, after = ([position for free in half for position in free] for half in (around[:5], around[5:]))
+            return replace(document, free=(*before, *document.free, *after))
         return self._document(Answer(self._tokenizer.encode(_rewritten(document.text, edit, rng)), None), self._read)
+
+    @cached_property
+    def _unmarked(self) -> list[Document]:
+        return self.documents(60, None, 99)
 
     def _prompt(self, content: str, wanted: dict[str, Any] | None) -> list[int]:
         return self._template.prompt(
