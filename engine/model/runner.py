@@ -20,6 +20,7 @@ from engine.model.forward import ForwardPass
 from engine.model.linear import pack_linears
 from engine.model.loading import choose_dtype, eos_token_ids, load_config, load_model, max_positions
 from engine.model.memory import usable_cores
+from engine.model.norms import fuse_norms
 from engine.model.rows import stabilize_activations
 
 _log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class ModelRunner:
             layers = forward.layer_shapes()
             pack_linears(model)
             stabilize_activations(model)
+            fuse_norms(model)
             self.executor: Executor = CpuExecutor(forward, layers, config, threads)
         else:
             model.to(device)  # type: ignore[arg-type]

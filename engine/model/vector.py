@@ -5,8 +5,8 @@ What it is for: each function here is one inner loop whose order of operations i
 depend on nothing but the row and its keys. Left to the compiler, the same loop would keep its accumulators in memory or
 need fast-math, which leaves the order open. What may not enter: pages, sequences, heads.
 
-Trap: numba's disk cache looks at the file of the kernel, not at this one. Who changes what is generated here must change
-`cpu_kernels` and `cpu_products` too (or clear the cache), else the old code goes on running.
+Trap: numba's disk cache looks at the file of the kernel, not at this one. Who changes what is generated here must
+change `cpu_kernels` and `cpu_products` too (or clear the cache), else the old code goes on running.
 
 All arrays are float32, C-contiguous, addressed by an offset in elements; `rows` is fixed when the code is made, and
 each row is computed alike for every `rows`. A lane is one key or output (`dot_tile`, `prepare`, `exponentiate`) or one
