@@ -94,7 +94,8 @@ class CpuSampler:
 
     def measure(self, logits: torch.Tensor, rows: list[Row], masks: NDArray[np.int32]) -> None:
         """Takes a step's rows: `logits` (R, V) float32 and the masks must stay until the last `draw`."""
-        self._logits, self._rows, self._masks = logits.numpy(), rows, masks
+        # From a GPU this copies the rows to the host; a sampler on the device is still to be written (issue 4).
+        self._logits, self._rows, self._masks = logits.cpu().numpy(), rows, masks
         if len(rows) > len(self._raw_lse):
             self._grow(2 * len(rows))
         mask_of = np.array([-1 if row.mask is None else row.mask for row in rows], np.int64)
