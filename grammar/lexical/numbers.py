@@ -132,8 +132,8 @@ def _notes(room: tuple[int, ...], *, counted: bool) -> tuple[str, ...]:
     notes = []
     if room != _ANY_ROOM:
         notes.append(
-            f"an exponent is offered only after at most {len(room) - 1} digits before the point, and after at most "
-            + ", ".join(f"{most} after the point with {whole} before it" for whole, most in enumerate(room))
+            f"an exponent is offered only after at most {len(room) - 1} digits before the point and {room[1]} after it "
+            "(fewer after it if there is more than one before it)"
         )
     if not counted:
         notes.append("the number of digits before the point is not limited")

@@ -81,7 +81,7 @@ def repeat(item: Node, low: int, high: int | None, spelling: str = "") -> Node:
         return item
     if isinstance(item, Repeat):
         if item.high is None and item.low <= 1:
-            return Repeat(item.item, item.low if low > 0 else 0, None, spelling)
+            return Repeat(item.item, item.low * low, None, spelling)
         if (item.low, item.high) == (0, 1):
             return Repeat(item.item, 0, high, spelling)
     return Repeat(item, 0 if low and nullable(item) and consuming(item) else low, high, spelling)

@@ -22,18 +22,23 @@ def ends(node: syntax.Node, text: str, at: int) -> set[int]:
             return {end for item in items for end in ends(item, text, at)}
         case syntax.Repeat(item, low, high):
             return _repeated(item, low, high, text, at)
+        case _:
+            return {at} if _holds(node, text, at) else set()
+
+
+def _holds(node: syntax.Node, text: str, at: int) -> bool:
+    """Whether a condition, which reads nothing, is met."""
+    match node:
         case syntax.TextStart():
-            return {at} if at == 0 else set()
+            return at == 0
         case syntax.TextEnd():
-            return {at} if at == len(text) else set()
+            return at == len(text)
         case syntax.WordBoundary(negated):
-            return {at} if (_word(text, at - 1) != _word(text, at)) != negated else set()
+            return (_word(text, at - 1) != _word(text, at)) != negated
         case syntax.Look(item, ahead, negated):
-            if ahead:
-                found = bool(ends(item, text, at))
-            else:
-                found = any(at in ends(item, text, begin) for begin in range(at + 1))
-            return {at} if found != negated else set()
+            before = any(at in ends(item, text, begin) for begin in range(at + 1))
+            return (bool(ends(item, text, at)) if ahead else before) != negated
+    raise AssertionError(f"{node} reads characters")
 
 
 def _repeated(item: syntax.Node, low: int, high: int | None, text: str, at: int) -> set[int]:

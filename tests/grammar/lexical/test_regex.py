@@ -13,7 +13,7 @@ from grammar.lexical import Limits, as_counted, compile_pattern, compile_regex, 
 from grammar.lexical.ecma import parse
 from tests.oracles.regex import matches, searches
 
-TEXTS = ["".join(letters) for length in range(5) for letters in product("ab-é", repeat=length)]
+TEXTS = ["".join(letters) for length in range(4) for letters in product("ab-é", repeat=length)]
 
 atoms = st.sampled_from(
     ["a", "b", "-", "é", "[ab]", "[^a]", ".", r"\w", r"\W", "a?", "b*?", r"\d", r"[^\s\S]", r"[\s\S]"]
@@ -47,7 +47,8 @@ conditional = st.recursive(
 
 
 @given(conditional)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
+@example(r"^(?:a+){2}$")
 @example(r"(?<=\ba)")
 @example(r"(?:(?!ab).)*$")
 @example(r"^(?!-)(?=.*b)[ab-]+(?<!-)$")
@@ -160,7 +161,7 @@ def test_hostile_patterns_end_within_the_limits(pattern: str) -> None:
     try:
         assert compile_pattern(pattern, limits).states <= 20 * limits.max_states
     except GrammarTooLarge as error:
-        assert "more than" in str(error)
+        assert "more than" in error.message  # noqa: PT017 - either outcome is right
 
 
 def test_stacked_repeats_collapse() -> None:
