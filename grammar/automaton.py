@@ -441,8 +441,9 @@ class Automaton:
     def _lives(self, base: int, machine: Machine) -> npt.NDArray[np.bool_]:
         found = self._free.get(base)
         if found is None:
-            live = np.ones(len(machine.labels), np.bool_)
-            found = self._free[base] = _plain_live(machine, live)
+            live = np.full(len(machine.labels), not machine.literal)
+            found = live if machine.literal else _plain_live(machine, live)
+            self._free[base] = found
         return found
 
     def _key_lives(self, base: int, machine: Machine, stack: int) -> npt.NDArray[np.bool_]:
@@ -451,6 +452,10 @@ class Automaton:
         frame: ObjectFrame = key[1]
         allowed = frame.allowed & frame.shape.rest
         found = self._key_live.get((base, allowed))
+        if found is None and (not allowed or frame.shape.is_simple):
+            # Without patterns every text goes on as some open key, if one is allowed: all characters' beginnings live.
+            found = (machine.table[:, machine.classes[0x61]] >= 0) & bool(allowed)
+            self._key_live[base, allowed] = found
         if found is None:
             spec = self.tables.get(SPEC, base)
             words = self.tables.get(SPEC_WORDS, spec)

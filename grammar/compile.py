@@ -68,7 +68,18 @@ def warm(vocabulary: Vocabulary) -> None:
     """Build the vocabulary's arrays and load every kernel: at start, so that neither falls on a request."""
     _ = vocabulary.slices, vocabulary.special_trie
     schema = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 9}, "b": {"type": "number"}}}
-    compile_json_schema(schema, vocabulary).warm()
+    grammar = compile_json_schema(schema, vocabulary)
+    grammar.warm()
+    row = np.zeros(vocabulary.words, np.int32)
+    matcher = grammar.matcher()
+    for byte in b'{"a":"b","c":[1],"\\u0064":"x"':
+        matcher.fill_mask(row)
+        if bytes([byte]) in vocabulary.single_bytes:
+            matcher.advance(vocabulary.single_bytes[bytes([byte])])
+    pattern = compile_json_schema(
+        {"pattern": "^x-[a-z]+$", "patternProperties": {"^x": {"type": "string"}}}, vocabulary
+    )
+    pattern.warm()
 
 
 def _ready(grammar: Grammar) -> Grammar:

@@ -71,9 +71,9 @@ class Vocabulary:
         return np.packbits(bits, bitorder="little").view(np.int32)
 
     @cached_property
-    def spelled_bytes(self) -> frozenset[int]:
-        """The bytes that some token can contribute alone: a constraint is spellable if it needs no other."""
-        return frozenset(self.tokens[i][0] for i in self.spelling_ids if len(self.tokens[i]) == 1)
+    def single_bytes(self) -> dict[bytes, int]:
+        """The tokens of one byte."""
+        return {self.tokens[i]: i for i in self.spelling_ids if len(self.tokens[i]) == 1}
 
     @cached_property
     def _plain_characters(self) -> npt.NDArray[np.int32]:

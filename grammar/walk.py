@@ -64,6 +64,7 @@ from grammar.tables import (
     STACK_ROOM,
     STACK_STATE,
     STEP,
+    STRING,
     USED_LAST,
     USED_PARENT,
     USED_TABLE,
@@ -459,9 +460,33 @@ def walk(  # noqa: PLR0913
     Where something is missing, (node, s, reg, st, flags, code) is appended to `work`; returns the new `pending`.
     flags bit 0: a recorded key was closed by this token; bit 1: a key was opened by it.
     """
+    offsets, classmaps, kinds = h[OFFSET], h[CLASSMAP], h[KIND]
+    maps, flat = h[MAPS], h[FLAT]
     node = begin
     while node < stop:
         level = depth[node]
+        # Most nodes are one table look-up within a frame; the general step is for the others.
+        s = levels[level - 1, 0]
+        reg = levels[level - 1, 1]
+        kind = mem[kinds + s]
+        if kind == PLAIN or (reg == 0 and kind == STRING):
+            offset = mem[offsets + s]
+            if offset > 0:
+                cell = mem[flat + offset - 1 + mem[maps + mem[classmaps + s] * COLUMNS + byte[node]]]
+                if cell < 0:
+                    node = end[node]
+                    continue
+                if cell >> SHIFT == STEP:
+                    levels[level, 0] = cell & ARGUMENT
+                    levels[level, 1] = (reg >> 32) << 32
+                    levels[level, 2] = levels[level - 1, 2]
+                    levels[level, 3] = levels[level - 1, 3]
+                    t = token[node]
+                    while t >= 0:
+                        row[t >> 5] |= np.int32(1) << np.int32(t & 31)
+                        t = same[t]
+                    node += 1
+                    continue
         s, reg, st, flags = levels[level - 1, 0], levels[level - 1, 1], levels[level - 1, 2], levels[level - 1, 3]
         code, s2, reg2, st2 = step(mem, h, s, reg, st, byte[node])
         if code == STUCK:

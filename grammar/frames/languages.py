@@ -19,10 +19,12 @@ from grammar.lexical import Dfa, canonical
 from grammar.lexical.formats import compile_format
 from grammar.lexical.numbers import NumberSpec
 from grammar.lexical.numbers import number_language as spelled_numbers
-from grammar.lexical.regex import compile_pattern, compile_regex
+from grammar.lexical.regex import as_counted, compile_pattern, compile_regex
 from grammar.schema.atoms import Format, Length, MultipleOf, OneOfNumbers, OneOfStrings, Pattern, Range, Whole
 
 MAX_STATES: Final = 50_000
+MOST_COPIES: Final = 4
+"""Repeats of one character set up to this many stay states: sharing masks by state then beats counting."""
 MAX_UNROLLED: Final = 2_000
 """The longest length that is unrolled into states where it cannot be counted in a register."""
 
@@ -68,6 +70,10 @@ def string_language(atom: Any) -> Dfa:
     """The strings that satisfy one atom."""
     if isinstance(atom, Pattern):
         return _pattern(atom.text)
+    if isinstance(atom, _Characters):
+        counted = as_counted(atom.pattern)
+        assert counted is not None
+        return _star(counted[0])
     if isinstance(atom, Length):
         if max(atom.least, atom.most or 0) > MAX_UNROLLED:
             raise GrammarTooLarge(f"a length over {MAX_UNROLLED} in a combination where it cannot be counted")
@@ -179,18 +185,24 @@ def string_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], la
 
 def _counted(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: Verdict) -> Machine | None:
     """With one conjunct and nothing to tell, lengths go to a register and the rest is one automaton."""
-    if not any(isinstance(a, Length) for a in atoms(goal)):
+    if not any(isinstance(a, Length) or _repeated(a) for a in atoms(goal)):
         return None
     ways = conjuncts(pool, goal)
     if len(ways) != 1 or any(isinstance(a, Length) for a in ways[0].negative):
         return None
+    repeated = {a: counted for a in ways[0].positive if (counted := _repeated(a)) is not None}
     lengths = [a for a in ways[0].positive if isinstance(a, Length)]
+    lengths += [Length(low, high) for _, low, high in repeated.values()]
     least = max(a.least for a in lengths)
     most = min((a.most for a in lengths if a.most is not None), default=None)
     if most is not None and least > most:
         return _empty()
     others = pool.all_of(
-        [pool.literal(a) for a in ways[0].positive if not isinstance(a, Length)]
+        [
+            pool.literal(_Characters(a.text) if a in repeated else a)
+            for a in ways[0].positive
+            if not isinstance(a, Length)
+        ]
         + [pool.literal(a, False) for a in ways[0].negative]
     )
     dfa = combine(pool, others, string_language, any_string())
@@ -201,6 +213,28 @@ def _counted(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: V
     needed = characters_needed(machine)
     start = int(needed[0, least])
     return _empty() if start >= 1 << 30 or (most is not None and start > most) else machine
+
+
+@dataclass(frozen=True, slots=True)
+class _Characters:
+    """The texts made only of the characters that a pattern `^[set]{low,high}$` repeats."""
+
+    pattern: str
+
+
+def _repeated(atom: Any) -> tuple[Dfa, int, int | None] | None:
+    """The character, and the bounds, if the atom is a pattern that repeats one set of characters often enough."""
+    counted = as_counted(atom.text) if isinstance(atom, Pattern) else None
+    return counted if counted is not None and max(counted[1], counted[2] or 0) > MOST_COPIES else None
+
+
+def _star(character: Dfa) -> Dfa:
+    """Any number of characters: the end of one is the beginning of the next."""
+    final = int(np.flatnonzero(character.accepting)[0])
+    table = np.where(character.table == final, 0, character.table).astype(np.int32)
+    accepting = np.zeros(character.states, np.bool_)
+    accepting[0] = True
+    return canonical(table, accepting, character.classes)
 
 
 def characters_needed(machine: Machine) -> npt.NDArray[np.int32]:

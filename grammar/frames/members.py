@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+
 from grammar.errors import GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import FALSE, TRUE, Conjunct, Formula, Formulas, atoms, evaluate
 from grammar.frames.languages import (
@@ -73,6 +75,11 @@ class Shape:
         self.good: dict[frozenset[Any], int] = {}
         """For sets of atoms, the classes under which some value satisfies them all: filled by `Way`."""
 
+    @property
+    def is_simple(self) -> bool:
+        """Whether all keys that are not named are alike."""
+        return not self._patterns and not self._key_rules
+
     def _classify(self, name: str) -> KeyClass:
         matches = frozenset(p for p in self._patterns if holds(Pattern(p, ""), name))
         passes = frozenset(a for a in self._key_rules if _key_passes(self.pool, a, name))
@@ -96,7 +103,11 @@ class Shape:
                 self.classes.append(KeyClass(None, matches, passes))
             return found
 
-        rest = product(parts, verdict)
+        if len(parts) == 1:
+            number = verdict((True,))
+            rest = Machine(parts[0].classes, parts[0].table, np.where(parts[0].accepting, number, -1).astype(np.int32))
+        else:
+            rest = product(parts, verdict)
         return overlay(rest, {name.encode(): i for i, name in enumerate(self.names)})
 
     def child(self, atom: Properties, number: int) -> Formula:
