@@ -1,0 +1,168 @@
+"""How fast is the engine without HTTP, and where does a step's time go?
+
+    formwork bench engine                                     # the random 125M-parameter Llama
+    formwork bench engine --model models/formwork-mini        # the bundled model
+    formwork bench engine --concurrency 1,16 --tokens 64
+
+The loop runs in this process (no socket, no second process), so that what is measured is scheduling, forward pass,
+masks and sampling. Requests all arrive at once, free ones first, then as many under the schema, at each concurrency.
+`plan` includes the guesses at forced text, `draw` the passes over the vocabulary and the matchers' steps. Free requests
+ignore the end token; those under the schema end by themselves or by their budget. p50 and p99 are of the time between
+tokens of one request.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import grammar
+from benchmarks.serving import SCHEMA
+from engine.config import EngineConfig
+from engine.loop import EngineLoop
+from engine.messages import Failure, Generate, Plan, Sampling, Stats
+from engine.process import build
+from engine.tokenizer import Tokenizer
+
+PROMPT_TOKENS = 128
+_BUNDLED = Path(__file__).parent.parent / "models" / "formwork-mini"
+
+
+def random_llama(folder: Path, vocabulary: int = 32_000) -> Path:
+    """Writes the 125M-parameter Llama of random weights (seed 0), with the bundled model's tokenizer."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        num_key_value_heads=4,
+        intermediate_size=2048,
+        vocab_size=vocabulary,
+        max_position_embeddings=2048,
+        bos_token_id=None,
+        eos_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        (folder / name).write_bytes((_BUNDLED / name).read_bytes())
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run at one concurrency."""
+
+    tokens: int
+    seconds: float
+    before: Stats
+    after: Stats
+    intervals: list[float]
+
+    def row(self, name: str) -> str:
+        steps = max(1, self.after.steps - self.before.steps)
+
+        def per_step(field: str) -> float:
+            return 1e3 * (getattr(self.after, field) - getattr(self.before, field)) / steps
+
+        parts = " ".join(f"{per_step(field):9.2f}" for field in ("schedule_s", "mask_s", "forward_s", "sample_s"))
+        p50, p99 = (1e3 * float(np.percentile(self.intervals, q)) for q in (50, 99))
+        rate = self.tokens / self.seconds
+        return f"{name:<16} {rate:9.1f} {self.tokens / steps:9.2f} {parts} {p50:9.1f} {p99:9.1f}"
+
+
+HEADER = f"{'run':<16} {'tokens/s':>9} {'tok/step':>9} " + " ".join(
+    f"{name:>9}" for name in ("plan ms", "mask ms", "pass ms", "draw ms", "p50 ms", "p99 ms")
+)
+
+
+def run(loop: EngineLoop, requests: Sequence[Generate]) -> Result:
+    """Drives requests to their ends; intervals are those between a request's outputs."""
+    before, started, tokens = loop.stats(), time.perf_counter(), 0
+    last: dict[str, float] = {}
+    intervals: list[float] = []
+    for request in requests:
+        loop.generate(request)
+    while not loop.is_idle:
+        for event in loop.step():
+            if isinstance(event, Failure):
+                raise SystemExit(f"{event.request_id}: {event.message}")
+            now = time.perf_counter()
+            if event.request_id in last:
+                intervals += [(now - last[event.request_id]) / len(event.tokens or [0])] * len(event.tokens)
+            last[event.request_id] = now
+            tokens += len(event.tokens)
+    return Result(tokens, time.perf_counter() - started, before, loop.stats(), intervals or [0.0])
+
+
+def requests_of(count: int, tokens: int, fingerprint: str | None, greedy: bool) -> list[Generate]:
+    """Prompts of random tokens, each its own; fixed seeds."""
+    rng = np.random.default_rng(count)
+    sampling = Sampling(max_tokens=tokens, seed=0, temperature=0.0 if greedy else 1.0, ignore_eos=True)
+    return [
+        Generate(
+            request_id=f"{index}",
+            prompt=rng.integers(300, 2000, PROMPT_TOKENS).tolist(),
+            sampling=msgspec.structs.replace(sampling, seed=index),
+            grammar=fingerprint,
+        )
+        for index in range(count)
+    ]
+
+
+def plan_of(folder: Path, width: int, ends: Sequence[int]) -> Plan:
+    """The schema, compiled as the service compiles it."""
+    vocabulary = grammar.Vocabulary(Tokenizer.load(folder).padded_bytes(width), list(ends))
+    made = grammar.compile_json_schema(SCHEMA, vocabulary, property_order="schema", whitespace="spaced")
+    return Plan(made.fingerprint, made.to_bytes())
+
+
+def measure(folder: Path, options: argparse.Namespace) -> None:
+    """Prints a table."""
+    config = EngineConfig(model=str(folder), threads=options.threads, cache_bytes=1 << 30, drafts=not options.no_drafts)
+    rooms = build(config)
+    loop = EngineLoop(rooms, time.monotonic)
+    plan = plan_of(folder, rooms.info.vocab_size, rooms.info.eos_token_ids)
+    loop.load_grammar(plan)
+    cpu = platform.processor() or platform.machine()
+    print(
+        f"{rooms.info.parameters / 1e6:.1f}M parameters, {rooms.info.dtype}, {cpu}, torch {torch.__version__}, "
+        f"{options.threads} thread(s), {PROMPT_TOKENS} in / {options.tokens} out, seeds fixed"
+    )
+    run(loop, requests_of(2, 16, plan.fingerprint if options.tokens >= 64 else None, options.greedy))  # warm-up
+    print(HEADER)
+    for concurrency in (int(part) for part in options.concurrency.split(",")):
+        for name, fingerprint in (("free", None), ("schema", plan.fingerprint)):
+            result = run(loop, requests_of(concurrency, options.tokens, fingerprint, options.greedy))
+            print(result.row(f"{name} x {concurrency}"), flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command's entry."""
+    parser = argparse.ArgumentParser(prog="formwork bench engine", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="a folder; default: the random 125M Llama, made for the run")
+    parser.add_argument("--concurrency", default="1,16,64")
+    parser.add_argument("--tokens", type=int, default=128, help="output tokens at most")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--greedy", action="store_true", help="temperature 0 instead of 1")
+    parser.add_argument("--no-drafts", action="store_true", help="do not guess at forced text")
+    options = parser.parse_args(arguments)
+    if options.model is not None:
+        measure(Path(options.model), options)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        measure(random_llama(Path(folder)), options)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
