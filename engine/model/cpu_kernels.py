@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.model.kernels import kernel
-from engine.model.vector import LANES, dot_tile, exponentiate, mix_tile, prepare
+from engine.model.vector import HAS_WIDE_REGISTERS, LANES, dot_tile, exponentiate, mix_tile, prepare
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -113,11 +113,9 @@ def attend(  # noqa: C901, PLR0913, PLR0917 - one fat call a layer: a numba call
 
 @kernel
 def _tile_rows(rows: int) -> int:
-    if rows >= 8:
-        return 8
-    if rows >= 4:
-        return 4
-    return rows
+    if HAS_WIDE_REGISTERS and rows >= 4:
+        return 8 if rows >= 8 else 4
+    return min(rows, 3)
 
 
 @kernel

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.model.kernels import kernel
-from engine.model.vector import LANES, dot_tile
+from engine.model.vector import HAS_WIDE_REGISTERS, LANES, dot_tile
 
 Floats = NDArray[np.float32]
 
 _CHUNK = 1024  # inputs
 _BLOCK = 64  # rows
 
-_dot1, _dot2, _dot4, _dot8 = (dot_tile(n) for n in (1, 2, 4, 8))
+_dot1, _dot2, _dot3, _dot4, _dot8 = (dot_tile(n) for n in (1, 2, 3, 4, 8))
 
 
 def lay_out(weight: Floats) -> Floats:
@@ -65,13 +65,16 @@ def _block(  # noqa: PLR0913, PLR0917 - the coordinates of one block in three ar
     row = top
     while row < bottom:
         x0, y0 = row * inputs + at, row * width + column * LANES
-        if bottom - row >= 8:
+        if HAS_WIDE_REGISTERS and bottom - row >= 8:
             _dot8(x, x0, inputs, w, w0, depth, y, y0, width, at)
             row += 8
-        elif bottom - row >= 4:
+        elif HAS_WIDE_REGISTERS and bottom - row >= 4:
             _dot4(x, x0, inputs, w, w0, depth, y, y0, width, at)
             row += 4
-        elif bottom - row >= 2:
+        elif bottom - row >= 3:
+            _dot3(x, x0, inputs, w, w0, depth, y, y0, width, at)
+            row += 3
+        elif bottom - row == 2:
             _dot2(x, x0, inputs, w, w0, depth, y, y0, width, at)
             row += 2
         else:
