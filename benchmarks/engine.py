@@ -72,7 +72,8 @@ class Result:
         steps = max(1, self.after.steps - self.before.steps)
 
         def per_step(field: str) -> float:
-            return 1e3 * (getattr(self.after, field) - getattr(self.before, field)) / steps
+            spent: float = getattr(self.after, field) - getattr(self.before, field)
+            return 1e3 * spent / steps
 
         parts = " ".join(f"{per_step(field):9.2f}" for field in ("schedule_s", "mask_s", "forward_s", "sample_s"))
         p50, p99 = (1e3 * float(np.percentile(self.intervals, q)) for q in (50, 99))

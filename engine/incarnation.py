@@ -11,7 +11,7 @@ import contextlib
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import msgspec
@@ -63,7 +63,7 @@ class Incarnation:
         with contextlib.suppress(zmq.ZMQError):  # the socket is closed: whoever waits for an answer learns of the death
             await self._socket.send_multipart(self._wire.frames(command))
 
-    async def events(self, silence_s: float) -> AsyncIterator[Event]:
+    async def events(self, silence_s: float) -> AsyncGenerator[Event, None]:
         """All events until the process ends or is silent for `silence_s`."""
         while True:
             receiving = asyncio.ensure_future(self._socket.recv_multipart())

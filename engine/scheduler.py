@@ -145,7 +145,8 @@ class Scheduler:
         pages = match.pages if match else []
         needed = -(-len(sequence.tokens) // pool.page_size) - len(pages)
         reserve = len(self.running)  # a page for each that decodes, lest the newcomer be preempted at once
-        if pool.free < needed + (reserve if self.running else 0):
+        no_room = pool.free < needed + (reserve if self.running else 0)
+        if no_room or (match is not None and self._is_being_computed(sequence, len(pages))):
             pool.release_all(pages)
             return False
         self.waiting.remove(sequence)
@@ -163,6 +164,17 @@ class Scheduler:
 
     def _may_share(self, sequence: Sequence) -> bool:
         return self._sharing and not sequence.scores_prompt
+
+    def _is_being_computed(self, sequence: Sequence, matched: int) -> bool:
+        """Whether a running prompt is about to publish more of this one than is known: it pays to wait for it."""
+        longer = (matched + 1) * self.pool.page_size
+        if longer >= len(sequence.tokens):
+            return False
+        beginning = sequence.tokens[:longer]
+        return any(
+            not other.decoding and other.tenant == sequence.tenant and other.tokens[:longer] == beginning
+            for other in self.running
+        )
 
     def _relink(self, sequence: Sequence) -> None:
         size, links = self.pool.page_size, sequence.links

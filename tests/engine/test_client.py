@@ -46,7 +46,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
         eos_token_id=0,
         initializer_range=0.2,
     )
-    llama = LlamaForCausalLM(config).eval()
+    llama: Any = LlamaForCausalLM(config)
+    llama.train(False)
     llama.save_pretrained(folder)
     return folder, llama
 

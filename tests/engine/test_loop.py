@@ -163,6 +163,14 @@ def test_the_second_of_two_equal_prompts_finds_its_pages() -> None:
     assert (first.cached_tokens, second.cached_tokens) == (0, 29)
 
 
+def test_candidates_of_one_prompt_that_arrive_together_share_it() -> None:
+    made = house(SlotRunner(pages=40), max_batch_tokens=64)
+    prompt = list(range(1, 31))
+    answers = drive(made, [request(f"r{seed}", prompt, temperature=1.0, seed=seed) for seed in range(4)])
+    cached = [answer.finish.cached_tokens for answer in answers.values() if answer.finish]
+    assert cached == [0, 29, 29, 29]
+
+
 def test_a_stop_string_ends_text_across_tokens() -> None:
     spelling = [b""] + [bytes([97 + index % 3]) for index in range(1, 64)]
     free = drive(house(spelling=spelling), [request(max_tokens=30, ignore_eos=True)])["r"]
