@@ -55,9 +55,7 @@ def batches(
 ) -> Iterator[Batch]:
     """The batches of one pool of examples, at the stage of training that `tokens_seen` says."""
     stream = training_examples(seed * 1_000_003 + pool, min(1.0, tokens_seen / WIDENED_AT))
-    rows = sorted(
-        (_row(tokenizer, example) for example in itertools.islice(stream, POOL)), key=lambda row: len(row[0]) + row[1]
-    )
+    rows = sorted((_row(tokenizer, example) for example in itertools.islice(stream, POOL)), key=lambda row: len(row[0]))
     cuts, start = [], 0
     for end in range(1, len(rows) + 1):
         longest = len(rows[end - 1][0])

@@ -112,7 +112,7 @@ CITY = _field(
 )
 COUNTRY = _field(
     "country nation country_of_origin birth_country nationality",
-    lambda draw: text(draw.listed(COUNTRIES)),
+    lambda draw: text(draw.loosely(COUNTRIES)),
     "was born in {v} / grew up in {v} / is a citizen of {v} / holds a passport of {v}",
     about="country of origin / the country",
 )
@@ -176,14 +176,14 @@ SALARY = _field(
 )
 HOBBIES = _field(
     "hobbies interests likes skills knows",
-    some(lambda draw: draw.listed(TOPICS)),
+    some(lambda draw: draw.loosely(TOPICS)),
     "likes {v} / enjoys {v} / is interested in {v} / is good at {v} / loves {v} / knows {v}",
     about="what the person likes",
     kind="strings",
 )
 SPOKEN = _field(
     "languages speaks spoken_languages",
-    some(lambda draw: draw.listed(LANGUAGES), 3),
+    some(lambda draw: draw.loosely(LANGUAGES), 3),
     "speaks {v} / is fluent in {v} / understands {v}",
     about="languages spoken",
     kind="strings",
@@ -272,7 +272,7 @@ WARRANTY = _field(
 )
 TAGS = _field(
     "tags keywords labels categories topics",
-    some(lambda draw: draw.listed(TOPICS)),
+    some(lambda draw: draw.loosely(TOPICS)),
     "is tagged {v} / is filed under {v} / has the tags {v} / belongs to {v} / is about {v}",
     "tags: {v} / tagged {v}",
     "list of tags",
@@ -506,7 +506,7 @@ DELAY = _field(
 DISH = _field("dish recipe name meal", strings(lambda draw: f"{draw.coined()} {draw.of(*_MEAL)}"), about="the dish")
 INGREDIENTS = _field(
     "ingredients needs contains shopping_list",
-    some(lambda draw: draw.listed(FOODS), 5),
+    some(lambda draw: draw.loosely(FOODS), 5),
     "needs {v} / is made with {v} / contains {v} / calls for {v}",
     "with {v}",
     "what goes in",

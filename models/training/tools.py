@@ -50,7 +50,7 @@ TOOLS = (
     Tool(
         ("send_email", "email", "send_message"),
         "Send a message to a person",
-        {"to": (_TEXT, person_name), "subject": (_TEXT, lambda d: d.listed(TOPICS))},
+        {"to": (_TEXT, person_name), "subject": (_TEXT, lambda d: d.loosely(TOPICS))},
         (
             "Send an email to {to} about {subject}.",
             "Write to {to} about {subject}",
@@ -126,7 +126,7 @@ TOOLS = (
         "Translate a text",
         {
             "text": (_TEXT, lambda d: " ".join(d.coined(capital=False) for _ in range(d.rng.randint(1, 4)))),
-            "language": (_TEXT, lambda d: d.listed(LANGUAGES)),
+            "language": (_TEXT, lambda d: d.loosely(LANGUAGES)),
         },
         (
             'Translate "{text}" into {language}.',
@@ -166,7 +166,7 @@ TOOLS = (
     Tool(
         ("turn_on", "switch_on", "turn_on_device"),
         "Switch a device on",
-        {"device": (_TEXT, lambda d: d.listed(NOUNS))},
+        {"device": (_TEXT, lambda d: d.loosely(NOUNS))},
         ("Turn on the {device}.", "Switch the {device} on", "Please turn the {device} on."),
         (("on", "The {device} is on now."),),
     ),

@@ -104,12 +104,12 @@ def company(draw: Draw) -> str:
 
 def job(draw: Draw) -> str:
     """An occupation."""
-    return draw.listed(JOBS) if draw.chance(0.85) else f"{draw.coined(capital=False)} {draw.of('maker', 'engineer')}"
+    return draw.loosely(JOBS) if draw.chance(0.85) else f"{draw.coined(capital=False)} {draw.of('maker', 'engineer')}"
 
 
 def product(draw: Draw) -> str:
     """A product's name."""
-    noun = draw.listed(NOUNS)
+    noun = draw.loosely(NOUNS)
     roll = draw.rng.random()
     if roll < 0.35:
         return f"{draw.listed(ADJECTIVES)} {noun}"

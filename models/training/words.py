@@ -121,10 +121,23 @@ STREET_TAILS = "Street Road Avenue Lane Square Boulevard Drive Way Court Alley".
 PLACE_TAILS = "Hall Centre Park Theatre Museum Hotel Library Arena Club Gallery Garden Café".split()
 DOMAINS = "com org net io pt de co.uk fr app dev example.com mail.com".split()
 
+_REAL = [
+    word
+    for words in (FIRST_NAMES, LAST_NAMES, CITIES, COUNTRIES, JOBS, NOUNS, ADJECTIVES, THEMES, FOODS, TOPICS, LANGUAGES)
+    for phrase in words
+    for word in phrase.lower().split()
+    if word.isalpha() and len(word) > 3
+]
 _ONSETS = "b br c ch cl cr d dr f fl fr g gl gr h j k kl kr l m n p pl pr qu r s sh sk sl sp st t th tr v w y z".split()
 _VOWELS = "a e i o u a e i o ai au ea ee ie oo ou á é ó ü".split()
 _CODAS = ["", "", "", "", "n", "r", "l", "s", "m", "t", "k", "nd", "rt", "st", "x", "ck", "ng", "lm"]
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def _blended(rng: random.Random) -> str:
+    """The front of one real word and the back of another, so that all word pieces are written now and then."""
+    front, back = rng.choice(_REAL), rng.choice(_REAL)
+    return front[: rng.randint(2, len(front) - 1)] + back[-rng.randint(2, len(back) - 1) :]
 
 
 def is_held_out(word: str) -> bool:
@@ -163,7 +176,10 @@ class Draw:
 
         def make() -> str:
             rng = self.rng
-            if rng.random() < 0.12:
+            roll = rng.random()
+            if roll < 0.35:
+                spelled = _blended(rng)
+            elif roll < 0.43:
                 spelled = "".join(rng.choices(_LETTERS, k=rng.randint(3, 8)))
             else:
                 count = rng.randint(*syllables)
@@ -171,6 +187,10 @@ class Draw:
             return spelled.capitalize() if capital else spelled
 
         return self.word(make)
+
+    def loosely(self, words: list[str]) -> str:
+        """Mostly a word of the list; else one that nobody has seen, spelled in the same case."""
+        return self.listed(words) if self.chance(0.75) else self.coined(capital=words[0][0].isupper())
 
     def digits(self, count: int) -> str:
         """A digit string that does not begin with 0."""
