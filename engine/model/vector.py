@@ -21,13 +21,13 @@ from typing import Any
 import llvmlite.binding as llvm  # type: ignore[import-untyped]
 import numba.core.cgutils
 import numba.extending
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba.core import types
 
 LANES = 16
 
-# Tiles of eight and four rows need 32 registers of sixteen lanes. Where there are sixteen registers of eight, three rows
-# are the most that stay in them (compiled for Haswell: 90 GFLOP/s with three rows, 55 with eight).
+# Tiles of eight and four rows need 32 registers of sixteen lanes. Where there are sixteen registers of eight, three
+# rows are the most that stay in them (compiled for Haswell: 90 GFLOP/s with three rows, 55 with eight).
 HAS_WIDE_REGISTERS = bool(llvm.get_host_cpu_features().get("avx512f", False))
 
 cgutils: Any = numba.core.cgutils  # untyped
