@@ -487,6 +487,27 @@ def walk(  # noqa: PLR0913
                         t = same[t]
                     node += 1
                     continue
+        elif reg & 0xFFFFFFFF == 0 and (kind == COUNTED or reg == 0):
+            offset = mem[offsets + s]
+            cell = mem[flat + offset - 1 + mem[maps + mem[classmaps + s] * COLUMNS + byte[node]]]
+            if cell < 0:
+                node = end[node]
+                continue
+            if cell >> SHIFT == STEP:
+                target, value = character(mem, h, s, reg >> 32, levels[level - 1, 2], np.int64(byte[node]))
+                if target < 0:
+                    node = end[node]
+                    continue
+                levels[level, 0] = target
+                levels[level, 1] = value << 32
+                levels[level, 2] = levels[level - 1, 2]
+                levels[level, 3] = levels[level - 1, 3]
+                t = token[node]
+                while t >= 0:
+                    row[t >> 5] |= np.int32(1) << np.int32(t & 31)
+                    t = same[t]
+                node += 1
+                continue
         s, reg, st, flags = levels[level - 1, 0], levels[level - 1, 1], levels[level - 1, 2], levels[level - 1, 3]
         code, s2, reg2, st2 = step(mem, h, s, reg, st, byte[node])
         if code == STUCK:

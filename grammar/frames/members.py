@@ -74,6 +74,8 @@ class Shape:
         self._children: dict[tuple[Properties, int], Formula] = {}
         self.good: dict[frozenset[Any], int] = {}
         """For sets of atoms, the classes under which some value satisfies them all: filled by `Way`."""
+        self.breaking: dict[tuple[frozenset[Any], Properties], int] = {}
+        """For a set of atoms to keep and one to break, the classes whose value can do both: filled by `Way`."""
 
     @property
     def is_simple(self) -> bool:
@@ -265,6 +267,15 @@ class Way:
 
     def witnesses(self, atom: Properties, usable: int, satisfiable: "Judge") -> int:
         """The classes whose value can break `atom` while it satisfies the rest."""
+        if satisfiable.busy:
+            return self._witnesses(atom, usable, satisfiable)
+        key = (frozenset(self.properties), atom)
+        known = self.shape.breaking.get(key)
+        if known is None:
+            known = self.shape.breaking[key] = self._witnesses(atom, self.shape.everything, satisfiable)
+        return known & usable
+
+    def _witnesses(self, atom: Properties, usable: int, satisfiable: "Judge") -> int:
         found = 0
         pool = self.shape.pool
         for number in _numbers(usable):
