@@ -30,6 +30,7 @@ from grammar.tables import (
     MISSING_LABEL,
     OFFSET,
     REACH,
+    SHIFT,
     SPEC,
     SPEC_OFFSET,
     SPEC_WORDS,
@@ -360,10 +361,6 @@ class Automaton:
             fills += self._fill_missing(before)
             if fills > MAX_FILLS:
                 raise GrammarTooLarge("one mask needs too many states")
-            keep = [i for i in range(pending) if before[i, 5] != walk.RECORDED]
-            if len(keep) < pending:
-                self._settle(before, trie, row)
-                before = before[keep]
             pending = walk.resume(tables.mem, tables.h, *arrays, levels, before, len(before), work, row)
         del vocabulary
         return row, int(meta[VISIBLE]), bool(meta[DATA_SEEN])
@@ -396,13 +393,6 @@ class Automaton:
             elif code == walk.FULL:
                 tables.reserve_scratch(2 * int(tables.h[STACK_ROOM]))
         return count
-
-    def _settle(self, work: npt.NDArray[np.int64], trie: Trie, row: Int32) -> None:
-        """Tokens that close two keys whose text matters are rare: they are left out unless shown to be legal.
-
-        No such token can be legal for a text that `advance` would refuse; here each is simply tried byte by byte.
-        """
-        raise GrammarTooLarge("a token that closes two additional keys at once")
 
     def _sliced(self, state: int, register: int, stack: int) -> tuple[Int32, Trie]:
         """The row to begin with, and the tokens that remain to be walked."""
@@ -511,9 +501,11 @@ class Automaton:
                 parent, label = int(meta[MISSING]), int(meta[MISSING_LABEL])
                 tables.set_return(parent, label, self.returned(parent, label))
             elif code == walk.RECORDED:
+                if not cacheable:
+                    return None
                 cacheable = False
-                self._close_key(state, None if text is None else bytes(text) + spelled[:at])
-                at += 1
+                before = None if text is None else bytes(text) + spelled[:at]
+                at += self._leave(state, spelled[at], before)
         return self.configuration(int(state[0]), int(state[1]), int(state[2])), not state[3], cacheable
 
     def forced_bytes(self, configuration: int, text: bytes) -> bytes:
@@ -549,6 +541,24 @@ class Automaton:
             chain.append((tables.get(STACK_STATE, node), tables.get(STACK_DATA, node)))
             node = tables.get(STACK_PARENT, node)
         return node, chain
+
+    def _leave(self, state: npt.NDArray[np.int64], byte: int, text: bytes | None) -> int:
+        """Leave a frame whose text matters by `byte`; how many bytes that consumes."""
+        s = int(state[0])
+        if self.tables.get(KIND, s) == KEY:
+            self._close_key(state, text)
+            return 1
+        cell = self.tables.cell(s, byte)
+        stack = int(state[2])
+        target = self.returned_item(self.tables.get(STACK_STATE, stack), cell & ARGUMENT, s, text)
+        state[0], state[1], state[2], state[3] = (
+            target, self.tables.get(STACK_DATA, stack) << 32, self.tables.get(STACK_PARENT, stack), 1,
+        )  # fmt: skip
+        return int(cell >> SHIFT == POP)
+
+    def returned_item(self, parent: int, label: int, state: int, text: bytes | None) -> int:
+        """As `returned`, for an item whose value, which ends in `state`, is to be remembered."""
+        raise NotImplementedError
 
     def _close_key(self, state: npt.NDArray[np.int64], text: bytes | None) -> None:
         """Take a key's closing quote and remember the key: it may not come again."""

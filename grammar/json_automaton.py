@@ -4,6 +4,9 @@ States are keyed by what they wait for: ("value", formula…), ("object", frame)
 only numbers; every decision of the schema is taken here, once per state.
 """
 
+import json
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +23,7 @@ from grammar.json_completions import Completions
 from grammar.options import JsonOptions
 from grammar.places import PlaceKind
 from grammar.pointers import open_pointer
+from grammar.schema.keywords import equal_scalar
 from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, restrict
 from grammar.tables import ALLOW_OFFSET, DEAD, KEY, PLAIN, POP, PUSH, SPEC, STEP, operation
 from grammar.tables import STRING as STRING_KIND
@@ -55,9 +59,10 @@ class JsonAutomaton(Automaton):
         self.spaced = options.whitespace == "spaced"
         self.strict = options.whitespace != "json"
         self.satisfiable = Satisfiability(pool, ordered=options.property_order == "schema", strict=self.strict)
-        self._entries: dict[tuple[int, tuple[int, ...]], list[tuple[int, int]]] = {}
+        self._entries: dict[tuple[int, tuple[int, ...], bool], list[tuple[int, int]]] = {}
         self._strings: dict[tuple[int, tuple[int, ...]], Machine] = {}
         self._numbers_of: dict[tuple[int, tuple[int, ...]], Machine] = {}
+        self._recorded: dict[int, Machine] = {}
         self._key_blocks: dict[int, int] = {}
         self._allow_offsets: dict[tuple[int, int], int] = {}
         self.start = self.state(("start", root))
@@ -133,7 +138,7 @@ class JsonAutomaton(Automaton):
     def _items(self, row: list[int], frame: ArrayFrame) -> None:
         item = frame.item
         if item is not None:
-            self._values(row, item.goal, item.tracked, self.state(("item", frame)))
+            self._values(row, item.goal, item.tracked, self.state(("item", frame)), recorded=frame.is_recorded)
 
     def _push_key(self, row: list[int], frame: ObjectFrame) -> None:
         returning = self.state(("key", frame))
@@ -167,33 +172,35 @@ class JsonAutomaton(Automaton):
 
     # ---------------------------------------------------------------- values
 
-    def _values(self, row: list[int], goal: Formula, tracked: Tracked, returning: int) -> None:
-        for where, child in self._entry(goal, tracked):
+    def _values(  # noqa: PLR0913
+        self, row: list[int], goal: Formula, tracked: Tracked, returning: int, *, recorded: bool = False
+    ) -> None:
+        for where, child in self._entry(goal, tracked, recorded=recorded):
             row[where] = operation(PUSH, self.tables.push_id(returning, child))
 
-    def _entry(self, goal: Formula, tracked: Tracked) -> list[tuple[int, int]]:
+    def _entry(self, goal: Formula, tracked: Tracked, *, recorded: bool) -> list[tuple[int, int]]:
         """(column, child state) for each way that a value can begin."""
-        key = (goal.number, tuple(f.number for f in tracked))
+        key = (goal.number, tuple(f.number for f in tracked), recorded)
         found = self._entries.get(key)
         if found is None:
-            found = self._entries[key] = list(self._beginnings(goal, tracked))
+            found = self._entries[key] = self._beginnings(goal, tracked, walk.RECORDED_LABEL if recorded else 0)
         return found
 
-    def _beginnings(self, goal: Formula, tracked: Tracked) -> list[tuple[int, int]]:
+    def _beginnings(self, goal: Formula, tracked: Tracked, mark: int) -> list[tuple[int, int]]:
         pool, found = self.pool, []
         for kind, word in _WORDS.items():
             if restrict(pool, goal, kind) is TRUE:
                 label = self.labels.number(tuple(restrict(pool, f, kind) is TRUE for f in tracked))
-                found.append((column(word[0]), self._word(word, label)))
+                found.append((column(word[0]), self._word(word, label + mark)))
         for kind in (STRING, NUMBER, OBJECT, ARRAY):
             asked = restrict(pool, goal, kind)
             if asked is FALSE or not self.satisfiable.of_type(goal, kind):
                 continue
             told = tuple(restrict(pool, f, kind) for f in tracked)
             if kind == STRING:
-                found.append((column(0x22), self._string(asked, told)))
+                found.append((column(0x22), self._string(asked, told, mark)))
             elif kind == NUMBER:
-                found.extend(self._number(asked, told))
+                found.extend(self._number(asked, told, mark))
             elif kind == OBJECT:
                 found.append((column(0x7B), self.state(("object", self.satisfiable.objects.start(asked, told)))))
             else:
@@ -238,14 +245,24 @@ class JsonAutomaton(Automaton):
             machine = self._numbers_of[key] = number_machine(self.pool, goal, tracked, self.labels.number)
         return machine
 
-    def _string(self, goal: Formula, tracked: Tracked) -> int:
-        machine = self.string_of(goal, tracked)
+    def _marked(self, machine: Machine, mark: int) -> Machine:
+        """The machine with recorded labels; kept, for blocks are known by the identity of their machine."""
+        if not mark:
+            return machine
+        found = self._recorded.get(id(machine))
+        if found is None:
+            found = replace(machine, labels=np.where(machine.labels >= 0, machine.labels + mark, -1).astype(np.int32))
+            self._recorded[id(machine)] = found
+        return found
+
+    def _string(self, goal: Formula, tracked: Tracked, mark: int) -> int:
+        machine = self._marked(self.string_of(goal, tracked), mark)
         free = goal is TRUE or machine.least > 0 or machine.most is not None
         tag = "in enum" if machine.literal else "in string" if free else "in pattern"
         return self.machine_block(machine, STRING_KIND, tag, strict=self.strict and machine.literal)
 
-    def _number(self, goal: Formula, tracked: Tracked) -> list[tuple[int, int]]:
-        machine = self.number_of(goal, tracked)
+    def _number(self, goal: Formula, tracked: Tracked, mark: int) -> list[tuple[int, int]]:
+        machine = self._marked(self.number_of(goal, tracked), mark)
         base = self.machine_block(machine, PLAIN, "in number")
         return [(column(b), base + machine.step(0, b)) for b in b"-0123456789" if machine.step(0, b) >= 0]
 
@@ -277,7 +294,7 @@ class JsonAutomaton(Automaton):
             case "member":
                 return self._after_member(key[1].member(key[2]), label)
             case "item":
-                return self._after_item(key[1].item, label)
+                return self._after_item(key[1].item, label & (walk.RECORDED_LABEL - 1))
             case _:
                 return DEAD
 
@@ -289,5 +306,19 @@ class JsonAutomaton(Automaton):
         false = [a for a, held in zip(member.judged, verdict, strict=True) if not held]
         return self.state(("after member", member.next.broken(false)))
 
-    def _after_item(self, item: Item, label: int) -> int:
-        return self.state(("after item", item.frame.after(item.judged, self.labels.verdict(label))))
+    def _after_item(self, item: Item, label: int, value: Formula | None = None) -> int:
+        return self.state(("after item", item.frame.after(item.judged, self.labels.verdict(label), value)))
+
+    def returned_item(self, parent: int, label: int, state: int, text: bytes | None) -> int:
+        """As `returned`, for an item whose value, which ends in `state`, is to be remembered."""
+        item = self.key_of(parent)[1].item
+        value = None if text is None else self._equal_to_last(self.key_of(state), text)
+        return self._after_item(item, label & (walk.RECORDED_LABEL - 1), value)
+
+    def _equal_to_last(self, key: Any, text: bytes) -> Formula:
+        """What holds of the scalars equal to the one that is open at the end of `text`."""
+        if key[0] == "word":
+            return equal_scalar(self.pool, json.loads(key[1]))
+        if key[0] == "in number":
+            return equal_scalar(self.pool, Decimal(text[len(text.rstrip(b"0123456789+-.eE")) :].decode()))
+        return equal_scalar(self.pool, self.open_string(text).decode())

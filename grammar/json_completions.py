@@ -6,6 +6,7 @@ object the one whose needed members are shortest. What matters is that each plan
 
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from grammar.frames.arrays import ArrayFrame
 from grammar.frames.languages import Machine, characters_needed
 from grammar.frames.members import Shape, Way, numbers_of
 from grammar.frames.objects import Member, ObjectFrame
+from grammar.schema.keywords import equal_scalar
 from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, restrict
 
 if TYPE_CHECKING:
@@ -489,7 +491,10 @@ class Completions:
         value = self._try_value(asked, item.tracked)
         if value is None:
             return None
-        return value[1], frame.after(item.judged, self._automaton.labels.verdict(value[0]))
+        equal = (
+            equal_scalar(self._automaton.pool, json.loads(value[1], parse_float=Decimal)) if frame.is_recorded else None
+        )
+        return value[1], frame.after(item.judged, self._automaton.labels.verdict(value[0]), equal)
 
     def _next_items(self, frame: ArrayFrame) -> tuple[int, list[bytes]]:
         label, items = self._array(frame)

@@ -341,6 +341,7 @@ def closes(mem: Int32, h: Int64, s: int, value: int, st: int, label: int) -> boo
 @kernel
 def step(mem: Int32, h: Int64, s: int, reg: int, st: int, byte: int) -> tuple[int, int, int, int]:  # noqa: C901, PLR0912, PLR0915
     """One byte: (code, state, register, stack node). Records in meta what is missing and what was seen."""
+    done = OK
     while True:
         offset = mem[h[OFFSET] + s] - 1
         if offset < 0:
@@ -357,7 +358,7 @@ def step(mem: Int32, h: Int64, s: int, reg: int, st: int, byte: int) -> tuple[in
         argument = cell & ARGUMENT
         if op == STEP:
             if kind == PLAIN:
-                return OK, argument, (reg >> 32) << 32, st
+                return done, argument, (reg >> 32) << 32, st
             target, value = character(mem, h, s, reg >> 32, st, byte)
             return (OK if target >= 0 else STUCK), target, value << 32, st
         if op == PUSH:
@@ -400,19 +401,20 @@ def step(mem: Int32, h: Int64, s: int, reg: int, st: int, byte: int) -> tuple[in
                 return NO_RETURN, s, reg, st
             if target < 0:
                 return STUCK, s, reg, st
-            code = RECORDED if argument >= RECORDED_LABEL else OK
+            if argument >= RECORDED_LABEL:
+                done = RECORDED
             s = target
             reg = np.int64(mem[h[STACK_DATA] + st]) << 32
             st = mem[h[STACK_PARENT] + st]
             if op == POP:
-                return code, s, reg, st
+                return done, s, reg, st
             continue
         low = reg & 0xFFFFFFFF
         if low == 0:
             if op == GAP_BLANK:
-                return OK, s, reg + 1, st
+                return done, s, reg + 1, st
             if op == GAP_NEWLINE:
-                return OK, s, reg + 2, st
+                return done, s, reg + 2, st
             return STUCK, s, reg, st
         if low == 1 or op == GAP_NEWLINE or low - 2 >= h[MAX_BLANKS]:
             return STUCK, s, reg, st
@@ -513,7 +515,11 @@ def walk(  # noqa: PLR0913
         if code == STUCK:
             node = end[node]
             continue
-        if code == RECORDED and not flags & 1:
+        if code == RECORDED and flags & 1:
+            # What was recorded first is not known to the second closing: such tokens are nowhere legal.
+            node = end[node]
+            continue
+        if code == RECORDED:
             if flags & 2:
                 h[DATA_SEEN] = 1
             flags |= 1

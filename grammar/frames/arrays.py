@@ -6,7 +6,7 @@ from typing import Any, Final
 from grammar.errors import GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import FALSE, TRUE, Formula, Formulas, atoms, certain, conjuncts, evaluate
 from grammar.frames.members import Judge
-from grammar.schema.atoms import Contains, ItemCount, Items
+from grammar.schema.atoms import Contains, ItemCount, Items, Unique
 
 MAX_SEARCH: Final = 20_000
 
@@ -94,27 +94,39 @@ class ArrayFrame:
         judged, tracked = [], []
         for atom in dict.fromkeys(a for f in (self.formula, *self.tracked) for a in atoms(f)):
             child = judged_child(atom)
-            if child is None or child.kind <= TRUE.kind or (isinstance(atom, Items) and atom in sure):
+            if child is None or child.kind <= TRUE.kind or (isinstance(atom, (Items, Unique)) and atom in sure):
                 continue
             judged.append(atom)
             tracked.append(child)
         del pool
         return Item(self, goal, tuple(judged), tuple(tracked))
 
-    def after(self, judged: tuple[Any, ...], verdict: tuple[bool, ...]) -> "ArrayFrame":
-        """The frame after an item with this verdict on the judged atoms."""
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the items' values matter to later ones."""
+        return any(isinstance(a, Unique) for f in (self.formula, *self.tracked) for a in atoms(f))
+
+    def after(self, judged: tuple[Any, ...], verdict: tuple[bool, ...], value: Formula | None = None) -> "ArrayFrame":
+        """The frame after an item with this verdict on the judged atoms; `value` holds of what equals the item."""
         arrays = self._arrays
         truth = dict(zip(judged, verdict, strict=True))
         memo: dict[int, Formula] = {}
-        formula = arrays.step(self.formula, truth, memo)
-        tracked = tuple(arrays.step(f, truth, memo) for f in self.tracked)
+        formula = arrays.step(self.formula, truth, memo, value)
+        tracked = tuple(arrays.step(f, truth, memo, value) for f in self.tracked)
         return arrays.frame(formula, tracked)
+
+
+def unique(pool: Formulas, seen: frozenset[Formula]) -> Formula:
+    """The literal that further items differ from those seen and from each other."""
+    return pool.literal(Unique(seen, pool.negate(pool.any_of(seen))))
 
 
 def judged_child(atom: Any) -> Formula | None:
     """What an atom asks of the next item, or None if it does not look at items."""
     if isinstance(atom, Items):
         return item_child(atom)
+    if isinstance(atom, Unique):
+        return atom.unseen
     return atom.item.formula() if isinstance(atom, Contains) else None
 
 
@@ -141,7 +153,9 @@ class Arrays:
             found = self._frames[key] = ArrayFrame(self, len(self._frames), formula, tracked)
         return found
 
-    def step(self, formula: Formula, truth: dict[Any, bool], memo: dict[int, Formula]) -> Formula:
+    def step(
+        self, formula: Formula, truth: dict[Any, bool], memo: dict[int, Formula], value: Formula | None = None
+    ) -> Formula:
         """The formula after an item; atoms about items that `truth` leaves out were satisfied (or certain)."""
         pool = self.pool
 
@@ -158,6 +172,10 @@ class Arrays:
                 if holds is None:
                     holds = atom.item.formula() is TRUE
                 return _contained(pool, atom) if holds else None
+            if isinstance(atom, Unique):
+                if not truth.get(atom, True):
+                    return FALSE
+                return None if value is None else unique(pool, atom.seen | {value})
             raise UnsupportedConstraint(f"an atom about arrays that items do not move: {atom}")
 
         return pool.replace(formula, change, memo)
@@ -175,7 +193,9 @@ class Arrays:
         pool = self.pool
         goals = []
         for way in conjuncts(pool, formula):
-            sure = [item_child(a) for a in way.positive if isinstance(a, Items)]
+            sure = [judged_child(a) or TRUE for a in way.positive if isinstance(a, (Items, Unique))]
+            if any(isinstance(a, Unique) for a in way.negative):
+                raise UnsupportedConstraint("uniqueItems under a negation cannot be enforced", keyword="uniqueItems")
             if FALSE in sure:
                 continue
             open_atoms = [a for a in (*way.positive, *way.negative) if isinstance(a, Contains)]
@@ -234,10 +254,11 @@ class Arrays:
         """(what the item satisfies, the formula afterwards) for each way in which one more item can go."""
         pool = self.pool
         held = certain(formula)
-        sure = [item_child(a) for a in held if isinstance(a, Items)]
+        sure = [judged_child(a) or TRUE for a in held if isinstance(a, (Items, Unique))]
         if FALSE in sure:
             return []
-        open_atoms = [a for a in atoms(formula) if isinstance(a, Contains) or (isinstance(a, Items) and a not in held)]
+        looking = [a for a in atoms(formula) if isinstance(a, (Contains, Items, Unique))]
+        open_atoms = [a for a in looking if isinstance(a, Contains) or a not in held]
         children = [judged_child(a) or TRUE for a in open_atoms]
         found = []
         for verdict in combinations((True, False), repeat=len(open_atoms)):

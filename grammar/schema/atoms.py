@@ -192,6 +192,16 @@ class Contains:
     domain = ARRAY
 
 
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """No further item equals one of `seen` (formulas that hold of one scalar each) or another further item."""
+
+    seen: frozenset[Formula]
+    unseen: Formula
+    """What the next item must satisfy."""
+    domain = ARRAY
+
+
 Atom = Any
 
 
