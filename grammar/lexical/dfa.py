@@ -187,8 +187,8 @@ def _combine(first: Dfa, second: Dfa, operation: int, limits: Limits) -> Dfa:
     codes, classes = np.unique(joint, return_inverse=True)
     pairs = np.stack([codes // 256, codes % 256], axis=1).astype(np.int32)
     pair = Pair(first.table, first.accepting, second.table, second.accepting, pairs)
-    table, accepting, too_large = product_arrays(pair, operation, limits.max_states)
-    if too_large:
+    explored = product_arrays(pair, operation, limits.max_states)
+    if explored is None:
         sizes = f"{first.states} and {second.states} states"
         raise GrammarTooLarge(f"combining automata of {sizes} needs more than {limits.max_states} states")
-    return canonical(table, accepting, classes.astype(np.uint8))
+    return canonical(*explored, classes.astype(np.uint8))

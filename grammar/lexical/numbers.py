@@ -121,10 +121,10 @@ def _explored(
         reach=_reach(shape.modulus),
         powers=_powers(shape.modulus),
     )
-    table, accepting, too_many = ns.explore(question, max(_MOST_RAW_STATES, limits.max_states))
-    if too_many:
+    explored = ns.explore(question, max(_MOST_RAW_STATES, limits.max_states))
+    if explored is None:
         raise GrammarTooLarge("these bounds and this multiple need too many states", keyword="multipleOf")
-    return canonical(table, accepting, _BYTE_CLASSES)
+    return canonical(*explored, _BYTE_CLASSES)
 
 
 def _notes(room: tuple[int, ...], *, counted: bool) -> tuple[str, ...]:

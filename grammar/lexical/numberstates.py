@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grammar.kernels import kernel
-from grammar.lexical.interning import interned, number_of, with_row
+from grammar.lexical.interning import Interned, interned, number_of
 
 Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
@@ -418,23 +418,26 @@ def _counts(key: int, q: Question, s: Int64s) -> bool:
     return low <= 0 <= high
 
 
+def explore(q: Question, limit: int) -> tuple[Int32s, Bools] | None:
+    """The raw table and acceptance of all states from the start on; None if there are more than `limit`."""
+    found = interned(limit, COLUMNS)
+    table = np.empty((limit, COLUMNS), np.int32)
+    accepting = np.empty(limit, np.bool_)
+    states = _explore(q, found, table, accepting)
+    return None if states > limit else (table[:states], accepting[:states])
+
+
 @kernel
-def explore(q: Question, limit: int) -> tuple[Int32s, Bools, bool]:
-    """The raw table and acceptance of all states from the start on; the flag says that there are more than `limit`."""
+def _explore(q: Question, found: Interned, table: Int32s, accepting: Bools) -> int:
+    """Fill table and acceptance; the number of states, which is more than there are rows if the limit was met."""
     s = np.zeros(_FIELDS, np.int64)
-    found, _ = number_of(interned(256), _pack(s))
-    table = np.full((256, COLUMNS), -1, np.int32)
+    number_of(found, _pack(s))
     head = 0
-    while head < found.used[0]:
-        if found.used[0] > limit:
-            return table[:0], np.empty(0, np.bool_), True
-        table = with_row(table, head)
-        for column in range(COLUMNS - 1):
-            alive, key = _step(int(found.keys[head]), column, q, s)
-            if alive:
-                found, table[head, column] = number_of(found, key)
+    while head < found.used[0] <= table.shape[0]:
+        state = int(found.keys[head])
+        accepting[head] = _counts(state, q, s)
+        for column in range(COLUMNS):
+            alive, key = _step(state, column, q, s)
+            table[head, column] = number_of(found, key) if alive else -1
         head += 1
-    accepting = np.empty(head, np.bool_)
-    for state in range(head):
-        accepting[state] = _counts(int(found.keys[state]), q, s)
-    return table[:head], accepting, False
+    return int(found.used[0])
