@@ -6,6 +6,7 @@ replays a text's grammar and hands the free choices to `Detector`. Both sides re
 torch but `watermark.tensors`.
 """
 
+from watermark.commonplaces import Commonplaces
 from watermark.detector import Detection, Detector, Position, Standing, TokenScore
 from watermark.embedder import Embedder, Reason, Report
 from watermark.errors import KeyRingError, SchemeError, UnknownKey, WatermarkError
@@ -16,6 +17,7 @@ from watermark.warming import warm
 __all__ = [
     "SCHEMES",
     "Choice",
+    "Commonplaces",
     "Detection",
     "Detector",
     "Embedder",
