@@ -192,8 +192,10 @@ class Generation:
             drawn = draw(index)
             if isinstance(drawn, Rejected):
                 raise self._rejection(drawn)
+            running = self.stopped_by is None
             tokens.append(self._commit(rows[index], drawn))
-            if self.finish is not None or drawn.token_id != guess:
+            hurried = running and self.stopped_by is not None  # the rows behind were masked with the old budget
+            if self.finish is not None or hurried or drawn.token_id != guess:
                 break
         if self.sequence.draft and self.constraint is not None:
             accepted = min(len(tokens) - 1, len(self.sequence.draft))
