@@ -6,9 +6,12 @@ Everything constrained is validated by `jsonschema`; what the model says is its 
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -289,3 +292,71 @@ def test_a_named_constraint_is_used_by_name(client: openai.OpenAI, server: Runni
 def test_health_and_metrics(server: Running) -> None:
     assert httpx.get(f"{server.url}/readyz").status_code == 200
     assert "formwork_generated_tokens_total" in httpx.get(f"{server.url}/metrics").text
+
+
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 20}, "unit": {"enum": ["C", "F"]}},
+            "required": ["city", "unit"],
+            "additionalProperties": False,
+        },
+    },
+}
+NOW: Any = {"type": "function", "function": {"name": "now"}}
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_a_forced_call_is_valid(client: openai.OpenAI, choice: Any) -> None:
+    answer = client.chat.completions.create(
+        model="default", messages=MESSAGES, tools=[WEATHER, NOW], tool_choice=choice, max_tokens=120, temperature=1.2
+    )
+    assert answer.choices[0].finish_reason == "tool_calls"
+    for call in answer.choices[0].message.tool_calls or []:
+        assert call.type == "function"
+        assert call.function.name in {"get_weather", "now"}
+        parameters = WEATHER["function"]["parameters"] if call.function.name == "get_weather" else {"maxProperties": 0}
+        valid(call.function.arguments, parameters)
+
+
+def test_a_streamed_call_joins_to_valid_arguments(client: openai.OpenAI) -> None:
+    with client.chat.completions.stream(
+        model="default", messages=MESSAGES, tools=[WEATHER], tool_choice="required", max_tokens=60, temperature=0
+    ) as stream:
+        message = stream.get_final_completion().choices[0].message
+    assert message.tool_calls
+    assert isinstance(message.tool_calls[0].function.name, str)
+    valid(message.tool_calls[0].function.arguments, WEATHER["function"]["parameters"])
+
+
+def test_auto_ends_in_text_or_valid_calls(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="default", messages=MESSAGES, tools=[WEATHER, NOW], max_tokens=80, temperature=0
+    )
+    choice = answer.choices[0]
+    assert (choice.finish_reason == "tool_calls") == bool(choice.message.tool_calls)
+
+
+def engine_pid(server: Running) -> int:
+    """The engine process: the server's child that runs `-m engine`."""
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return next(int(pid) for pid in children if b"engine" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"))
+
+
+@pytest.mark.slow
+def test_a_stream_survives_the_death_of_its_engine(client: openai.OpenAI, server: Running) -> None:
+    asked: dict[str, Any] = {"model": "default", "messages": MESSAGES, "response_format": FORMAT, "seed": 5}
+    asked |= {"temperature": 1.0, "max_tokens": 96, "timeout": 300}
+    quiet = client.chat.completions.create(**asked).choices[0].message.content
+    text, killed = "", False
+    for chunk in client.chat.completions.create(**asked, stream=True):
+        text += "".join(choice.delta.content or "" for choice in chunk.choices)
+        if len(text) > 10 and not killed:
+            os.kill(engine_pid(server), signal.SIGKILL)
+            killed = True
+    assert killed
+    assert text == quiet
+    assert "formwork_engine_restarts_total 1" in httpx.get(f"{server.url}/metrics").text

@@ -1,0 +1,75 @@
+"""The command line: flags, help, and commands that need no server."""
+
+from __future__ import annotations
+
+import pytest
+
+from service import cli
+from service.cli import main
+from service.settings import Settings
+
+
+@pytest.mark.parametrize("command", ["", "serve", "compile", "detect", "chat", "health", "bench"])
+def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = main([command, "--help"] if command else ["--help"])
+    except SystemExit as end:
+        status = int(end.code or 0)
+    assert status == 0
+    assert "formwork" in capsys.readouterr().out
+
+
+def test_serve_takes_every_setting_as_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    text = capsys.readouterr().out
+    assert all(f"--{name.replace('_', '-')}" in text for name in Settings.model_fields)
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """What `serve` would have run with."""
+    seen: list[Settings] = []
+
+    def run(settings: Settings) -> int:
+        seen.append(settings)
+        return 0
+
+    monkeypatch.setattr(cli, "run", run)
+    return seen
+
+
+def test_flags_become_settings(served: list[Settings]) -> None:
+    main(["serve", "some/model", "--port", "9", "--max-best-of", "3", "--no-prefix-sharing", "--watermark", "off"])
+    (settings,) = served
+    assert (settings.model, settings.port, settings.max_n) == ("some/model", 9, 3)
+    assert (settings.prefix_sharing, settings.watermark) == (False, "off")
+
+
+def test_tgis_flags_work_too(served: list[Settings]) -> None:
+    main(["serve", "--model-id", "m", "--max-total-tokens", "100", "--hostname", "0.0.0.0"])
+    assert (served[0].model, served[0].max_model_len, served[0].host) == ("m", 100, "0.0.0.0")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["serve", "--port", "99999"], ["serve", "a", "--model", "b"], ["detect", "/no/such/file"]],
+)
+def test_what_is_wrong_is_told_with_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("formwork ")
+
+
+def test_an_unknown_flag_ends_the_start() -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["serve", "--prot", "1"])
+    assert end.value.code == 2
+
+
+def test_health_is_1_where_nobody_listens() -> None:
+    assert main(["health", "--url", "http://127.0.0.1:1"]) == 1
+
+
+def test_bench_names_its_benchmarks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "nothing"]) == 2
+    assert "serving" in capsys.readouterr().out
