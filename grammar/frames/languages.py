@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from grammar.errors import GrammarError, GrammarTooLarge
+from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import FALSE, TRUE, Formula, Formulas, Kind, atoms, conjuncts, evaluate
 from grammar.lexical import Dfa, canonical
-from grammar.lexical.formats import compile_format
+from grammar.lexical.formats import INEXACT_FORMATS, compile_format
 from grammar.lexical.numbers import NumberSpec
 from grammar.lexical.numbers import number_language as spelled_numbers
 from grammar.lexical.regex import as_counted, compile_pattern, compile_regex
@@ -101,7 +101,7 @@ def combine(pool: Formulas, formula: Formula, language: Callable[[Any], Dfa], un
         return universe
     if formula is FALSE:
         return Dfa.empty()
-    key = "dfa"
+    key = ("dfa", universe.fingerprint)
     found = formula.memo.get(key)
     if found is not None:
         return found  # type: ignore[no-any-return]
@@ -109,11 +109,13 @@ def combine(pool: Formulas, formula: Formula, language: Callable[[Any], Dfa], un
         case Kind.LITERAL:
             result = _located(language, formula.atom)
             if not formula.positive:
+                _refuse_inexact(formula.atom)
                 result = result.complement(universe)
         case Kind.AND:
             result = combine(pool, formula.args[0], language, universe)
             for part in formula.args[1:]:
                 if part.kind is Kind.LITERAL and not part.positive:
+                    _refuse_inexact(part.atom)
                     result = result.difference(_located(language, part.atom))
                 else:
                     result = result.intersect(combine(pool, part, language, universe))
@@ -122,6 +124,8 @@ def combine(pool: Formulas, formula: Formula, language: Callable[[Any], Dfa], un
             for part in formula.args:
                 result = result.union(combine(pool, part, language, universe))
         case Kind.ONE:
+            for atom in atoms(formula):
+                _refuse_inexact(atom)
             once, more = Dfa.empty(), Dfa.empty()
             for part in formula.args:
                 this = combine(pool, part, language, universe)
@@ -420,7 +424,45 @@ def number_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], la
     """The number spellings that satisfy `goal`, labelled with the truth of each tracked formula."""
     memo: dict[int, Formula] = {}
     goal, *others = [_merged(pool, f, memo) for f in (goal, *tracked)]
-    return labelled(pool, goal, others, label, number_language, any_number())
+    universe = _decided([goal, *others])
+
+    def within(atom: Any) -> Dfa:
+        return number_language(atom).intersect(universe)
+
+    language = number_language if universe == any_number() else within
+    return labelled(pool, goal, others, label, language, universe)
+
+
+def _decided(formulas: Sequence[Formula]) -> Dfa:
+    """The spellings for which every atom is decided; needed as soon as it matters that an atom does *not* hold."""
+    if all(f.kind <= Kind.TRUE for f in formulas[1:]) and _monotone(formulas[0]):
+        return any_number()
+    universe = any_number()
+    for atom in dict.fromkeys(a for f in formulas for a in atoms(f)):
+        universe = universe.intersect(_domain(atom))
+    return universe
+
+
+def _monotone(formula: Formula) -> bool:
+    """Whether the formula can only gain by an atom that holds."""
+    if formula.kind is Kind.LITERAL:
+        return formula.positive
+    return formula.kind <= Kind.TRUE or (formula.kind in (Kind.AND, Kind.OR) and all(map(_monotone, formula.args)))
+
+
+def _domain(atom: Any) -> Dfa:
+    """The spellings for which the language of a number atom is exact."""
+    if isinstance(atom, OneOfNumbers):
+        value = Fraction(min(atom.values, default=0))
+        return spelled_numbers(NumberSpec(minimum=value, maximum=value)).domain
+    return spelled_numbers(atom.spec if isinstance(atom, _Numbers) else _spec([atom])).domain
+
+
+def _refuse_inexact(atom: Any) -> None:
+    """The complement of a language that was approximated from below would let its missing words through."""
+    if isinstance(atom, Format) and atom.name in INEXACT_FORMATS:
+        reason = f"format {atom.name} cannot be negated: {INEXACT_FORMATS[atom.name]}"
+        raise UnsupportedConstraint(reason, pointer=getattr(atom, "pointer", ""), keyword="format")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,36 @@
+"""What a schema excludes stays excluded in every spelling: complements are taken where membership was decided."""
+
+import pytest
+
+from grammar import UnsupportedConstraint, Vocabulary, compile_json_schema
+
+BYTES = Vocabulary([bytes([byte]) for byte in range(256)] + [b""], [256])
+
+
+def accepts(schema: dict[str, object], text: str) -> bool:
+    """Byte by byte to the end."""
+    matcher = compile_json_schema(schema, BYTES).matcher()
+    return all(matcher.advance(byte) for byte in text.encode()) and matcher.is_accepting
+
+
+@pytest.mark.parametrize(
+    ("schema", "refused", "accepted"),
+    [
+        ({"type": "number", "not": {"type": "integer"}}, "-67935.25e07", "1.5e-7"),
+        ({"type": "number", "not": {"multipleOf": 7}}, "70000000.0e5", "15.0"),
+        ({"type": "number", "not": {"enum": [3]}}, "30000000.0e-7", "3.5"),
+        ({"oneOf": [{"type": "integer"}, {"type": "number", "minimum": 5}]}, "12345678.25e2", "7.5"),
+    ],
+)
+def test_an_excluded_number_is_excluded_in_long_spellings_too(
+    schema: dict[str, object], refused: str, accepted: str
+) -> None:
+    """The exponent forms after long mantissas are left out, not taken for other values."""
+    assert not accepts(schema, refused)
+    assert accepts(schema, accepted)
+
+
+def test_the_negation_of_an_approximated_format_is_refused() -> None:
+    """Its missing words would come through."""
+    with pytest.raises(UnsupportedConstraint, match="A-labels"):
+        accepts({"not": {"format": "hostname"}}, '"a"')
