@@ -3,7 +3,7 @@
 A reader is a set of threads, each one way to read the text so far; a thread is a stack of half-read values and only
 exists while it can be finished. Where the text may be read in two ways, there are two threads. So a text is a viable
 prefix iff a thread is left, and complete iff a thread has closed the root value. Assumed beside JSON Schema itself: no
-duplicate keys, no lone surrogates, numbers judged by value in any spelling.
+duplicate keys, no lone surrogates, numbers judged by value in any spelling (`frugal`: see json_numbers.py).
 """
 
 from collections.abc import Iterable, Iterator
@@ -111,10 +111,17 @@ class Reference:
     """The reference for one schema and one way to write it."""
 
     def __init__(
-        self, schema: Any, *, whitespace: Whitespace = "json", property_order: str = "any", max_whitespace: int = 64
+        self,
+        schema: Any,
+        *,
+        whitespace: Whitespace = "json",
+        property_order: str = "any",
+        max_whitespace: int = 64,
+        frugal: bool = False,
     ) -> None:
         self.reading = Meaning(schema)
         self.whitespace, self.max_whitespace = whitespace, max_whitespace
+        self.frugal = frugal
         self.ordered = property_order == "schema"
         self.known: dict[tuple[Threads, int], Threads] = {}
 
@@ -189,7 +196,7 @@ class Reference:
             case "boolean", "t" | "f":
                 yield from truth(branch, byte)
             case "number", "-" | "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9":
-                rule = number_rule(branch)
+                rule = number_rule(branch, frugal=self.frugal)
                 if rule.viable(chr(byte)):
                     yield Number(rule, chr(byte))
             case "string", '"':

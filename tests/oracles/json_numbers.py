@@ -2,6 +2,9 @@
 
 A prefix such as `-1.2` reaches the magnitudes [1.2, 1.3) x 10^t for any t (more digits or an exponent), `1.2e3` those
 that the missing exponent digits give. A part has at most 40 digits, an exponent at most 4.
+
+An implementation may leave out exponents after long mantissas (and must say so). A `frugal` rule knows exponents only
+after a single digit: what it calls viable must be allowed, what a plain rule does not call viable must not.
 """
 
 import math
@@ -35,7 +38,7 @@ class NumberRule:
     not_multiples: tuple[Fraction, ...] = ()
     values: frozenset[Fraction] | None = None
     excluded: frozenset[Fraction] = frozenset()
-    integer_spelling: bool = False
+    frugal: bool = False
 
     def allows(self, value: Fraction) -> bool:
         """Is this value in the set?"""
@@ -50,17 +53,17 @@ class NumberRule:
 
     def complete(self, text: str) -> bool:
         """Is this a whole number text whose value is in the set?"""
-        if not COMPLETE.match(text) or (self.integer_spelling and not text.lstrip("-").isdigit()):
-            return False
-        return self.allows(exact(text))
+        return bool(COMPLETE.match(text)) and self.spelled(text) and self.allows(exact(text))
+
+    def spelled(self, text: str) -> bool:
+        """Is the exponent, if there is one, where this rule knows it?"""
+        return not self.frugal or re.match(r"[^eE]*\Z|-?[0-9][eE]", text) is not None
 
     @cache  # noqa: B019  (rules are small values, and this is the slowest question)
     def viable(self, text: str) -> bool:
         """Can this text be completed, or is it complete?"""
         found = PARTIAL.match(text)
-        if found is None or not within_limits(text):
-            return False
-        if self.integer_spelling and any(c in ".eE" for c in text):
+        if found is None or not within_limits(text) or not self.spelled(text):
             return False
         return any(self.meets(*reach) for reach in self.reaches(found)) or self.complete(text)
 
@@ -68,6 +71,9 @@ class NumberRule:
         """Intervals [low, high) of values that completions take, or single values (low, low, True)."""
         minus, whole, _, part, mark, sign, exponent = found.groups()
         negative = minus == "-"
+        if self.frugal and not mark:
+            yield from frugal_reaches(negative, whole, part)
+            return
         if whole is None:
             for power in POWERS:
                 yield from _signed(Fraction(0), power, negative)
@@ -82,11 +88,6 @@ class NumberRule:
                 value = mantissa * Fraction(10) ** shift * (-1 if negative else 1)
                 yield value, value, True
             return
-        if self.integer_spelling:
-            tens = 1 if whole == "0" else WINDOW
-            for t in range(tens):
-                yield from _integers(mantissa * 10**t, (mantissa + 1) * 10**t, negative)
-            return
         top = mantissa + Fraction(1, 10**places) if places < DIGITS else mantissa
         for power in POWERS:
             yield from _signed(mantissa * power, top * power, negative)
@@ -97,6 +98,7 @@ class NumberRule:
         """Does the set meet this interval? Ends of intervals come as single values, so here they are open."""
         if exactly or low == high:
             return self.allows(low)
+        ends = low, high
         low = max(low, self.low) if self.low is not None else low
         high = min(high, self.high) if self.high is not None else high
         if self.values is not None:
@@ -104,7 +106,7 @@ class NumberRule:
         if low > high:
             return False
         if low == high:
-            return False
+            return ends[0] < low < ends[1] and self.allows(low)
         if not self.multiples:
             return True
         step = common_multiple(self.multiples)
@@ -117,10 +119,25 @@ def _signed(low: Fraction, high: Fraction, negative: bool) -> Iterator[tuple[Fra
     yield (-high, -low, False) if negative else (low, high, False)
 
 
-def _integers(low: Fraction, high: Fraction, negative: bool) -> Iterator[tuple[Fraction, Fraction, bool]]:
-    """[low, high) in whole numbers, as an open interval."""
-    low, high = low - Fraction(1, 2), high - Fraction(1, 2)
-    yield (-high, -low, False) if negative else (low, high, False)
+def frugal_reaches(negative: bool, whole: str | None, part: str | None) -> Iterator[tuple[Fraction, Fraction, bool]]:
+    """More digits as they stand, or an exponent after a single digit."""
+    if whole is None:
+        for digit in "0123456789":
+            for sign in {negative, True}:
+                yield from frugal_reaches(sign, digit, None)
+        return
+    places = len(part or "")
+    mantissa = Fraction(int(whole + (part or "")), 10**places)
+    top = mantissa + (Fraction(1, 10**places) if places < DIGITS else 0)
+    value = -mantissa if negative else mantissa
+    yield value, value, True
+    longer = DIGITS - len(whole) if part is None and whole != "0" else 0
+    for power in [Fraction(10) ** t for t in range(longer + 1)]:
+        yield from _signed(mantissa * power, top * power, negative)
+        yield value * power, value * power, True
+    if part is None and len(whole) == 1:
+        for power in POWERS:
+            yield value * power, value * power, True
 
 
 def exponents(sign: str, digits: str) -> set[int]:

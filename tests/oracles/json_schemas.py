@@ -328,7 +328,7 @@ def string_language(branch: Branch) -> Language:
     return language
 
 
-def number_rule(branch: Branch) -> NumberRule:
+def number_rule(branch: Branch, *, frugal: bool = False) -> NumberRule:
     """The numbers that meet these atoms."""
 
     def tagged(tag: str) -> list[Any]:
@@ -348,6 +348,7 @@ def number_rule(branch: Branch) -> NumberRule:
         not_multiples=tuple(sorted(set(tagged("not multiple")))),
         values=frozenset({values[0]} if len(set(values)) == 1 else ()) if values else None,
         excluded=frozenset(tagged("not value")),
+        frugal=frugal,
     )
 
 

@@ -1,0 +1,186 @@
+"""Masks of JSON schemas: bit by bit those of the slow reference, and what they allow is what advance accepts.
+
+Two things are left open: after how long a mantissa a number may go on with an exponent (tests/oracles/json_numbers.py),
+and whether names and constants may be spelled with escapes that they do not need where whitespace is not "json".
+"""
+
+import re
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from grammar import GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
+from tests.grammar.walking import END, TOKENS, VOCABULARY, compiled, mask, take, walk
+from tests.oracles.json_masks import Reference
+from tests.strategies import schemas
+
+OPEN_ESCAPE = re.compile(rb"\\(u[0-9a-fA-F]{0,4})?\Z|\A\\")
+STYLES = ("json", "spaced", "compact")
+
+
+def same_masks_along_a_walk(schema: Any, random: Random, *, steps: int = 12, **options: Any) -> None:
+    """Compile, or agree that nothing satisfies it; then compare every mask of a random walk with the reference."""
+    reference = Reference(schema, **options)
+    try:
+        grammar = compiled(schema, **options)
+    except UnsatisfiableConstraint:
+        assert not reference.start, f"{schema} can be satisfied"
+        return
+    assert reference.start, f"{schema} cannot be satisfied"
+    matcher, frugal = grammar.matcher(), Reference(schema, frugal=True, **options)
+    for text in walk(matcher, random, steps):
+        threads = reference.feed(reference.start, text)
+        ends = {END} if reference.accepting(threads) else set()
+        found, where = mask(matcher), f"after {text!r} under {schema} {options}"
+        assert describe(found - reference.mask(threads, TOKENS) - ends) == [], f"allowed too much {where}"
+        must = frugal.mask(frugal.feed(frugal.start, text), TOKENS) | ends
+        missing = must - found
+        if options.get("whitespace", "json") != "json":
+            missing = {token for token in missing if not OPEN_ESCAPE.search(text + TOKENS[token][:1])}
+        assert describe(missing) == [], f"allowed too little {where}"
+        assert matcher.is_accepting == bool(ends)
+
+
+def describe(ids: set[int]) -> list[bytes]:
+    """Token ids as what they spell."""
+    return sorted(TOKENS[i] or f"<{i}>".encode() for i in ids)
+
+
+randoms = st.integers(0, 1 << 30).map(Random)
+
+
+@settings(max_examples=60, deadline=None)
+@given(schemas.core(2), randoms, st.sampled_from(STYLES))
+def test_masks_equal_the_reference_on_random_schemas(schema: Any, random: Random, whitespace: str) -> None:
+    """Objects, arrays, strings, numbers, enum, const, anyOf and their mixtures."""
+    same_masks_along_a_walk(schema, random, whitespace=whitespace)
+
+
+@settings(max_examples=30, deadline=None)
+@given(schemas.objects(schemas.leaves()), randoms, st.sampled_from(STYLES))
+def test_masks_equal_the_reference_in_schema_order(schema: Any, random: Random, whitespace: str) -> None:
+    """property_order="schema": named properties in order, then other required names, then the rest."""
+    same_masks_along_a_walk(schema, random, whitespace=whitespace, property_order="schema")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.one_of(schemas.strings(), schemas.numeric(), schemas.constants()), randoms)
+def test_masks_equal_the_reference_on_scalars(schema: Any, random: Random) -> None:
+    """Escapes, surrogate pairs, unfinished UTF-8, number spellings."""
+    same_masks_along_a_walk(schema, random)
+
+
+@settings(max_examples=15, deadline=None)
+@given(schemas.recursive(), randoms)
+def test_masks_equal_the_reference_on_recursive_schemas(schema: Any, random: Random) -> None:
+    """References to ancestors, and to each other."""
+    same_masks_along_a_walk(schema, random, steps=16)
+
+
+@settings(max_examples=60, deadline=None)
+@given(schemas.everything(2), randoms)
+def test_masks_equal_the_reference_on_every_keyword_it_reads(schema: Any, random: Random) -> None:
+    """Logic and the rarer keywords: what is not refused is exact."""
+    try:
+        same_masks_along_a_walk(schema, random)
+    except (UnsupportedConstraint, GrammarTooLarge):
+        assume(False)
+
+
+@pytest.mark.parametrize("whitespace", STYLES)
+@pytest.mark.parametrize(
+    ("schema", "prefix"),
+    [
+        ({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}, b'{"a":'),
+        ({"type": "array", "items": {"type": "string"}}, b'["a"'),
+        ({"enum": ["ab", "aa", 12, {"a": 1}]}, b""),
+        ({"type": "string", "pattern": "^(a|é)+$", "maxLength": 3}, b'"a\\u00'),
+        ({"type": "string", "maxLength": 2}, b'"\xf0\x9f'),
+        ({"type": "integer", "minimum": 10, "maximum": 120}, b"1"),
+        (True, b""),
+    ],
+)
+def test_masks_at_chosen_places(schema: Any, prefix: bytes, whitespace: str) -> None:
+    """Places that every change of the tables endangers."""
+    if whitespace == "spaced":
+        prefix = prefix.replace(b":", b": ")
+    reference = Reference(schema, whitespace=whitespace)
+    threads = reference.feed(reference.start, prefix)
+    matcher = compiled(schema, whitespace=whitespace).matcher()
+    assert take(matcher, prefix)
+    assert describe(mask(matcher) - {END}) == describe(reference.mask(threads, TOKENS))
+
+
+@settings(max_examples=25, deadline=None)
+@given(schemas.core(2), randoms)
+def test_the_mask_allows_exactly_what_advance_accepts(schema: Any, random: Random) -> None:
+    """On every bit; a refused token changes nothing; special and padding ids are never legal."""
+    try:
+        matcher = compiled(schema).matcher()
+    except UnsatisfiableConstraint:
+        return
+    for text in walk(matcher, random, 6):
+        legal = mask(matcher)
+        for token in range(len(TOKENS)):
+            tried = matcher.clone()
+            assert tried.advance(token) == (token in legal), f"token {TOKENS[token]!r} after {text!r} under {schema}"
+            if token not in legal:
+                assert mask(tried) == legal
+        assert all(TOKENS[token] or token == END for token in legal)
+
+
+@settings(max_examples=40, deadline=None)
+@given(schemas.core(2), randoms)
+def test_no_reachable_position_is_without_a_legal_token(schema: Any, random: Random) -> None:
+    """Up to a hundred random tokens deep."""
+    try:
+        matcher = compiled(schema).matcher()
+    except UnsatisfiableConstraint:
+        return
+    for text in walk(matcher, random, 60):
+        assert mask(matcher), f"stranded after {text!r} under {schema}"
+
+
+def test_rows_are_written_whole_and_fit_the_vocabulary() -> None:
+    """The words are ceil(V / 32), stale bits vanish, bits past the last token are zero."""
+    matcher = compiled({"type": "boolean"}).matcher()
+    assert len(TOKENS) % 32
+    assert describe(mask(matcher)) == [b"f", b"fals", b"t", b"tru", b"true"]
+    assert VOCABULARY.tokens[END] == b""
+
+
+def test_after_an_end_token_nothing_is_legal() -> None:
+    """is_finished: an empty mask, advance refuses, forced text is empty, nothing is left to emit."""
+    matcher = compiled({"type": "null"}).matcher()
+    assert not matcher.advance(END)
+    assert take(matcher, b"null")
+    assert (matcher.is_accepting, matcher.is_finished) == (True, False)
+    assert mask(matcher) == {END}
+    assert matcher.advance(END)
+    assert matcher.is_finished
+    assert mask(matcher) == set()
+    assert not matcher.advance(END)
+    assert not matcher.advance(TOKENS.index(b"n"))
+    assert matcher.forced_tokens() == []
+    assert matcher.forced_bytes() == b""
+
+
+def test_rolling_back_over_an_end_token_reopens_the_text() -> None:
+    """rollback counts end tokens like any other."""
+    matcher = compiled({"type": "null"}).matcher()
+    assert take(matcher, b"null")
+    assert matcher.advance(END)
+    matcher.rollback(1)
+    assert (matcher.is_accepting, matcher.is_finished) == (True, False)
+    assert mask(matcher) == {END}
+
+
+@pytest.mark.parametrize("token", [-1, len(TOKENS), 1 << 40])
+def test_ids_outside_the_vocabulary_are_refused(token: int) -> None:
+    """They are illegal, not an exception."""
+    matcher = compiled(True).matcher()
+    assert not matcher.advance(token)
+    assert mask(matcher)
