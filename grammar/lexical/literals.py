@@ -84,10 +84,10 @@ def _fold(parent: Int32s, byte: Bytes, final: Bools) -> tuple[Int32s, int]:
     slots = np.full(capacity, -1, np.int32)
     count = 0
     for node in range(nodes - 1, -1, -1):
-        code = np.int64(final[node]) + 1
+        code = int(final[node]) + 1
         child = first_child[node]
         while child >= 0:
-            code = (code * 1000003 + byte[child] * 40503 + number[child] + 11) % 2147483647
+            code = (code * 1000003 + int(byte[child]) * 40503 + int(number[child]) + 11) % 2147483647
             child = sibling[child]
         at = code * 2654435 & (capacity - 1)
         while slots[at] >= 0 and not _same(slots[at], node, first_child, sibling, byte, number, final):

@@ -1,0 +1,25 @@
+"""The compiled loops do what the same code does when Python interprets it."""
+
+import os
+import subprocess
+import sys
+
+SCRIPT = """
+from fractions import Fraction
+from grammar.lexical import NumberSpec, compile_pattern, literal_language, number_language
+one, other = compile_pattern("^[a-z]+[0-9]?$"), compile_pattern("^(?!foo)[a-z0-9]{2,4}$")
+sevens = number_language(NumberSpec(minimum=Fraction(0), maximum=Fraction(9), multiple_of=Fraction(7), integer=True)).dfa
+words = literal_language([b"a", b"ab", b"cb", b"c", b""])
+print(*(dfa.fingerprint.hex() for dfa in (one.intersect(other), one.union(other), one.difference(other), sevens, words)))
+"""
+
+
+def fingerprints(**environment: str) -> str:
+    """What the script prints in a process of its own."""
+    command = [sys.executable, "-W", "error", "-c", SCRIPT]
+    return subprocess.run(command, env=os.environ | environment, check=True, capture_output=True, text=True).stdout
+
+
+def test_interpreted_and_compiled_kernels_agree() -> None:
+    """On every kernel of this room, with warnings (an overflow, say) as errors."""
+    assert fingerprints(NUMBA_DISABLE_JIT="1") == fingerprints() != ""
