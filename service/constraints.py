@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
+from grammar.errors import UnsupportedConstraint
 from schemas.base import FormworkRequest, JsonSchema
 from schemas.chat import (
     Constraints,
@@ -36,8 +37,6 @@ class ConstraintKind(StrEnum):
     JSON_SCHEMA = "json_schema"
     REGEX = "regex"
     CHOICE = "choice"
-    EBNF = "ebnf"
-    TOOLS = "tools"
 
 
 ANY_OBJECT: JsonSchema = {"type": "object"}
@@ -87,10 +86,11 @@ def choice(options: list[str], param: str) -> Constraint:
     return Constraint(ConstraintKind.CHOICE, _text(options), param=param)
 
 
-def ebnf(grammar: str, param: str) -> Constraint:
-    if not grammar.strip():
-        raise InvalidBody("a grammar must not be empty", param=param)
-    return Constraint(ConstraintKind.EBNF, _text(grammar), param=param)
+def refuse_ebnf(param: str) -> NoReturn:
+    """EBNF has a place in the vocabulary of requests, but no compiler yet."""
+    raise UnsupportedConstraint(
+        "EBNF grammars are not supported; use a JSON Schema, a regular expression or choices", keyword=param
+    )
 
 
 def of_response_format(format_: ResponseFormat | None, options: FormworkRequest | None) -> Constraint | None:
@@ -133,8 +133,8 @@ def of_spellings(body: Constraints, options: FormworkRequest | None) -> Constrai
         if (value := getattr(body, name)) is not None:
             found.append(regex(value, name))
     for name in ("guided_grammar", "ebnf", "grammar"):
-        if (value := getattr(body, name)) is not None:
-            found.append(ebnf(value, name))
+        if getattr(body, name) is not None:
+            refuse_ebnf(name)
     if body.guided_choice is not None:
         found.append(choice(body.guided_choice, "guided_choice"))
     return only_one(found)
@@ -160,7 +160,7 @@ def _structured(body: StructuredOutputs, options: FormworkRequest | None) -> lis
     if body.choice is not None:
         found.append(choice(body.choice, f"{where}.choice"))
     if body.grammar is not None:
-        found.append(ebnf(body.grammar, f"{where}.grammar"))
+        refuse_ebnf(f"{where}.grammar")
     if not found:
         raise InvalidBody("give one of json, json_object: true, regex, choice, grammar", param=where)
     return found

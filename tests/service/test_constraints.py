@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from grammar.errors import UnsupportedConstraint
 from schemas.base import FormworkRequest
 from schemas.chat import ChatRequest
 from schemas.tgi import GenerateRequest
@@ -117,4 +118,10 @@ def test_the_services_defaults_and_the_requests_wishes() -> None:
 )
 def test_what_is_no_constraint_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidBody):
+        of(**fields)
+
+
+@pytest.mark.parametrize("fields", [{"ebnf": "a"}, {"guided_grammar": "a"}, {"structured_outputs": {"grammar": "a"}}])
+def test_grammars_are_refused_by_name(fields: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedConstraint, match="EBNF"):
         of(**fields)
