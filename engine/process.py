@@ -31,7 +31,7 @@ from engine.generation import Spelling
 from engine.grammars import GrammarStore
 from engine.loop import EngineLoop, Rooms
 from engine.messages import Abort, Batch, Command, Event, Fatal, Generate, LoadGrammar, Ping, Ready, Shutdown
-from engine.model import ModelError, ModelRunner, RunnerConfig
+from engine.model import ModelError, ModelRunner, RunnerConfig, UnsupportedModel
 from engine.pages import PagePool
 from engine.sampler import CpuSampler
 from engine.scheduler import Scheduler
@@ -74,6 +74,8 @@ def _serve(launch: Launch, socket: zmq.Socket[bytes], wire: Wire[Command]) -> in
 
 def build(config: EngineConfig) -> Rooms:
     """Loads everything that `config` names. Raises ModelError, TokenizerError, WatermarkError or OSError."""
+    if config.trust_remote_code:
+        raise UnsupportedModel("code that comes with a model is never run: start without trust_remote_code")
     folder = locate(config.model)
     tokenizer = Tokenizer.load(folder)
     key_ring = KeyRing.from_file(config.watermark_key_file) if config.watermark_key_file else None

@@ -17,7 +17,7 @@ from engine.drafts import ForcedText
 from engine.grammars import GrammarStore
 from engine.messages import ErrorCode, FinishReason, Generate, Mark, Plan
 from tests.engine.houses import Answer, House, drive, house, request
-from tests.engine.slots import SlotRunner
+from tests.engine.slots import SlotRunner, logits_of
 
 # No backslash: the strings of this vocabulary have no escapes, so that texts stay readable.
 WORDS = ["name", "age", "true", "false", "null", '": ', '", "', '{"', '"}', '": "', "12", "ab", "é", "  "]
@@ -173,6 +173,22 @@ def test_log_probs_under_the_constraint() -> None:
     for token in answer.tokens:
         assert token.constrained_logprob == pytest.approx(token.logprob - np.log(token.legal_mass), abs=1e-4)
         assert not token.forced or token.constrained_logprob == pytest.approx(0.0, abs=1e-5)
+
+
+def test_legal_mass_is_that_of_the_grammars_own_mask() -> None:
+    """In company, with budgets and drafts: each row got the mask of its own position."""
+    wanted = [constrained(f"r{seed}", seed=seed, max_tokens=30 + seed) for seed in range(4)]
+    row = np.zeros(VOCABULARY.words, np.int32)
+    for name, answer in drive(made(), wanted).items():
+        matcher, context = GRAMMAR.matcher(), [1, 2, 3]
+        for token in answer.tokens:
+            matcher.fill_mask(row)
+            legal = np.unpackbits(row.view(np.uint8), bitorder="little")[: len(TOKENS)].astype(bool)
+            said = logits_of(context, len(TOKENS)).astype(np.float64)
+            mass = np.exp(said[legal]).sum() / np.exp(said).sum()
+            assert token.legal_mass == pytest.approx(mass, rel=1e-5), name
+            assert matcher.advance(token.token_id)
+            context.append(token.token_id)
 
 
 def test_a_grammar_goes_when_nobody_uses_it_and_the_limit_is_reached() -> None:
