@@ -8,9 +8,11 @@ SCRIPT = """
 from fractions import Fraction
 from grammar.lexical import NumberSpec, compile_pattern, literal_language, number_language
 one, other = compile_pattern("^[a-z]+[0-9]?$"), compile_pattern("^(?!foo)[a-z0-9]{2,4}$")
-sevens = number_language(NumberSpec(minimum=Fraction(0), maximum=Fraction(9), multiple_of=Fraction(7), integer=True)).dfa
+spec = NumberSpec(minimum=Fraction(0), maximum=Fraction(9), multiple_of=Fraction(7), integer=True)
+sevens = number_language(spec).dfa
 words = literal_language([b"a", b"ab", b"cb", b"c", b""])
-print(*(dfa.fingerprint.hex() for dfa in (one.intersect(other), one.union(other), one.difference(other), sevens, words)))
+languages = [one.intersect(other), one.union(other), one.difference(other), sevens, words]
+print(*(language.fingerprint.hex() for language in languages))
 """
 
 
