@@ -26,7 +26,8 @@ from watermark.commonplaces import Commonplaces
 from watermark.scan import marked_passages
 
 COUNTS = (10, 25, 50, 100, 200)
-READINGS: dict[str, Callable[[Document], Sequence[Position]]] = {
+Reading = Callable[[Document], Sequence[Position]]
+READINGS: dict[str, Reading] = {
     "grammar": lambda document: document.free,
     "whole text": lambda document: document.everything,
 }
@@ -72,7 +73,7 @@ class Bench:
         heading(f"False positives of {scheme.name}: {len(documents)} unmarked documents, {len(self.ring.ids)} keys")
         background = [each.free for each in self.writer.documents(self.documents, None, 6, greedy=scheme.marks_greedy)]
         common = Commonplaces.of(background, scheme)
-        readings = {**READINGS, OWN: lambda document: common.without(document.free)}
+        readings: dict[str, Reading] = {**READINGS, OWN: lambda document: common.without(document.free)}
         row("reading", "scored", "pooled 1e-2", "1e-3", "worst key 1e-2", "1e-3", "keys above*", "KS p", "bar")
         for name, reading in readings.items():
             corpus = Corpus([reading(document) for document in documents], scheme)
