@@ -54,7 +54,9 @@ class Closing:
     def __init__(self, automaton: Automaton) -> None:
         self._automaton = automaton
         self._tokens: dict[int, int] = {}
-        self._classes: dict[tuple[int, bool], tuple[Int32, list[Int32]]] = {}
+        self._classes: dict[tuple[int, bool], tuple[int, Int32, list[Int32]]] = {}
+        self._lowered = 0
+        """How often a known count was lowered: groups made before that are made again."""
 
     def plan(self, configuration: int) -> bytes:
         """Bytes that complete the text."""
@@ -109,6 +111,7 @@ class Closing:
             promised = 0 if automaton.accepts(configuration) else int(best[at])
             if self._tokens.get(configuration, promised + 1) <= promised:
                 return
+            self._lowered += configuration in self._tokens
             self._tokens[configuration] = promised
 
     def fill(self, configuration: int, full: Mask, row: Int32, budget: int) -> bool:
@@ -134,20 +137,25 @@ class Closing:
         """Sorted costs of the legal tokens, and the row of those cheaper than each: rows[i] holds the first i groups."""
         key = (configuration, special)
         found = self._classes.get(key)
-        if found is None:
+        if found is None or found[0] != self._lowered:
             automaton = self._automaton
             trie = automaton.vocabulary.special_trie if special else automaton.vocabulary.trie
             tokens, ends = automaton.ends_of(configuration, trie)
-            costs = (
-                np.array([self.tokens(int(c)) for c in ends[1]], np.int32)[ends[0]]
-                if len(tokens)
-                else np.zeros(0, np.int32)
-            )
-            bounds = np.unique(costs)
-            rows = [np.zeros(automaton.vocabulary.words, np.int32)]
-            bits = np.zeros(automaton.vocabulary.words * 32, np.bool_)
-            for bound in bounds:
-                bits[tokens[costs == bound]] = True
-                rows.append(np.packbits(bits, bitorder="little").view(np.int32))
-            found = self._classes[key] = (bounds.astype(np.int32), rows)
-        return found
+            bounds, rows = self._sorted(tokens, ends)
+            found = self._classes[key] = (self._lowered, bounds, rows)
+        return found[1], found[2]
+
+    def _sorted(self, tokens: Int32, ends: tuple[Int32, list[int]]) -> tuple[Int32, list[Int32]]:
+        while True:
+            before = self._lowered
+            counts = np.array([self.tokens(c) for c in ends[1]], np.int32)
+            if before == self._lowered:
+                break
+        costs = counts[ends[0]]
+        bounds = np.unique(costs)
+        rows = [np.zeros(self._automaton.vocabulary.words, np.int32)]
+        bits = np.zeros(self._automaton.vocabulary.words * 32, np.bool_)
+        for bound in bounds:
+            bits[tokens[costs == bound]] = True
+            rows.append(np.packbits(bits, bitorder="little").view(np.int32))
+        return bounds.astype(np.int32), rows
