@@ -130,7 +130,6 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
         threads=settings.threads or None,
         prefix_sharing=settings.prefix_sharing,
         watermark_key_file=key_file,
-        trust_remote_code=settings.trust_remote_code,
     )
 
 

@@ -35,7 +35,6 @@ class Settings(BaseSettings):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="Weights' type.")
     device: str = Field(default="auto", description="cpu, cuda, cuda:1, or auto.")
-    trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model.")
     chat_template: str = Field(default="", description="A file with a Jinja template in place of the model's own.")
 
     # Where.
