@@ -129,6 +129,7 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
         max_waiting=settings.max_concurrent_requests * settings.max_n,
         threads=settings.threads or None,
         prefix_sharing=settings.prefix_sharing,
+        drafts=settings.drafts,
         watermark_key_file=key_file,
     )
 

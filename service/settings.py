@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     max_n: int = Field(default=16, ge=1, le=128, description="Largest n, best_of, and number of prompts times n.")
     max_model_len: int = Field(default=0, ge=0, description="Prompt and output together; 0: the model's own limit.")
     prefix_sharing: bool = Field(default=True, description="Share the pages of equal prompt prefixes.")
+    drafts: bool = Field(default=True, description="Guess at forced text and verify; never changes what is drawn.")
     body_limit_bytes: int = Field(default=4_000_000, ge=1024, description="A larger body is a 413.")
     body_timeout_s: float = Field(default=30.0, gt=0, description="Time for a body to arrive.")
     heartbeat_s: float = Field(default=15.0, gt=0, description="A stream that is silent so long gets a comment line.")
