@@ -18,17 +18,30 @@ from grammar.labels import Labels
 from grammar.places import PlaceKind
 from grammar.tables import (
     ARGUMENT,
+    BACKSLASH,
     BASE_DEPTH,
     BUMP,
     CLASSMAP,
+    COLUMNS,
+    COUNTED,
     COUNTS,
     DATA_SEEN,
+    DEAD,
+    ESCAPE,
+    GAP_BLANK,
+    GAP_NEWLINE,
+    GAP_TAB,
     INTERNED,
+    KEEP,
+    KEY,
     KIND,
     MAX_BLANKS,
     MISSING,
     MISSING_LABEL,
     OFFSET,
+    PLAIN,
+    POP,
+    QUOTE,
     REACH,
     SHIFT,
     SPEC,
@@ -39,21 +52,8 @@ from grammar.tables import (
     STACK_PARENT,
     STACK_ROOM,
     STACK_STATE,
-    VISIBLE,
-    BACKSLASH,
-    COLUMNS,
-    COUNTED,
-    DEAD,
-    ESCAPE,
-    GAP_BLANK,
-    GAP_NEWLINE,
-    GAP_TAB,
-    KEEP,
-    KEY,
-    PLAIN,
-    POP,
-    QUOTE,
     STRING,
+    VISIBLE,
     Tables,
     operation,
 )
@@ -278,14 +278,14 @@ class Automaton:
 
     def slice_of(self, configuration: int) -> Int32 | None:
         """For a configuration inside unconstrained string content: the tokens that stay in it."""
-        state, register, stack = self.configurations[configuration]
+        state, register, _ = self.configurations[configuration]
         if self.tables.get(KIND, state) != STRING or register & 31:
             return None
         machine = self._machine_of(state)[1]
-        if len(machine.labels) != any_string().states or state != self._machine_of(state)[0]:
+        if not _is_any(machine) or state != self._machine_of(state)[0]:
             return None
-        del stack
-        return self.vocabulary.slices[-1]
+        row: Int32 = self.vocabulary.slices[-1]
+        return row
 
     def ends_of(self, configuration: int, trie: Trie) -> tuple[Int32, tuple[Int32, list[int]]]:
         """The legal tokens of `trie`, and for each the index of the configuration it leads to, in the list beside."""
@@ -321,9 +321,10 @@ class Automaton:
         # Interning overwrites the scratch region, so the chains are read out first.
         chains = [self._chain(st, scratch) for _, _, st in found.tolist()]
         for (s, reg, _), (base, above) in zip(found.tolist(), chains, strict=True):
+            node = base
             for return_state, data in reversed(above):
-                base = tables.stack_id(base, return_state, data)
-            chain[:3] = (s, reg, base)
+                node = tables.stack_id(node, return_state, data)
+            chain[:3] = (s, reg, node)
             numbers.append(self.configuration(int(chain[0]), int(chain[1]), int(chain[2])))
         return tokens[:count], (which.reshape(-1).astype(np.int32), numbers)
 
@@ -414,7 +415,7 @@ class Automaton:
             return slices[-1].copy(), vocabulary.special_trie
         left = most - (register >> 32)
         longest = len(slices) - 1
-        if len(machine.labels) == any_string().states:
+        if _is_any(machine):
             return slices[min(left, longest)].copy(), vocabulary.special_trie
         if left >= longest + self._most_needed(state):
             return slices[-1].copy(), vocabulary.special_trie
@@ -452,7 +453,7 @@ class Automaton:
             offset = self.tables.get(SPEC_OFFSET, spec)
             reach = self.tables.part(REACH, offset, offset + len(machine.labels) * words).reshape(-1, words)
             bits = bit_words(allowed, words)
-            found = self._key_live[base, allowed] = _plain_live(machine, (reach & bits).any(axis=1))
+            found = self._key_live[base, allowed] = _plain_live(machine, np.any(reach & bits, axis=1))
         return found
 
     # ---------------------------------------------------------------- moves
@@ -621,6 +622,17 @@ def bit_words(bits: int, words: int) -> Int32:
     return np.array([bits >> (32 * w) & 0xFFFFFFFF for w in range(words)], np.uint32).view(np.int32)
 
 
+def _is_any(machine: Machine) -> bool:
+    """Whether the machine, its length aside, takes every text."""
+    free = any_string()
+    return (
+        machine.table.shape == free.table.shape
+        and np.array_equal(machine.table, free.table)
+        and np.array_equal(machine.classes, free.classes)
+        and np.array_equal(machine.labels >= 0, free.accepting)
+    )
+
+
 def _structural_map() -> npt.NDArray[np.uint8]:
     found = np.zeros(COLUMNS, np.uint8)
     for byte, column in _COLUMN.items():
@@ -647,7 +659,7 @@ def _opening_quote(text: bytes) -> int:
 def _decoded(raw: bytes) -> bytes:
     import json  # noqa: PLC0415
 
-    return json.loads(b'"' + raw + b'"').encode() if b"\\" in raw else raw  # type: ignore[no-any-return]
+    return json.loads(b'"' + raw + b'"').encode() if b"\\" in raw else raw
 
 
 def column(byte: int) -> int:

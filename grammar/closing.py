@@ -77,10 +77,7 @@ class Closing:
         """How many tokens the plan takes; 0 exactly when the text is complete."""
         found = self._tokens.get(configuration)
         if found is None:
-            if self._automaton.accepts(configuration):
-                found = 0
-            else:
-                found = self._count(configuration)
+            found = 0 if self._automaton.accepts(configuration) else self._count(configuration)
             self._tokens[configuration] = found
         return found
 
@@ -134,7 +131,7 @@ class Closing:
         return not np.array_equal(row, full.row)
 
     def _grouped(self, configuration: int, special: bool) -> tuple[Int32, list[Int32]]:
-        """Sorted costs of the legal tokens, and the row of those cheaper than each: rows[i] holds the first i groups."""
+        """Sorted costs of the legal tokens, and rows: rows[i] holds the tokens of the first i costs."""
         key = (configuration, special)
         found = self._classes.get(key)
         if found is None or found[0] != self._lowered:

@@ -1,7 +1,7 @@
 """What can go wrong with a constraint, told so that its author can mend it.
 
     GrammarError                   the constraint itself is malformed
-    ├── UnsupportedConstraint      well-formed, but this keyword cannot be enforced exactly, and nothing is ignored silently
+    ├── UnsupportedConstraint      well-formed, but cannot be enforced exactly, and nothing is ignored silently
     ├── UnsatisfiableConstraint    well-formed, but no text satisfies it, or this vocabulary cannot spell one
     └── GrammarTooLarge            it would exceed a stated limit of time, memory, depth or repeats
 

@@ -125,7 +125,7 @@ class Formulas:
         if found is None:
             found = formula.memo["not"] = self._negated(formula)
             found.memo["not"] = formula
-        return found  # type: ignore[no-any-return]
+        return found
 
     def _negated(self, formula: Formula) -> Formula:
         match formula.kind:
@@ -211,7 +211,7 @@ def atoms(formula: Formula) -> tuple[Any, ...]:
         else:
             found = tuple(dict.fromkeys(a for f in formula.args for a in atoms(f)))
         formula.memo["atoms"] = found
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def certain(formula: Formula) -> frozenset[Any]:
@@ -252,7 +252,7 @@ def conjuncts(pool: Formulas, formula: Formula) -> list[Conjunct]:
             if len(unique) > MAX_BRANCHES:
                 raise GrammarTooLarge(f"a combination of more than {MAX_BRANCHES} alternatives")
         found = formula.memo["dnf"] = [Conjunct(p, n) for p, n in unique]
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _branches(

@@ -23,8 +23,8 @@ from grammar.json_completions import Completions
 from grammar.options import JsonOptions
 from grammar.places import PlaceKind
 from grammar.pointers import open_pointer
-from grammar.schema.keywords import equal_scalar
 from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, restrict
+from grammar.schema.keywords import equal_scalar
 from grammar.tables import ALLOW_OFFSET, DEAD, KEY, PLAIN, POP, PUSH, SPEC, STEP, operation
 from grammar.tables import STRING as STRING_KIND
 from grammar.vocabulary import Vocabulary
@@ -70,7 +70,7 @@ class JsonAutomaton(Automaton):
 
     # ---------------------------------------------------------------- rows
 
-    def write(self, key: Any, row: list[int]) -> bool:
+    def write(self, key: Any, row: list[int]) -> bool:  # noqa: C901  (one case for each kind of state)
         """Write the cells of the state that `key` describes; whether whitespace may come first."""
         match key[0]:
             case "start":
@@ -172,7 +172,7 @@ class JsonAutomaton(Automaton):
 
     # ---------------------------------------------------------------- values
 
-    def _values(  # noqa: PLR0913
+    def _values(
         self, row: list[int], goal: Formula, tracked: Tracked, returning: int, *, recorded: bool = False
     ) -> None:
         for where, child in self._entry(goal, tracked, recorded=recorded):

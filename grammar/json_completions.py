@@ -18,8 +18,8 @@ from grammar.frames.arrays import ArrayFrame
 from grammar.frames.languages import Machine, characters_needed
 from grammar.frames.members import Shape, Way, numbers_of
 from grammar.frames.objects import Member, ObjectFrame
-from grammar.schema.keywords import equal_scalar
 from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, restrict
+from grammar.schema.keywords import equal_scalar
 
 if TYPE_CHECKING:
     from grammar.json_automaton import JsonAutomaton

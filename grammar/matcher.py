@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Matcher:
-    """One position. `fill_mask` and `advance` agree on every token; end tokens are legal exactly where the text is complete."""
+    """One position. `fill_mask` and `advance` agree on every token; end tokens are legal where the text is complete."""
 
     __slots__ = ("_automaton", "_configuration", "_finished", "_grammar", "_history", "_text", "_value_tokens")
 

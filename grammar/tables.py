@@ -56,9 +56,9 @@ STACK_ROOM: Final = 8
 
 # Where the segments begin; after each, its capacity.
 (
-    OFFSET, CLASSMAP, KIND, SPEC, ALLOW_OFFSET, FLAT, MAPS, PUSH_RETURN, PUSH_CHILD, PUSH_KEY, STACK_PARENT, STACK_STATE,
-    STACK_DATA, STACK_DEPTH, SPEC_BASE, SPEC_MINIMUM, SPEC_MAXIMUM, SPEC_OFFSET, SPEC_WORDS, SPEC_STRICT, COUNTS, REACH,
-    ALLOW, USED_PARENT, USED_LAST, RETURN_TABLE, USED_TABLE,
+    OFFSET, CLASSMAP, KIND, SPEC, ALLOW_OFFSET, FLAT, MAPS, PUSH_RETURN, PUSH_CHILD, PUSH_KEY, STACK_PARENT,
+    STACK_STATE, STACK_DATA, STACK_DEPTH, SPEC_BASE, SPEC_MINIMUM, SPEC_MAXIMUM, SPEC_OFFSET, SPEC_WORDS, SPEC_STRICT,
+    COUNTS, REACH, ALLOW, USED_PARENT, USED_LAST, RETURN_TABLE, USED_TABLE,
 ) = range(10, 10 + 2 * 27, 2)  # fmt: skip
 _HEADER: Final = 10 + 2 * 27
 _SMALL: Final = 64
@@ -216,7 +216,7 @@ class Tables:
         return first
 
     def used_with(self, used: int, key: bytes) -> int:
-        """The set of used keys `used` with one more: sets are chains, keys are nodes of one trie. 0 is the empty set."""
+        """The set of used keys with one more: sets are chains, keys are nodes of one trie; 0 is the empty set."""
         node = 1
         for byte in key:
             following = self._hash_get(USED_TABLE, node, byte)

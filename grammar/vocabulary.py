@@ -85,7 +85,7 @@ class Vocabulary:
 
 
 def _plain_length(token: bytes) -> int:
-    if any(b < 0x20 or b == 0x22 or b == 0x5C for b in token):
+    if any(b < 0x20 or b in (0x22, 0x5C) for b in token):
         return 0
     try:
         return len(token.decode("utf-8"))

@@ -9,6 +9,9 @@ of an escape in bits 0..4, its hexadecimal digits in bits 5..20, a high surrogat
 an object's or array's data, a counted string's characters, or a key's node in the trie of used keys.
 """
 
+# ruff: noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917, PLR1714, SIM109, E501
+# (A kernel's inner loop is one function, for a call costs as much as the step; numba compares faster than it looks up.)
+
 from typing import Final
 
 import numpy as np
@@ -95,7 +98,7 @@ def lookup(mem: Int32, h: Int64, table: int, first: int, second: int) -> int:
     at = (np.int64(first) * 40503 + np.int64(second) * 2654435) & mask
     while mem[base + 3 * at] != 0:
         if mem[base + 3 * at] == first + 1 and mem[base + 3 * at + 1] == second:
-            return mem[base + 3 * at + 2]
+            return int(mem[base + 3 * at + 2])
         at = (at + 1) & mask
     return ABSENT
 
@@ -140,8 +143,7 @@ def character(mem: Int32, h: Int64, s: int, value: int, st: int, column: int) ->
                 byte = 0x5C
             elif column >= 256:
                 byte = column - 256
-            value = np.int64(lookup(mem, h, USED_TABLE, value, byte))
-            value = max(value, 0)
+            value = max(lookup(mem, h, USED_TABLE, value, byte), 0)
     return target, value
 
 
@@ -323,7 +325,7 @@ def closes(mem: Int32, h: Int64, s: int, value: int, st: int, label: int) -> boo
     """Whether string state `s` may end with `label` here: lengths met, key class allowed, key not used before."""
     kind = mem[h[KIND] + s]
     if kind == COUNTED:
-        return value >= mem[h[SPEC_MINIMUM] + mem[h[SPEC] + s]]
+        return bool(value >= mem[h[SPEC_MINIMUM] + mem[h[SPEC] + s]])
     if kind == KEY:
         number = label & (RECORDED_LABEL - 1)
         allow = mem[h[ALLOW] + mem[h[ALLOW_OFFSET] + mem[h[STACK_STATE] + st]] + (number >> 5)]
@@ -339,7 +341,7 @@ def closes(mem: Int32, h: Int64, s: int, value: int, st: int, label: int) -> boo
 
 
 @kernel
-def step(mem: Int32, h: Int64, s: int, reg: int, st: int, byte: int) -> tuple[int, int, int, int]:  # noqa: C901, PLR0912, PLR0915
+def step(mem: Int32, h: Int64, s: int, reg: int, st: int, byte: int) -> tuple[int, int, int, int]:
     """One byte: (code, state, register, stack node). Records in meta what is missing and what was seen."""
     done = OK
     while True:
@@ -379,9 +381,9 @@ def step(mem: Int32, h: Int64, s: int, reg: int, st: int, byte: int) -> tuple[in
             mem[h[STACK_PARENT] + node] = st
             mem[h[STACK_STATE] + node] = mem[h[PUSH_RETURN] + argument]
             mem[h[STACK_DATA] + node] = data
-            child_reg = np.int64(0)
+            child_reg = 0
             if mem[h[PUSH_KEY] + argument] and data > 0:
-                child_reg = np.int64(1) << 32
+                child_reg = 1 << 32
             return OK, mem[h[PUSH_CHILD] + argument], child_reg, node
         if op == ESCAPE:
             if not escape_open(mem, h, s, reg >> 32, st):
@@ -404,7 +406,7 @@ def step(mem: Int32, h: Int64, s: int, reg: int, st: int, byte: int) -> tuple[in
             if argument >= RECORDED_LABEL:
                 done = RECORDED
             s = target
-            reg = np.int64(mem[h[STACK_DATA] + st]) << 32
+            reg = int(mem[h[STACK_DATA] + st]) << 32
             st = mem[h[STACK_PARENT] + st]
             if op == POP:
                 return done, s, reg, st
@@ -442,7 +444,7 @@ def run(mem: Int32, h: Int64, text: npt.NDArray[np.uint8], at: int, state: Int64
 
 
 @kernel
-def walk(  # noqa: PLR0913
+def walk(
     mem: Int32,
     h: Int64,
     byte: npt.NDArray[np.uint8],
@@ -496,7 +498,7 @@ def walk(  # noqa: PLR0913
                 node = end[node]
                 continue
             if cell >> SHIFT == STEP:
-                target, value = character(mem, h, s, reg >> 32, levels[level - 1, 2], np.int64(byte[node]))
+                target, value = character(mem, h, s, reg >> 32, levels[level - 1, 2], int(byte[node]))
                 if target < 0:
                     node = end[node]
                     continue
@@ -549,7 +551,7 @@ def walk(  # noqa: PLR0913
 
 
 @kernel
-def resume(  # noqa: PLR0913
+def resume(
     mem: Int32,
     h: Int64,
     byte: npt.NDArray[np.uint8],
@@ -638,7 +640,7 @@ def plain_live(
 
 
 @kernel
-def collect(  # noqa: PLR0913
+def collect(
     mem: Int32,
     h: Int64,
     byte: npt.NDArray[np.uint8],

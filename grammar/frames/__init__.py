@@ -1,1 +1,1 @@
-"""What an open value is waiting for: strings and numbers as labelled automata, objects and arrays as formulas in motion."""
+"""What an open value is waiting for: labelled automata for scalars, formulas in motion for the rest."""

@@ -187,7 +187,7 @@ class Arrays:
             found = self._asked(formula)
             if not self.satisfiable.busy:
                 formula.memo["asked"] = found
-        return found  # type: ignore[no-any-return]
+        return found
 
     def _asked(self, formula: Formula) -> Formula:
         pool = self.pool
@@ -198,7 +198,7 @@ class Arrays:
                 raise UnsupportedConstraint("uniqueItems under a negation cannot be enforced", keyword="uniqueItems")
             if FALSE in sure:
                 continue
-            open_atoms = [a for a in (*way.positive, *way.negative) if isinstance(a, Contains)]
+            open_atoms: list[Any] = [a for a in (*way.positive, *way.negative) if isinstance(a, Contains)]
             open_atoms += [a for a in way.negative if isinstance(a, Items)]
             if len(open_atoms) > 8:
                 raise GrammarTooLarge("more than 8 contains or negated item schemas at once")
@@ -228,7 +228,7 @@ class Arrays:
             found = any(self._finish(way.positive, way.negative) for way in conjuncts(self.pool, formula))
             if found or not self.satisfiable.busy:
                 formula.memo["feasible"] = found
-        return found  # type: ignore[no-any-return]
+        return found
 
     def _finish(self, positive: frozenset[Any], negative: frozenset[Any]) -> bool:
         """Search item by item, each item as helpful as can be; simple bounds are answered at once."""

@@ -95,16 +95,18 @@ def literal_dfa(values: frozenset[str]) -> Dfa:
     return canonical(machine.table, machine.labels >= 0, machine.classes)
 
 
-def combine(pool: Formulas, formula: Formula, language: Callable[[Any], Dfa], universe: Dfa) -> Dfa:
+def combine(  # noqa: C901, PLR0912  (one case for each kind of formula)
+    pool: Formulas, formula: Formula, language: Callable[[Any], Dfa], universe: Dfa
+) -> Dfa:
     """The words of `universe` that satisfy the formula."""
     if formula is TRUE:
         return universe
     if formula is FALSE:
         return Dfa.empty()
     key = ("dfa", universe.fingerprint)
-    found = formula.memo.get(key)
+    found: Dfa | None = formula.memo.get(key)
     if found is not None:
-        return found  # type: ignore[no-any-return]
+        return found
     match formula.kind:
         case Kind.LITERAL:
             result = _located(language, formula.atom)
@@ -168,10 +170,8 @@ def string_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], la
             for text in atom.values:
                 literals.setdefault(text.encode(), -1)
     if literals:
-        for text in literals:
-            word = text.decode()
-            if evaluate(goal, lambda a, w=word: holds(a, w)):  # type: ignore[misc]
-                literals[text] = label(tuple(evaluate(f, lambda a, w=word: holds(a, w)) for f in tracked))  # type: ignore[misc]
+        for spelled in literals:
+            literals[spelled] = _literal_label(goal, tracked, label, spelled.decode())
 
         def absent(atom: Any) -> Formula | None:
             return FALSE if isinstance(atom, OneOfStrings) else None
@@ -185,6 +185,15 @@ def string_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], la
     if rest is None:
         rest = labelled(pool, goal, tracked, label, string_language, any_string())
     return overlay(rest, literals) if literals else rest
+
+
+def _literal_label(goal: Formula, tracked: Sequence[Formula], label: Verdict, word: str) -> int:
+    """The label of one literal, or -1 if the goal excludes it."""
+
+    def truth(atom: Any) -> bool:
+        return holds(atom, word)
+
+    return label(tuple(evaluate(f, truth) for f in tracked)) if evaluate(goal, truth) else -1
 
 
 def _counted(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: Verdict) -> Machine | None:
@@ -367,7 +376,7 @@ def trimmed(
     return Machine(classes, number[table[live]], labels[live], literal=literal)
 
 
-def overlay(rest: Machine | None, literals: dict[bytes, int]) -> Machine:
+def overlay(rest: Machine | None, literals: dict[bytes, int]) -> Machine:  # noqa: C901  (arrays filled in one pass)
     """`rest` with these words relabelled (-1: excluded): a trie whose nodes shadow the states of `rest`."""
     if not literals:
         return rest if rest is not None else _empty()
@@ -422,8 +431,7 @@ def overlay(rest: Machine | None, literals: dict[bytes, int]) -> Machine:
 
 def number_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: Verdict) -> Machine:
     """The number spellings that satisfy `goal`, labelled with the truth of each tracked formula."""
-    memo: dict[int, Formula] = {}
-    goal, *others = [_merged(pool, f, memo) for f in (goal, *tracked)]
+    goal, *others = [_merged(pool, f) for f in (goal, *tracked)]
     universe = _decided([goal, *others])
 
     def within(atom: Any) -> Dfa:
@@ -472,7 +480,7 @@ class _Numbers:
     spec: NumberSpec
 
 
-def _merged(pool: Formulas, formula: Formula, memo: dict[int, Formula]) -> Formula:
+def _merged(pool: Formulas, formula: Formula) -> Formula:
     """Conjunctions of bounds, multiples and wholeness merged into one atom each."""
     if formula.kind is not Kind.AND:
         return formula

@@ -301,9 +301,9 @@ class Way:
         blocked = 0
         for bits in self.absent_sets:
             blocked |= bits
-        return self._assign(choices, usable, count, blocked, satisfiable)
+        return self._assign(choices, count, blocked, satisfiable)
 
-    def _assign(self, choices: list[int], usable: int, count: int, blocked: int, satisfiable: "Judge") -> bool:
+    def _assign(self, choices: list[int], count: int, blocked: int, satisfiable: "Judge") -> bool:
         """Search for members that break all negated atoms together; members may break several at once."""
         pool, shape = self.shape.pool, self.shape
 

@@ -1,4 +1,4 @@
-"""An open object: its formula in motion, the classes of keys still open, and what each next key would ask of its value."""
+"""An open object: its formula in motion, the classes of keys still open, and what each key would ask of its value."""
 
 from typing import Any
 

@@ -217,4 +217,4 @@ def restrict(pool: Formulas, formula: Formula, kind: str) -> Formula:
             return None if atom.domain == kind else TRUE
 
         found = formula.memo[key] = pool.replace(formula, decide, {})
-    return found  # type: ignore[no-any-return]
+    return found

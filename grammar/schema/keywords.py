@@ -4,6 +4,7 @@ A keyword that is neither here nor an annotation is unknown, and the specificati
 `Schema.notes` lists them. A keyword that is known but not enforceable raises `UnsupportedConstraint`.
 """
 
+# ruff: noqa: ARG001  (all rules of the table have one signature)
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -56,7 +57,8 @@ _TYPE_NAMES: Final[Mapping[str, frozenset[str]]] = {
 }
 
 ANNOTATIONS: Final = frozenset(
-    ["$schema", "$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$comment", "$defs", "definitions", "title",
+    ["$schema", "$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$comment", "$defs", "definitions",
+     "title",
      "$vocabulary", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly",
      "contentEncoding", "contentMediaType", "contentSchema"]
 )  # fmt: skip
@@ -291,9 +293,9 @@ def _type(schema: Schema, place: Place, keyword: str) -> Formula:
 
 
 def _natural(schema: Schema, place: Place, keyword: str, default: int | None) -> int | None:
-    value = place.raw.get(keyword, default)
-    if value is default:
+    if keyword not in place.raw:
         return default
+    value = place.raw[keyword]
     if not is_number(value) or value < 0 or value != int(value):
         raise schema.wrong(place, keyword, "a non-negative integer")
     return int(value)
@@ -346,7 +348,7 @@ def check_pattern(pattern: str, pointer: str, keyword: str) -> None:
         raise type(error)(error.message, pointer=pointer, keyword=keyword, reason=error.reason) from None
 
 
-def _range(schema: Schema, place: Place, keyword: str) -> Formula:
+def _range(schema: Schema, place: Place, keyword: str) -> Formula:  # noqa: C901  (four bounds, two spellings)
     raw = place.raw
     for word in ("minimum", "maximum"):
         if word in raw and not is_number(raw[word]):
@@ -422,10 +424,9 @@ def _dependencies(schema: Schema, place: Place, keyword: str) -> Formula:
     pool = schema.pool
     parts = []
     for name, value in _mapping(schema, place, keyword).items():
-        if isinstance(value, str):
-            value = [value]
-        if isinstance(value, list):
-            needed = pool.literal(Required(frozenset(value))) if value else TRUE
+        if isinstance(value, (str, list)):
+            names = frozenset([value] if isinstance(value, str) else value)
+            needed = pool.literal(Required(names)) if names else TRUE
         else:
             needed = schema.child(place, value, keyword, name).formula()
         present = pool.all_of([_of(pool, OBJECT), pool.literal(Required(frozenset([name])))])
