@@ -80,7 +80,7 @@ def test_calls_and_their_results_are_rendered() -> None:
     arguments = {"city": "Porto"}
     for given in (arguments, json.dumps(arguments)):
         call = {"type": "function", "function": {"name": "weather", "arguments": given}}
-        messages = [
+        messages: list[dict[str, Any]] = [
             USER,
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "content": "21"},
