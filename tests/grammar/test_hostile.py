@@ -238,7 +238,7 @@ JUNK = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(JUNK)
 def test_junk_schemas_are_refused_with_documented_errors(schema: Any) -> None:
     """Fuzz: nothing but GrammarError leaves the compiler, and what compiles has a first mask."""

@@ -52,35 +52,36 @@ def describe(ids: set[int]) -> list[bytes]:
 randoms = st.integers(0, 1 << 30).map(Random)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(schemas.core(2), randoms, st.sampled_from(STYLES))
 def test_masks_equal_the_reference_on_random_schemas(schema: Any, random: Random, whitespace: str) -> None:
     """Objects, arrays, strings, numbers, enum, const, anyOf and their mixtures."""
     same_masks_along_a_walk(schema, random, whitespace=whitespace)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(schemas.objects(schemas.leaves()), randoms, st.sampled_from(STYLES))
 def test_masks_equal_the_reference_in_schema_order(schema: Any, random: Random, whitespace: str) -> None:
     """property_order="schema": named properties in order, then other required names, then the rest."""
+    assume(len(set(schema.get("required", [])) - set(schema.get("properties", {}))) <= 1)  # theirs is any fixed order
     same_masks_along_a_walk(schema, random, whitespace=whitespace, property_order="schema")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.one_of(schemas.strings(), schemas.numeric(), schemas.constants()), randoms)
 def test_masks_equal_the_reference_on_scalars(schema: Any, random: Random) -> None:
     """Escapes, surrogate pairs, unfinished UTF-8, number spellings."""
     same_masks_along_a_walk(schema, random)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(schemas.recursive(), randoms)
 def test_masks_equal_the_reference_on_recursive_schemas(schema: Any, random: Random) -> None:
     """References to ancestors, and to each other."""
     same_masks_along_a_walk(schema, random, steps=16)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(schemas.everything(2), randoms)
 def test_masks_equal_the_reference_on_every_keyword_it_reads(schema: Any, random: Random) -> None:
     """Logic and the rarer keywords: what is not refused is exact."""
@@ -114,7 +115,7 @@ def test_masks_at_chosen_places(schema: Any, prefix: bytes, whitespace: str) -> 
     assert describe(mask(matcher) - {END}) == describe(reference.mask(threads, TOKENS))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(schemas.core(2), randoms)
 def test_the_mask_allows_exactly_what_advance_accepts(schema: Any, random: Random) -> None:
     """On every bit; a refused token changes nothing; special and padding ids are never legal."""
@@ -132,7 +133,7 @@ def test_the_mask_allows_exactly_what_advance_accepts(schema: Any, random: Rando
         assert all(TOKENS[token] or token == END for token in legal)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(schemas.core(2), randoms)
 def test_no_reachable_position_is_without_a_legal_token(schema: Any, random: Random) -> None:
     """Up to a hundred random tokens deep."""

@@ -103,7 +103,9 @@ def rich_objects(inner: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
     names = st.sampled_from(NAMES)
     keywords = {
         "patternProperties": st.dictionaries(st.sampled_from(["^a", "b$", "é"]), inner, min_size=1, max_size=2),
-        "propertyNames": strings(),
+        "propertyNames": st.sampled_from(
+            [{"pattern": "^a"}, {"minLength": 1}, {"not": {"const": "a"}}, {"pattern": "b"}]
+        ),
         "minProperties": st.integers(0, 3),
         "maxProperties": st.integers(0, 3),
         "dependentRequired": st.dictionaries(names, st.lists(names, max_size=2, unique=True), max_size=1),
