@@ -26,7 +26,7 @@ from models.training.tokenizer import train_tokenizer
 
 CHECKPOINTS = FOLDER / "checkpoints"
 WARMUP_STEPS = 100
-MATRIX_LR, OTHER_LR = 0.02, 3e-3
+MATRIX_LR, OTHER_LR = 0.01, 1.5e-3
 
 
 @dataclass(slots=True)
@@ -178,9 +178,9 @@ def run(training: Training, tokenizer: PreTrainedTokenizerFast) -> None:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tokens", type=int, default=30_000_000, help="tokens to train on, all in all")
+    parser.add_argument("--tokens", type=int, default=16_000_000, help="tokens to train on, all in all")
     parser.add_argument(
-        "--decay-tokens", type=int, default=8_000_000, help="how many of them, at the end, to run the rate down"
+        "--decay-tokens", type=int, default=6_000_000, help="how many of them, at the end, to run the rate down"
     )
     parser.add_argument("--batch-tokens", type=int, default=6144)
     parser.add_argument("--rate", type=float, default=1.0, help="the peak learning rates' share of their defaults")
