@@ -115,12 +115,12 @@ def character(mem: Int32, h: Int64, s: int, value: int, st: int, column: int) ->
         spec = mem[h[SPEC] + s]
         if column < 0x80 or column >= 0xC0:
             value += 1
-        need = mem[h[SPEC_MINIMUM] + spec]
+        need = np.int64(mem[h[SPEC_MINIMUM] + spec])  # or, interpreted, the count would become 32 bits wide
         missing = max(need - value, 0)
         least = mem[h[COUNTS] + mem[h[SPEC_OFFSET] + spec] + (target - mem[h[SPEC_BASE] + spec]) * (need + 1) + missing]
-        most = mem[h[SPEC_MAXIMUM] + spec]
+        most = np.int64(mem[h[SPEC_MAXIMUM] + spec])
         if most < 0:
-            value = min(value, need)
+            value = int(min(value, need))
         if least >= IMPOSSIBLE or (most >= 0 and value + least > most):
             return -1, value
     elif kind == KEY:

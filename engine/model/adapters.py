@@ -1,14 +1,16 @@
 """Families whose attention modules do not call transformers' attention interface with our step.
 
-What it is for: Falcon, BLOOM, GPT-J and MPT compute attention inside their module, StableLM's layers do not hand
-keywords on. All of them do hand on `past_key_values`, so the step travels there, and a subclass of the attention module
-picks it up. What may not enter: weights (a module keeps its own and only changes class), any other part of a model.
+What it is for: Falcon, BLOOM, MPT and (before transformers 5.24) GPT-J compute attention in their module, StableLM's
+layers do not hand keywords on. All of them do hand on their cache, so the step travels in its place, and a subclass of
+the attention module picks it up. What may not enter: weights (a module keeps its own and only changes class), any other
+part of a model.
 
 The idea: each class below says how one family makes queries, keys and values, and what it does with the result.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -34,7 +36,7 @@ _stablelm: Any = modeling_stablelm
 
 
 class Passenger:
-    """A step in the place of `past_key_values`: looks empty to the model, carries the attention to the module."""
+    """A step in the place of the cache: looks empty to the model, carries the attention to the module."""
 
     def __init__(self, step: AttentionStep) -> None:
         self.step = step
@@ -50,6 +52,11 @@ class Passenger:
     def get_mask_sizes(self, query_length: int, *_: Any) -> tuple[int, int]:
         """The keys of this step only, from the first."""
         return query_length, 0
+
+
+def passenger_in(arguments: Mapping[str, Any]) -> tuple[str, Passenger]:
+    """The passenger, after its name: `past_key_values`, `layer_past` or `cache`, by family and version."""
+    return next((name, value) for name, value in arguments.items() if isinstance(value, Passenger))
 
 
 def attend(
@@ -77,7 +84,7 @@ class PagedGPTJAttention(_gptj.GPTJAttention):  # type: ignore[misc]
     """Rotary embedding on the first `rotary_dim` dimensions, interleaved."""
 
     def forward(
-        self, hidden_states: torch.Tensor, *, layer_past: Passenger, position_ids: torch.Tensor, **_: Any
+        self, hidden_states: torch.Tensor, *, position_ids: torch.Tensor, **rest: Any
     ) -> tuple[torch.Tensor, None]:
         """As GPTJAttention, over the paged cache."""
         heads = (*hidden_states.shape[:-1], self.num_attention_heads, self.head_dim)
@@ -87,7 +94,7 @@ class PagedGPTJAttention(_gptj.GPTJAttention):  # type: ignore[misc]
         # The table's rows are picked here rather than by the base class, which would copy the whole table every time.
         sin, cos = self.embed_positions[position_ids].to(key.dtype).chunk(2, dim=-1)
         query, key = self._rotate(query, sin, cos), self._rotate(key, sin, cos)
-        out = attend(self, layer_past, query, key, value, 1.0 / float(self.scale_attn))
+        out = attend(self, passenger_in(rest)[1], query, key, value, 1.0 / float(self.scale_attn))
         return self.out_proj(out), None
 
     def _rotate(self, states: torch.Tensor, sin: torch.Tensor, cos: torch.Tensor) -> torch.Tensor:
@@ -104,9 +111,8 @@ class PagedFalconAttention(_falcon.FalconAttention):  # type: ignore[misc]
         hidden_states: torch.Tensor,
         *,
         alibi: torch.Tensor | None,
-        layer_past: Passenger,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
-        **_: Any,
+        **rest: Any,
     ) -> tuple[torch.Tensor, None]:
         """As FalconAttention, over the paged cache, without repeating grouped keys."""
         query, key, value = self._heads(self.query_key_value(hidden_states))
@@ -117,7 +123,7 @@ class PagedFalconAttention(_falcon.FalconAttention):  # type: ignore[misc]
             query, key = query.transpose(1, 2), key.transpose(1, 2)
         else:
             slopes = self.formwork_slopes
-        out = attend(self, layer_past, query, key, value, self.inv_norm_factor, slopes)
+        out = attend(self, passenger_in(rest)[1], query, key, value, self.inv_norm_factor, slopes)
         return self.dense(out), None
 
     def _heads(self, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -137,13 +143,11 @@ class PagedFalconAttention(_falcon.FalconAttention):  # type: ignore[misc]
 class PagedBloomAttention(_bloom.BloomAttention):  # type: ignore[misc]
     """ALiBi, multi-head; the residual is added in here."""
 
-    def forward(
-        self, hidden_states: torch.Tensor, residual: torch.Tensor, *, layer_past: Passenger, **_: Any
-    ) -> tuple[torch.Tensor, None]:
+    def forward(self, hidden_states: torch.Tensor, residual: torch.Tensor, **rest: Any) -> tuple[torch.Tensor, None]:
         """As BloomAttention, over the paged cache."""
         fused = self.query_key_value(hidden_states)
         query, key, value = fused.view(*fused.shape[:2], self.num_heads, 3, self.head_dim).unbind(3)
-        out = attend(self, layer_past, query, key, value, self.inv_norm_factor, self.formwork_slopes)
+        out = attend(self, passenger_in(rest)[1], query, key, value, self.inv_norm_factor, self.formwork_slopes)
         return self.dense(out) + residual, None
 
     def prepare(self) -> None:
@@ -156,15 +160,14 @@ class PagedBloomAttention(_bloom.BloomAttention):  # type: ignore[misc]
 class PagedMptAttention(_mpt.MptAttention):  # type: ignore[misc]
     """ALiBi, multi-head, optionally clipped."""
 
-    def forward(
-        self, hidden_states: torch.Tensor, *, past_key_values: Passenger, **_: Any
-    ) -> tuple[torch.Tensor, None]:
+    def forward(self, hidden_states: torch.Tensor, **rest: Any) -> tuple[torch.Tensor, None]:
         """As MptAttention, over the paged cache."""
         fused = self.Wqkv(hidden_states)
         if self.clip_qkv:
             fused = fused.clamp(min=-self.clip_qkv, max=self.clip_qkv)
         query, key, value = fused.view(*fused.shape[:2], 3, self.n_heads, self.head_dim).unbind(2)
-        out = attend(self, past_key_values, query, key, value, float(self.softmax_scale), self.formwork_slopes)
+        passenger = passenger_in(rest)[1]
+        out = attend(self, passenger, query, key, value, float(self.softmax_scale), self.formwork_slopes)
         return self.out_proj(out), None
 
     def prepare(self) -> None:
@@ -176,28 +179,32 @@ class PagedMptAttention(_mpt.MptAttention):  # type: ignore[misc]
 class PagedStableLmAttention(_stablelm.StableLmAttention):  # type: ignore[misc]
     """Uses the attention interface, but its layer hands no keywords on."""
 
-    def forward(
-        self, hidden_states: torch.Tensor, *, past_key_values: Passenger, **rest: Any
-    ) -> tuple[torch.Tensor, None]:
+    def forward(self, hidden_states: torch.Tensor, **rest: Any) -> tuple[torch.Tensor, None]:
         """As StableLmAttention, with the step as the keyword that the interface expects."""
-        rest.update(attention_mask=None, past_key_values=None, paged=past_key_values.step)
+        name, passenger = passenger_in(rest)
+        rest.update({name: None, "attention_mask": None, "paged": passenger.step})
         output, _ = super().forward(hidden_states, **rest)
         return output, None
 
 
 _ADAPTED: dict[type[nn.Module], type[nn.Module]] = {
-    _gptj.GPTJAttention: PagedGPTJAttention,
     _falcon.FalconAttention: PagedFalconAttention,
     _bloom.BloomAttention: PagedBloomAttention,
     _mpt.MptAttention: PagedMptAttention,
     _stablelm.StableLmAttention: PagedStableLmAttention,
 }
 
-ADAPTED_TYPES = frozenset({"gptj", "falcon", "bloom", "mpt", "stablelm"})
+_ADAPTED_TYPES = {"falcon", "bloom", "mpt", "stablelm"}
+# From transformers 5.24 on GPT-J uses the interface like the others.
+if hasattr(_gptj.GPTJAttention, "_attn"):
+    _ADAPTED[_gptj.GPTJAttention] = PagedGPTJAttention
+    _ADAPTED_TYPES.add("gptj")
+
+ADAPTED_TYPES = frozenset(_ADAPTED_TYPES)
 
 
 def adapt(model: PreTrainedModel) -> bool:
-    """Changes the class of attention modules that need it; True iff the step must travel as `past_key_values`."""
+    """Changes the class of attention modules that need it; True iff the step must travel as the cache."""
     found = [module for module in model.modules() if type(module) in _ADAPTED]
     for module in found:
         module.__class__ = _ADAPTED[type(module)]

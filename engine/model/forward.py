@@ -6,6 +6,8 @@ devices, caches, batches.
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 from transformers import PreTrainedModel
 
@@ -20,13 +22,15 @@ class ForwardPass:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
-        self._by_cache_argument = adapt(model)
+        known = inspect.signature(type(model).forward).parameters
+        # transformers 5.24 gave the argument its new name.
+        self._name = ("cache" if "cache" in known else "past_key_values") if adapt(model) else "paged"
 
     def __call__(
         self, token_ids: torch.Tensor, positions: torch.Tensor, logit_rows: torch.Tensor, step: AttentionStep
     ) -> torch.Tensor:
         """Float32 logits (R, vocabulary), contiguous."""
-        travelling = {"past_key_values": Passenger(step)} if self._by_cache_argument else {"paged": step}
+        travelling = {self._name: step if self._name == "paged" else Passenger(step)}
         # Not inference_mode: the sampler writes into the logits, which an inference tensor forbids.
         with torch.no_grad():
             output = self._model(

@@ -35,6 +35,8 @@ from grammar.schema.atoms import (
 )
 
 MAX_WITNESSES: Final = 16
+MAX_FEW_KEYS: Final = 64
+"""A rule about keys that no more keys than this satisfy is a list of them: each comes once, and they run out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +64,20 @@ class Shape:
         names = dict.fromkeys(n for a in self._properties for n in a.named)
         required = dict.fromkeys(n for a in found if isinstance(a, Required) for n in sorted(a.names))
         names.update(required)
+        self.sequenced = sum(_is_text(n) for n in names)
+        """So many of the names, the first ones, have a place in schema order; the others may come in any order."""
         for atom in self._key_rules:
             names.update(dict.fromkeys(_enumerated(pool, atom)))
-        self.names = [n for n in names if not any(0xD800 <= ord(c) < 0xE000 for c in n)]
+        languages = self._languages()
+        names.update(dict.fromkeys(word for language in languages for word in _few_words(language)))
+        self.names = [n for n in names if _is_text(n)]
         self.number = {n: i for i, n in enumerate(self.names)}
         self.classes: list[KeyClass] = [self._classify(n) for n in self.names]
-        self.machine = self._automaton()
-        self.everything = (1 << len(self.classes)) - 1
+        self.machine = self._automaton(languages)
         self.named = (1 << len(self.names)) - 1
-        self.rest = self.everything & ~self.named
+        # A class whose keys all have names of their own is never reached.
+        self.rest = sum(1 << int(n) for n in np.unique(self.machine.labels) if n >= len(self.names))
+        self.everything = self.named | self.rest
         self._children: dict[tuple[Properties, int], Formula] = {}
         self.good: dict[frozenset[Any], int] = {}
         """For sets of atoms, the classes under which some value satisfies them all: filled by `Way`."""
@@ -87,12 +94,17 @@ class Shape:
         passes = frozenset(a for a in self._key_rules if _key_passes(self.pool, a, name))
         return KeyClass(name, matches, passes)
 
-    def _automaton(self) -> Machine:
-        """Keys → class numbers. Open classes are numbered as the product meets them."""
-        parts: list[Dfa] = [any_string()]
-        parts += [string_language(Pattern(p, "")) for p in self._patterns]
+    def _languages(self) -> list[Dfa]:
+        """The keys that each pattern matches, then those that each name rule lets pass."""
         rules = [restrict(self.pool, a.names.formula(), STRING) for a in self._key_rules]
-        parts += [combine(self.pool, f, string_language, any_string()) for f in rules]
+        return [
+            *(string_language(Pattern(p, "")) for p in self._patterns),
+            *(combine(self.pool, f, string_language, any_string()) for f in rules),
+        ]
+
+    def _automaton(self, languages: list[Dfa]) -> Machine:
+        """Keys → class numbers. Open classes are numbered as the product meets them."""
+        parts: list[Dfa] = [any_string(), *languages]
         numbers: dict[tuple[bool, ...], int] = {}
 
         def verdict(accepts: tuple[bool, ...]) -> int:
@@ -144,11 +156,10 @@ class Shape:
 
     def after(self, open_classes: int, number: int) -> int:
         """The classes still open once a key of class `number` came."""
-        if number >= len(self.names):
-            return open_classes & self.rest if self.ordered else open_classes
+        left = open_classes & ~(1 << number) if number < len(self.names) else open_classes
         if self.ordered:
-            return open_classes & ~((1 << (number + 1)) - 1)
-        return open_classes & ~(1 << number)
+            return left & ~((1 << min(number + 1, self.sequenced)) - 1)
+        return left
 
     def key_atoms(self, positive: frozenset[Any]) -> frozenset[Any]:
         """The atoms among these that judge single members."""
@@ -159,9 +170,30 @@ def _key_passes(pool: Formulas, atom: PropertyNames, name: str) -> bool:
     return evaluate(restrict(pool, atom.names.formula(), STRING), lambda a: holds(a, name))
 
 
+def _is_text(name: str) -> bool:
+    """Whether a name can be written in UTF-8: a lone surrogate cannot."""
+    return not any(0xD800 <= ord(c) < 0xE000 for c in name)
+
+
 def _enumerated(pool: Formulas, atom: PropertyNames) -> list[str]:
     formula = restrict(pool, atom.names.formula(), STRING)
     return sorted({v for a in atoms(formula) if isinstance(a, OneOfStrings) for v in a.values})
+
+
+def _few_words(language: Dfa) -> list[str]:
+    """The words of a language that has at most `MAX_FEW_KEYS`, sorted; none of a larger one."""
+    if language.is_empty or not language.is_finite:
+        return []
+    found: list[bytes] = []
+    stack: list[tuple[int, bytes]] = [(0, b"")]
+    # The automaton is trimmed: every open path ends in a word of its own.
+    while stack and len(found) + len(stack) <= MAX_FEW_KEYS:
+        state, word = stack.pop()
+        if language.accepting[state]:
+            found.append(word)
+        steps = ((language.step(state, byte), byte) for byte in range(256))
+        stack += [(target, word + bytes([byte])) for target, byte in steps if target >= 0]
+    return [] if stack else sorted(word.decode() for word in found)
 
 
 class Way:

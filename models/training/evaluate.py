@@ -118,7 +118,7 @@ def answers(
         constraint = LogitsProcessorList()
         if vocabulary:
             constraint.append(SchemaConstraint([examples[row] for row in rows], vocabulary, longest))
-        out = model.generate(  # type: ignore[misc]  # transformers annotates self with a protocol
+        out = model.generate(
             ids, attention_mask=mask, max_new_tokens=LONGEST_ANSWER, do_sample=False, logits_processor=constraint
         )
         said |= {row: _decoded(tokenizer, tokens[longest:].tolist()) for row, tokens in zip(rows, out, strict=True)}
