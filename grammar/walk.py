@@ -119,8 +119,8 @@ def character(mem: Int32, h: Int64, s: int, value: int, st: int, column: int) ->
         missing = max(need - value, 0)
         least = mem[h[COUNTS] + mem[h[SPEC_OFFSET] + spec] + (target - mem[h[SPEC_BASE] + spec]) * (need + 1) + missing]
         most = np.int64(mem[h[SPEC_MAXIMUM] + spec])
-        if most < 0:
-            value = int(min(value, need))
+        if most < 0 and value > need:
+            value = int(need)
         if least >= IMPOSSIBLE or (most >= 0 and value + least > most):
             return -1, value
     elif kind == KEY:
