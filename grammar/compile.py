@@ -46,6 +46,9 @@ def compile_choice(choices: list[str], vocabulary: Vocabulary, **options: Any) -
     """Exactly these texts."""
     if not choices or not all(isinstance(c, str) for c in choices):
         raise GrammarError("choices must be a list of at least one string", keyword="choice")
+    lone = next((c for c in choices if any(0xD800 <= ord(each) < 0xE000 for each in c)), None)
+    if lone is not None:
+        raise GrammarError(f"the choice {lone!a} has a lone surrogate: it is not text", keyword="choice")
     limits = options.get("limits", GrammarLimits())
     automaton = TextAutomaton.of_choices(vocabulary, choices, max_bytes=limits.bytes)
     plan = Plan("choice", json.dumps(choices), {}, vocabulary.fingerprint)

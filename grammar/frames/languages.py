@@ -206,6 +206,8 @@ def _counted(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: V
     repeated = {a: counted for a in ways[0].positive if (counted := _repeated(a)) is not None}
     lengths = [a for a in ways[0].positive if isinstance(a, Length)]
     lengths += [Length(low, high) for _, low, high in repeated.values()]
+    if not lengths:
+        return None
     least = max(a.least for a in lengths)
     most = min((a.most for a in lengths if a.most is not None), default=None)
     if most is not None and least > most:
@@ -510,6 +512,7 @@ def _spec(parts: Sequence[Any]) -> NumberSpec:
     steps = [Fraction(a.step) for a in parts if isinstance(a, MultipleOf)]
     return NumberSpec(
         integer=any(isinstance(a, Whole) for a in parts),
+        plain=any(isinstance(a, Whole) and a.plain for a in parts),
         minimum=bound(max, "least", is_open=False),
         maximum=bound(min, "most", is_open=False),
         exclusive_minimum=bound(max, "least", is_open=True),

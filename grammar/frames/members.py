@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from grammar.errors import GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import FALSE, TRUE, Conjunct, Formula, Formulas, atoms, evaluate
@@ -25,7 +26,6 @@ from grammar.frames.languages import (
 from grammar.lexical import Dfa
 from grammar.schema.atoms import (
     STRING,
-    OneOfStrings,
     Pattern,
     Properties,
     PropertyCount,
@@ -66,17 +66,15 @@ class Shape:
         names.update(required)
         self.sequenced = sum(_is_text(n) for n in names)
         """So many of the names, the first ones, have a place in schema order; the others may come in any order."""
-        for atom in self._key_rules:
-            names.update(dict.fromkeys(_enumerated(pool, atom)))
-        languages = self._languages()
-        names.update(dict.fromkeys(word for language in languages for word in _few_words(language)))
+        kinds, plain = self._open_keys()
+        names.update(dict.fromkeys(word for label in range(len(kinds)) for word in _few_words(plain, label)))
         self.names = [n for n in names if _is_text(n)]
         self.number = {n: i for i, n in enumerate(self.names)}
-        self.classes: list[KeyClass] = [self._classify(n) for n in self.names]
-        self.machine = self._automaton(languages)
+        self.classes: list[KeyClass] = [*(self._classify(n) for n in self.names), *kinds]
+        self.machine = self._overlaid(plain)
         self.named = (1 << len(self.names)) - 1
         # A class whose keys all have names of their own is never reached.
-        self.rest = sum(1 << int(n) for n in np.unique(self.machine.labels) if n >= len(self.names))
+        self.rest = sum(1 << n for n in _reached_labels(self.machine) if n >= len(self.names))
         self.everything = self.named | self.rest
         self._children: dict[tuple[Properties, int], Formula] = {}
         self.good: dict[frozenset[Any], int] = {}
@@ -94,34 +92,37 @@ class Shape:
         passes = frozenset(a for a in self._key_rules if _key_passes(self.pool, a, name))
         return KeyClass(name, matches, passes)
 
-    def _languages(self) -> list[Dfa]:
-        """The keys that each pattern matches, then those that each name rule lets pass."""
+    def _open_keys(self) -> tuple[list[KeyClass], Machine]:
+        """The kinds of keys as if none had a name, and the automaton that tells them apart, labelled by kind."""
         rules = [restrict(self.pool, a.names.formula(), STRING) for a in self._key_rules]
-        return [
+        parts: list[Dfa] = [
+            any_string(),
             *(string_language(Pattern(p, "")) for p in self._patterns),
             *(combine(self.pool, f, string_language, any_string()) for f in rules),
         ]
-
-    def _automaton(self, languages: list[Dfa]) -> Machine:
-        """Keys → class numbers. Open classes are numbered as the product meets them."""
-        parts: list[Dfa] = [any_string(), *languages]
         numbers: dict[tuple[bool, ...], int] = {}
 
         def verdict(accepts: tuple[bool, ...]) -> int:
-            found = numbers.get(accepts)
-            if found is None:
-                found = numbers[accepts] = len(self.classes)
-                split = 1 + len(self._patterns)
-                matches = frozenset(p for p, yes in zip(self._patterns, accepts[1:split], strict=True) if yes)
-                passes = frozenset(a for a, yes in zip(self._key_rules, accepts[split:], strict=True) if yes)
-                self.classes.append(KeyClass(None, matches, passes))
-            return found
+            return numbers.setdefault(accepts, len(numbers))
 
         if len(parts) == 1:
             number = verdict((True,))
-            rest = Machine(parts[0].classes, parts[0].table, np.where(parts[0].accepting, number, -1).astype(np.int32))
+            free = parts[0]
+            machine = Machine(free.classes, free.table, np.where(free.accepting, number, -1).astype(np.int32))
         else:
-            rest = product(parts, verdict)
+            machine = product(parts, verdict)
+        return [self._kind(accepts) for accepts in numbers], machine
+
+    def _kind(self, accepts: tuple[bool, ...]) -> KeyClass:
+        split = 1 + len(self._patterns)
+        matches = frozenset(p for p, yes in zip(self._patterns, accepts[1:split], strict=True) if yes)
+        passes = frozenset(a for a, yes in zip(self._key_rules, accepts[split:], strict=True) if yes)
+        return KeyClass(None, matches, passes)
+
+    def _overlaid(self, plain: Machine) -> Machine:
+        """Keys → class numbers: the names, and beside them the open kinds."""
+        labels = np.where(plain.labels >= 0, plain.labels + len(self.names), -1).astype(np.int32)
+        rest = Machine(plain.classes, plain.table, labels)
         return overlay(rest, {name.encode(): i for i, name in enumerate(self.names)})
 
     def child(self, atom: Properties, number: int) -> Formula:
@@ -175,25 +176,44 @@ def _is_text(name: str) -> bool:
     return not any(0xD800 <= ord(c) < 0xE000 for c in name)
 
 
-def _enumerated(pool: Formulas, atom: PropertyNames) -> list[str]:
-    formula = restrict(pool, atom.names.formula(), STRING)
-    return sorted({v for a in atoms(formula) if isinstance(a, OneOfStrings) for v in a.values})
-
-
-def _few_words(language: Dfa) -> list[str]:
-    """The words of a language that has at most `MAX_FEW_KEYS`, sorted; none of a larger one."""
-    if language.is_empty or not language.is_finite:
+def _few_words(machine: Machine, label: int) -> list[str]:
+    """The words with this label, sorted, if there are at most `MAX_FEW_KEYS`; else none."""
+    sizes = np.bincount(machine.classes, minlength=machine.table.shape[1])
+    counts = _capped_counts(machine, label, sizes)
+    if not len(counts) or counts[0] > MAX_FEW_KEYS:
         return []
     found: list[bytes] = []
     stack: list[tuple[int, bytes]] = [(0, b"")]
-    # The automaton is trimmed: every open path ends in a word of its own.
-    while stack and len(found) + len(stack) <= MAX_FEW_KEYS:
+    while stack:
         state, word = stack.pop()
-        if language.accepting[state]:
+        if machine.labels[state] == label:
             found.append(word)
-        steps = ((language.step(state, byte), byte) for byte in range(256))
-        stack += [(target, word + bytes([byte])) for target, byte in steps if target >= 0]
-    return [] if stack else sorted(word.decode() for word in found)
+        steps = ((machine.step(state, byte), byte) for byte in range(256))
+        stack += [(target, word + bytes([byte])) for target, byte in steps if target >= 0 and counts[target]]
+    return sorted(word.decode() for word in found)
+
+
+def _capped_counts(machine: Machine, label: int, sizes: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+    """[state]: how many words from here have the label; one more than `MAX_FEW_KEYS` stands for all larger counts."""
+    own: npt.NDArray[np.int64] = (machine.labels == label).astype(np.int64)
+    counts = own
+    while True:
+        onward = np.append(counts, 0)[machine.table] @ sizes
+        grown: npt.NDArray[np.int64] = np.minimum(own + onward, MAX_FEW_KEYS + 1)
+        if np.array_equal(grown, counts):
+            return counts
+        counts = grown
+
+
+def _reached_labels(machine: Machine) -> set[int]:
+    """The labels of states that some word leads to: a trie laid over an automaton leaves others behind."""
+    reached = np.zeros(len(machine.labels) + 1, np.bool_)
+    frontier = np.zeros(min(1, len(machine.labels)), np.int32)
+    while len(frontier):
+        reached[frontier] = True
+        targets = np.unique(machine.table[frontier])
+        frontier = targets[(targets >= 0) & ~reached[targets]]
+    return {int(label) for label in np.unique(machine.labels[reached[:-1]]) if label >= 0}
 
 
 class Way:

@@ -93,8 +93,9 @@ class OneOfStrings:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """The number has no fraction."""
+    """The number has no fraction; `plain`: nor is it spelled with one or with an exponent (draft 4's integers)."""
 
+    plain: bool = False
     domain = NUMBER
 
 

@@ -4,7 +4,7 @@ A `Place` is one subschema: its raw value, base URI, draft, the pointer that err
 (the chain of resources entered) where the documents use `$dynamicRef` at all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -66,9 +66,16 @@ class Place:
 
 
 class Documents:
-    """All documents of one compilation, indexed by absolute URI (without fragment) and by anchor."""
+    """All documents of one compilation, indexed by absolute URI (without fragment) and by anchor.
 
-    def __init__(self, schema: Any, documents: Mapping[str, Any], default: Draft) -> None:
+    `check` sees every subschema as its document is indexed, and may refuse it.
+    """
+
+    def __init__(
+        self, schema: Any, documents: Mapping[str, Any], default: Draft, check: Callable[[Place], None]
+    ) -> None:
+        self._check = check
+        self._checked: set[int] = set()
         self._resources: dict[str, Place] = {}
         self._anchors: dict[tuple[str, str], Place] = {}
         self._dynamic: set[tuple[str, str]] = set()
@@ -122,7 +129,9 @@ class Documents:
             scope_pointer += "/" + step
             if isinstance(raw, dict) and not isinstance(raw.get("$ref"), str):
                 base, draft = self._rebase(raw, base, draft)
-        return Place(raw, base, scope_pointer, draft)
+        target = Place(raw, base, scope_pointer, draft)
+        self._vouch_below(target)
+        return target
 
     def _rebase(self, raw: dict[str, Any], base: str, draft: Draft) -> tuple[str, Draft]:
         ident = raw.get("id" if draft is Draft.DRAFT4 else "$id")
@@ -157,12 +166,28 @@ class Documents:
             if depth > MAX_DEPTH:
                 raise GrammarTooLarge(f"subschemas nest deeper than {MAX_DEPTH}", pointer=place.pointer)
             place = self._index(place)
+            self._vouch(place)
             if depth == 0 and place.base != uri:
                 root = place
                 self._resources[uri] = place
             for child in subschemas(place):
                 todo.append((child, depth + 1))
         return root
+
+    def _vouch(self, place: Place) -> None:
+        """Check a subschema, once."""
+        if id(place.raw) not in self._checked:
+            self._check(place)
+            self._checked.add(id(place.raw))
+
+    def _vouch_below(self, place: Place) -> None:
+        """Check a subschema that stands where no keyword puts one, so that indexing did not meet it."""
+        todo = [place]
+        while todo:
+            place = todo.pop()
+            if isinstance(place.raw, dict) and id(place.raw) not in self._checked:
+                self._vouch(place)
+                todo.extend(subschemas(place))
 
     def _index(self, place: Place) -> Place:
         raw = place.raw

@@ -44,6 +44,7 @@ from grammar.schema.atoms import (
     restrict,
 )
 from grammar.schema.documents import Documents, Draft, Place, subschemas
+from grammar.schema.validity import check, is_number
 
 _TYPE_NAMES: Final[Mapping[str, frozenset[str]]] = {
     "object": frozenset([OBJECT]),
@@ -98,7 +99,7 @@ class Schema:
         if not isinstance(raw, (dict, bool)):
             raise GrammarError(f"a schema is an object or a boolean, not {type(raw).__name__}")
         self.pool = Formulas()
-        self.documents = Documents(raw, documents, Draft.DRAFT2020)
+        self.documents = Documents(raw, documents, Draft.DRAFT2020, check)
         self.assert_formats = assert_formats
         self.notes: dict[tuple[str, str], str] = {}
         self._locations: dict[tuple[int, str, Draft, tuple[str, ...]], Location] = {}
@@ -192,22 +193,10 @@ class Schema:
             parts.append(part)
         return self.pool.all_of(parts)
 
-    def wrong(self, place: Place, keyword: str, expected: str) -> GrammarError:
-        """The error for a keyword whose value has the wrong shape."""
-        value = repr(place.raw[keyword])
-        return GrammarError(
-            f"{keyword} must be {expected}, not {value[:80]}", pointer=f"{place.pointer}/{keyword}", keyword=keyword
-        )
-
 
 def decimal(value: object) -> Decimal:
     """The exact decimal that a JSON number spells (a float: the shortest text that reads back as it)."""
     return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)  # type: ignore[arg-type]
-
-
-def is_number(value: object) -> bool:
-    """Whether a JSON value is a number (booleans are not)."""
-    return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
 
 
 def equals(schema: Schema, value: Any, pointer: str, depth: int = 0) -> Formula:
@@ -255,8 +244,6 @@ def _strings(pool: Formulas, values: frozenset[str]) -> Formula:
 
 def _enum(schema: Schema, place: Place, keyword: str) -> Formula:
     values = place.raw[keyword]
-    if not isinstance(values, list):
-        raise schema.wrong(place, keyword, "a list")
     pool, pointer = schema.pool, f"{place.pointer}/{keyword}"
     strings = frozenset(v for v in values if isinstance(v, str))
     numbers = frozenset(decimal(v) for v in values if is_number(v))
@@ -281,12 +268,10 @@ def _type(schema: Schema, place: Place, keyword: str) -> Formula:
         if isinstance(name, dict) and place.draft is Draft.DRAFT4:
             parts.append(schema.child(place, name, keyword, i).formula())
             continue
-        if not isinstance(name, str) or name not in _TYPE_NAMES:
-            raise schema.wrong(place, keyword, f"among {', '.join(_TYPE_NAMES)}")
         if name != "integer" or "number" in names:
             plain |= _TYPE_NAMES[name]
     if "integer" in names and "number" not in names and "any" not in names:
-        parts.append(pool.all_of([_of(pool, NUMBER), pool.literal(Whole())]))
+        parts.append(pool.all_of([_of(pool, NUMBER), pool.literal(Whole(plain=place.draft is Draft.DRAFT4))]))
     if plain:
         parts.append(TRUE if plain == ALL_TYPES else pool.literal(OfType(frozenset(plain))))
     return pool.any_of(parts)
@@ -296,8 +281,6 @@ def _natural(schema: Schema, place: Place, keyword: str, default: int | None) ->
     if keyword not in place.raw:
         return default
     value = place.raw[keyword]
-    if not is_number(value) or value < 0 or value != int(value):
-        raise schema.wrong(place, keyword, "a non-negative integer")
     return int(value)
 
 
@@ -317,16 +300,12 @@ def _bounded(
 
 def _pattern(schema: Schema, place: Place, keyword: str) -> Formula:
     value = place.raw[keyword]
-    if not isinstance(value, str):
-        raise schema.wrong(place, keyword, "a string")
     check_pattern(value, f"{place.pointer}/{keyword}", keyword)
     return schema.pool.literal(Pattern(value, f"{place.pointer}/{keyword}"))
 
 
 def _format(schema: Schema, place: Place, keyword: str) -> Formula:
     value = place.raw[keyword]
-    if not isinstance(value, str):
-        raise schema.wrong(place, keyword, "a string")
     if not schema.assert_formats:
         schema.notes[place.pointer, keyword] = "formats are annotations by option"
         return TRUE
@@ -348,11 +327,8 @@ def check_pattern(pattern: str, pointer: str, keyword: str) -> None:
         raise type(error)(error.message, pointer=pointer, keyword=keyword, reason=error.reason) from None
 
 
-def _range(schema: Schema, place: Place, keyword: str) -> Formula:  # noqa: C901  (four bounds, two spellings)
+def _range(schema: Schema, place: Place, keyword: str) -> Formula:
     raw = place.raw
-    for word in ("minimum", "maximum"):
-        if word in raw and not is_number(raw[word]):
-            raise schema.wrong(place, word, "a number")
     least = decimal(raw["minimum"]) if "minimum" in raw else None
     most = decimal(raw["maximum"]) if "maximum" in raw else None
     least_open = most_open = False
@@ -360,18 +336,12 @@ def _range(schema: Schema, place: Place, keyword: str) -> Formula:  # noqa: C901
     # Draft 4's booleans are honoured wherever they are written: no other reading of them is possible.
     if isinstance(low, bool):
         least_open = low
-    elif low is not None:
-        if not is_number(low):
-            raise schema.wrong(place, "exclusiveMinimum", "a number")
-        if least is None or decimal(low) >= least:
-            least, least_open = decimal(low), True
+    elif low is not None and (least is None or decimal(low) >= least):
+        least, least_open = decimal(low), True
     if isinstance(high, bool):
         most_open = high
-    elif high is not None:
-        if not is_number(high):
-            raise schema.wrong(place, "exclusiveMaximum", "a number")
-        if most is None or decimal(high) <= most:
-            most, most_open = decimal(high), True
+    elif high is not None and (most is None or decimal(high) <= most):
+        most, most_open = decimal(high), True
     if least is None and most is None:
         return TRUE
     return schema.pool.literal(Range(least, most, least_open and least is not None, most_open and most is not None))
@@ -379,26 +349,16 @@ def _range(schema: Schema, place: Place, keyword: str) -> Formula:  # noqa: C901
 
 def _multiple_of(schema: Schema, place: Place, keyword: str) -> Formula:
     value = place.raw[keyword]
-    if not is_number(value) or value <= 0:
-        raise schema.wrong(place, keyword, "a positive number")
     return schema.pool.literal(MultipleOf(decimal(value)))
-
-
-def _mapping(schema: Schema, place: Place, keyword: str) -> dict[str, Any]:
-    value = place.raw.get(keyword, {})
-    if not isinstance(value, dict):
-        raise schema.wrong(place, keyword, "an object")
-    return value
 
 
 def _members(schema: Schema, place: Place, keyword: str) -> Formula:
     named = {
-        name: schema.child(place, raw, "properties", name)
-        for name, raw in _mapping(schema, place, "properties").items()
+        name: schema.child(place, raw, "properties", name) for name, raw in place.raw.get("properties", {}).items()
     }
     patterned = tuple(
         (pattern, schema.child(place, raw, "patternProperties", pattern))
-        for pattern, raw in _mapping(schema, place, "patternProperties").items()
+        for pattern, raw in place.raw.get("patternProperties", {}).items()
     )
     rest = place.raw.get("additionalProperties", True)
     additional = None if rest is True else schema.child(place, rest, "additionalProperties")
@@ -410,8 +370,6 @@ def _required(schema: Schema, place: Place, keyword: str) -> Formula:
     if isinstance(names, bool) and place.draft is Draft.DRAFT4:
         schema.notes[place.pointer, keyword] = "a draft 3 boolean: an annotation"
         return TRUE
-    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-        raise schema.wrong(place, keyword, "a list of strings")
     return schema.pool.literal(Required(frozenset(names))) if names else TRUE
 
 
@@ -423,7 +381,7 @@ def _property_names(schema: Schema, place: Place, keyword: str) -> Formula:
 def _dependencies(schema: Schema, place: Place, keyword: str) -> Formula:
     pool = schema.pool
     parts = []
-    for name, value in _mapping(schema, place, keyword).items():
+    for name, value in place.raw[keyword].items():
         if isinstance(value, (str, list)):
             names = frozenset([value] if isinstance(value, str) else value)
             needed = pool.literal(Required(names)) if names else TRUE
@@ -440,8 +398,6 @@ def _items(schema: Schema, place: Place, keyword: str) -> Formula:
     rest: Location | None = None
     if place.draft >= Draft.DRAFT2020 and not isinstance(raw.get("items"), list):
         first = raw.get("prefixItems", [])
-        if not isinstance(first, list):
-            raise schema.wrong(place, "prefixItems", "a list")
         prefix = tuple(schema.child(place, item, "prefixItems", i) for i, item in enumerate(first))
         if "items" in raw:
             rest = schema.child(place, raw["items"], "items")
@@ -473,8 +429,6 @@ def _contains(schema: Schema, place: Place, keyword: str) -> Formula:
 
 def _branches(schema: Schema, place: Place, keyword: str) -> list[Formula]:
     value = place.raw[keyword]
-    if not isinstance(value, list):
-        raise schema.wrong(place, keyword, "a list of schemas")
     return [schema.child(place, raw, keyword, i).formula() for i, raw in enumerate(value)]
 
 
@@ -504,8 +458,6 @@ def _if(schema: Schema, place: Place, keyword: str) -> Formula:
 
 def _reference(schema: Schema, place: Place, keyword: str) -> Formula:
     reference = place.raw[keyword]
-    if not isinstance(reference, str):
-        raise schema.wrong(place, keyword, "a string")
     target = schema.documents.resolve(place, reference)
     if schema.documents.is_dynamic:
         target = Place(target.raw, target.base, target.pointer, target.draft, place.scope)
