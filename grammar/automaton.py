@@ -295,7 +295,7 @@ class Automaton:
         ends = np.zeros((self.vocabulary.size, 3), np.int64)
         self.mask(configuration)
         while True:
-            tables.reserve_scratch(1 << 14)
+            tables.reserve_scratch(0)
             self._begin(state, register, stack)
             self._levels[0] = (state, register, stack, 0)
             count, pending = walk.collect(
@@ -346,7 +346,7 @@ class Automaton:
         if not tables.is_filled(state):
             self.fill(state)
         row, trie = self._sliced(state, register, stack)
-        tables.reserve_scratch(1 << 14)
+        tables.reserve_scratch(0)
         meta = self._begin(state, register, stack)
         levels = self._levels
         levels[0] = (state, register, stack, 0)

@@ -4,6 +4,7 @@ Kept in negation normal form: TRUE, FALSE, literals (an atom or its negation), A
 is kept whole because its normal form is quadratic. Nothing here knows what an atom means; see `grammar.schema.atoms`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from typing import Any, Final
@@ -107,11 +108,7 @@ class Formulas:
         if certain == 1:
             return self.all_of(self.negate(f) for f in rest)
         # A branch given twice can only fail both times.
-        repeated = (
-            {f.number for f in rest if sum(g is f for g in rest) > 1}
-            if len({f.number for f in rest}) < len(rest)
-            else set()
-        )
+        repeated = {number for number, count in Counter(f.number for f in rest).items() if count > 1}
         single = [f for f in rest if f.number not in repeated]
         failed = [self.negate(f) for f in dict.fromkeys(rest) if f.number in repeated]
         if not single:
@@ -240,6 +237,28 @@ def evaluate(formula: Formula, truth: Callable[[Any], bool]) -> bool:
             return sum(evaluate(f, truth) for f in formula.args) == 1
         case _:
             return sum(evaluate(f, truth) for f in formula.args) != 1
+
+
+def satisfying(formula: Formula, of: Callable[[Any], frozenset[Any]], everything: frozenset[Any]) -> frozenset[Any]:
+    """Which of `everything` satisfy the formula, when `of` says which satisfy an atom: O(sum over the formula)."""
+    match formula.kind:
+        case Kind.TRUE:
+            return everything
+        case Kind.FALSE:
+            return frozenset()
+        case Kind.LITERAL:
+            held = of(formula.atom) & everything
+            return held if formula.positive else everything - held
+        case Kind.AND:
+            for part in formula.args:
+                everything = satisfying(part, of, everything)
+            return everything
+        case Kind.OR:
+            return frozenset().union(*(satisfying(part, of, everything) for part in formula.args))
+        case _:
+            counts = Counter(value for part in formula.args for value in satisfying(part, of, everything))
+            once = frozenset(value for value, count in counts.items() if count == 1)
+            return once if formula.kind is Kind.ONE else everything - once
 
 
 def conjuncts(pool: Formulas, formula: Formula) -> list[Conjunct]:

@@ -16,7 +16,7 @@ from grammar import walk
 from grammar.formula import FALSE, TRUE, Formula
 from grammar.frames.arrays import ArrayFrame
 from grammar.frames.languages import Machine, characters_needed
-from grammar.frames.members import Shape, Way, numbers_of
+from grammar.frames.members import Shape, Way, lowest, numbers_of
 from grammar.frames.objects import Member, ObjectFrame
 from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, restrict
 from grammar.schema.keywords import equal_scalar
@@ -312,6 +312,10 @@ class Completions:
         members: list[tuple[bytes, bytes]] = []
         current = frame
         while (verdict := current.verdict()) is None:
+            known = self._members.get(current.number)
+            if known is not None and taken.isdisjoint(key for key, _ in known[1]):
+                # The rest was planned before: a long object must not be planned anew at each of its members.
+                return known[0], members + known[1]
             step = self._cheapest_step(current, taken)
             if step is None:
                 return None
@@ -347,7 +351,7 @@ class Completions:
         shape = frame.shape
         pool = self._automaton.pool
         if way.needed and not (shape.ordered and self._must_precede(frame, way)):
-            number = numbers_of(way.needed)[0]
+            number = lowest(way.needed)
             return self._take(frame, number, way.child(number), taken)
         usable = way.good & frame.open & frame.allowed
         judge = self._automaton.satisfiable
@@ -364,7 +368,7 @@ class Completions:
 
     def _must_precede(self, frame: ObjectFrame, way: Way) -> bool:
         """In schema order: whether something else has to come before the next needed member."""
-        first = numbers_of(way.needed)[0]
+        first = lowest(way.needed)
         after = way.shape.after(frame.open, first)
         return bool(way.broken or way.misnamed or way.least) and frame.member(first) is None and after >= 0
 

@@ -4,8 +4,9 @@ A *state* is one integer: what the top frame is waiting for. Its row maps byte c
 (parent node, state to return to, data). Rows are filled when a walk first needs them.
 
 Everything lies in one int32 array, `mem`, in segments whose places are in one small int64 array, `h`: a kernel call
-then passes two arrays, where thirty would cost more than the step they serve. A full segment moves to fresh room;
-`mem` itself is reserved at once and its pages are only touched as they are used. One writer: the owning automaton.
+then passes two arrays, where thirty would cost more than the step they serve. A full segment moves to fresh room at the
+end, and a full `mem` is copied into one of twice the size, so a view into it is good until the next write only. A
+grammar takes what it uses, and thousands of small ones can live side by side. One writer: the owning automaton.
 """
 
 from typing import Final
@@ -62,6 +63,9 @@ STACK_ROOM: Final = 8
 ) = range(10, 10 + 2 * 27, 2)  # fmt: skip
 _HEADER: Final = 10 + 2 * 27
 _SMALL: Final = 64
+_FIRST_CELLS: Final = 1 << 13
+_SCRATCH: Final = 128
+"""Stack nodes that a walk finds free; one that needs more says so and goes on once there is more."""
 
 
 def operation(code: int, argument: int = 0) -> int:
@@ -73,7 +77,8 @@ class Tables:
     """The segments, with counts of what is in use."""
 
     def __init__(self, max_cells: int = 1 << 26) -> None:
-        self.mem: Int32 = np.zeros(max_cells, np.int32)
+        self.mem: Int32 = np.zeros(min(_FIRST_CELLS, max_cells), np.int32)
+        self._max_cells = max_cells
         self.h: Int64 = np.zeros(_HEADER, np.int64)
         self.top = 0
         self.states = self.cells = self.maps = self.pushes = self.stacks = self.specs = 0
@@ -171,8 +176,11 @@ class Tables:
 
     def reserve_scratch(self, used: int) -> None:
         """Keep room for scratch nodes above the interned ones."""
+        needed = self.stacks + used + _SCRATCH
+        if needed <= self.h[STACK_ROOM]:
+            return
         for segment in (STACK_PARENT, STACK_STATE, STACK_DATA, STACK_DEPTH):
-            self._room(segment, self.stacks + used + 2048)
+            self._room(segment, needed)
         self.h[STACK_ROOM] = self.h[STACK_PARENT + 1]
 
     def set_return(self, state: int, label: int, target: int) -> None:
@@ -237,9 +245,13 @@ class Tables:
 
     def _take(self, size: int) -> int:
         first = self.top
-        self.top += size
+        if first + size > self._max_cells:
+            raise GrammarTooLarge(f"tables of more than {4 * self._max_cells} bytes")
+        self.top = first + size
         if self.top > len(self.mem):
-            raise GrammarTooLarge(f"tables of more than {4 * len(self.mem)} bytes")
+            larger = np.zeros(min(self._max_cells, max(2 * len(self.mem), self.top)), np.int32)
+            larger[:first] = self.mem[:first]
+            self.mem = larger
         return first
 
     def _room(self, segment: int, needed: int) -> None:

@@ -6,6 +6,7 @@ verdicts). Literals are laid over the automaton of the rest, so that a thousand 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Final
@@ -14,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
-from grammar.formula import FALSE, TRUE, Formula, Formulas, Kind, atoms, conjuncts, evaluate
+from grammar.formula import FALSE, TRUE, Formula, Formulas, Kind, atoms, conjuncts, satisfying
 from grammar.lexical import Dfa, canonical
 from grammar.lexical.formats import INEXACT_FORMATS, compile_format
 from grammar.lexical.numbers import NumberSpec
 from grammar.lexical.numbers import number_language as spelled_numbers
+from grammar.lexical.numbersets import MOST_SPELLED_FREELY, is_plain, number_set, plain_numbers
 from grammar.lexical.regex import as_counted, compile_pattern, compile_regex
 from grammar.schema.atoms import Format, Length, MultipleOf, OneOfNumbers, OneOfStrings, Pattern, Range, Whole
 
@@ -170,8 +172,7 @@ def string_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], la
             for text in atom.values:
                 literals.setdefault(text.encode(), -1)
     if literals:
-        for spelled in literals:
-            literals[spelled] = _literal_label(goal, tracked, label, spelled.decode())
+        _label_literals(literals, goal, tracked, label)
 
         def absent(atom: Any) -> Formula | None:
             return FALSE if isinstance(atom, OneOfStrings) else None
@@ -187,13 +188,23 @@ def string_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], la
     return overlay(rest, literals) if literals else rest
 
 
-def _literal_label(goal: Formula, tracked: Sequence[Formula], label: Verdict, word: str) -> int:
-    """The label of one literal, or -1 if the goal excludes it."""
+def _label_literals(literals: dict[bytes, int], goal: Formula, tracked: Sequence[Formula], label: Verdict) -> None:
+    """Give each literal its label, or -1 if the goal excludes it."""
+    texts = frozenset(spelled.decode() for spelled in literals)
+    found: dict[Any, frozenset[str]] = {}
 
-    def truth(atom: Any) -> bool:
-        return holds(atom, word)
+    def of(atom: Any) -> frozenset[str]:
+        if isinstance(atom, OneOfStrings):
+            return atom.values
+        if atom not in found:
+            found[atom] = frozenset(text for text in texts if holds(atom, text))
+        return found[atom]
 
-    return label(tuple(evaluate(f, truth) for f in tracked)) if evaluate(goal, truth) else -1
+    wanted = satisfying(goal, of, texts)
+    told = [satisfying(f, of, texts) for f in tracked]
+    for spelled in literals:
+        text = spelled.decode()
+        literals[spelled] = label(tuple(text in held for held in told)) if text in wanted else -1
 
 
 def _counted(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: Verdict) -> Machine | None:
@@ -433,7 +444,8 @@ def overlay(rest: Machine | None, literals: dict[bytes, int]) -> Machine:  # noq
 
 def number_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: Verdict) -> Machine:
     """The number spellings that satisfy `goal`, labelled with the truth of each tracked formula."""
-    goal, *others = [_merged(pool, f) for f in (goal, *tracked)]
+    goal, *others = _enumerated(pool, goal, tracked)
+    goal, *others = [_merged(pool, f) for f in (goal, *others)]
     universe = _decided([goal, *others])
 
     def within(atom: Any) -> Dfa:
@@ -441,6 +453,27 @@ def number_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], la
 
     language = number_language if universe == any_number() else within
     return labelled(pool, goal, others, label, language, universe)
+
+
+def _enumerated(pool: Formulas, goal: Formula, tracked: Sequence[Formula]) -> list[Formula]:
+    """A goal that only listed numbers satisfy, and what is tracked of it, as plain lists of those numbers."""
+    formulas = [goal, *tracked]
+    values = frozenset(v for a in atoms(goal) if isinstance(a, OneOfNumbers) for v in a.values)
+    if not values or pool.replace(goal, lambda a: FALSE if isinstance(a, OneOfNumbers) else None, {}) is not FALSE:
+        return formulas
+
+    def of(atom: Any) -> frozenset[Decimal]:
+        if isinstance(atom, OneOfNumbers):
+            return atom.values
+        spec = _spec([atom])
+        return frozenset(v for v in values if spec.holds(Fraction(v)))
+
+    wanted = satisfying(goal, of, values)
+    held = [wanted, *(satisfying(f, of, wanted) for f in tracked)]
+    return [
+        pool.literal(OneOfNumbers(h)) if h and (at == 0 or h != wanted) else TRUE if h else FALSE
+        for at, h in enumerate(held)
+    ]
 
 
 def _decided(formulas: Sequence[Formula]) -> Dfa:
@@ -463,6 +496,8 @@ def _monotone(formula: Formula) -> bool:
 def _domain(atom: Any) -> Dfa:
     """The spellings for which the language of a number atom is exact."""
     if isinstance(atom, OneOfNumbers):
+        if len(atom.values) > MOST_SPELLED_FREELY:
+            return plain_numbers()
         value = Fraction(min(atom.values, default=0))
         return spelled_numbers(NumberSpec(minimum=value, maximum=value)).domain
     return spelled_numbers(atom.spec if isinstance(atom, _Numbers) else _spec([atom])).domain
@@ -525,11 +560,22 @@ def _spec(parts: Sequence[Any]) -> NumberSpec:
 def number_language(atom: Any) -> Dfa:
     """The spellings of the numbers that satisfy one atom."""
     if isinstance(atom, OneOfNumbers):
-        found = Dfa.empty()
-        for value in sorted(atom.values):
-            found = found.union(_equal_to(Fraction(value)))
-        return found
+        few = len(atom.values) <= MOST_SPELLED_FREELY
+        listed = frozenset() if few else frozenset(v for v in atom.values if is_plain(v))
+        others = sorted(atom.values - listed)
+        if len(others) > MOST_SPELLED_FREELY:
+            raise GrammarTooLarge(f"more than {MOST_SPELLED_FREELY} listed numbers of over 40 digits")
+        parts = [_equal_to(Fraction(value)) for value in others]
+        return _united([*parts, number_set(listed)] if listed else parts)
     return spelled_numbers(atom.spec if isinstance(atom, _Numbers) else _spec([atom])).dfa
+
+
+def _united(parts: Sequence[Dfa]) -> Dfa:
+    """The union, by halves: each state is then copied a logarithm of times, not once for every part."""
+    if len(parts) <= 1:
+        return parts[0] if parts else Dfa.empty()
+    middle = len(parts) // 2
+    return _united(parts[:middle]).union(_united(parts[middle:]))
 
 
 @lru_cache(maxsize=1024)

@@ -35,6 +35,8 @@ from grammar.schema.atoms import (
 )
 
 MAX_WITNESSES: Final = 16
+MAX_REACH: Final = 1 << 24
+"""Words of the table that tells of each state of the key automaton which classes it can still reach."""
 MAX_FEW_KEYS: Final = 64
 """A rule about keys that no more keys than this satisfy is a list of them: each comes once, and they run out."""
 
@@ -72,13 +74,16 @@ class Shape:
         self.number = {n: i for i, n in enumerate(self.names)}
         self.classes: list[KeyClass] = [*(self._classify(n) for n in self.names), *kinds]
         self.machine = self._overlaid(plain)
+        if len(self.machine.labels) * (len(self.classes) // 32 + 1) > MAX_REACH:
+            raise GrammarTooLarge(f"an object of {len(self.names)} names, {len(self.machine.labels)} characters in all")
         self.named = (1 << len(self.names)) - 1
         # A class whose keys all have names of their own is never reached.
         self.rest = sum(1 << n for n in _reached_labels(self.machine) if n >= len(self.names))
         self.everything = self.named | self.rest
         self._children: dict[tuple[Properties, int], Formula] = {}
-        self.good: dict[frozenset[Any], int] = {}
-        """For sets of atoms, the classes under which some value satisfies them all: filled by `Way`."""
+        self.judged: dict[frozenset[Any], list[int]] = {}
+        """For sets of atoms, the classes under which some value is known to satisfy them all, and those under which
+        none does: filled by `Way`, class by class, so that a frame asks only about what is new to it."""
         self.breaking: dict[tuple[frozenset[Any], Properties], int] = {}
         """For a set of atoms to keep and one to break, the classes whose value can do both: filled by `Way`."""
 
@@ -220,7 +225,7 @@ class Way:
     """One conjunct of an object formula, in the numbers of its shape."""
 
     __slots__ = (
-        "_good", "_judge", "absent_sets", "broken", "least", "misnamed", "most", "needed", "possible", "properties",
+        "_judge", "_judged", "absent_sets", "broken", "least", "misnamed", "most", "needed", "possible", "properties",
         "rules", "shape",
     )  # fmt: skip
 
@@ -252,30 +257,22 @@ class Way:
                     self.absent_sets.append(bits)
         self.rules = [a for a in conjunct.positive if isinstance(a, PropertyNames)]
         self._judge = satisfiable
-        self._good: int | None = None
+        self._judged = shape.judged.setdefault(frozenset([*self.properties, *self.rules]), [0, 0])
 
     @property
     def good(self) -> int:
         """The classes under which some value satisfies what this way asks."""
-        if self._good is not None:
-            return self._good
-        key = frozenset([*self.properties, *self.rules])
-        known = self.shape.good.get(key)
-        if known is None:
-            known = self._good_among(self.shape.everything)
-            if not self._judge.busy:
-                self.shape.good[key] = known
-        if not self._judge.busy:
-            self._good = known
-        return known
+        return self._good_among(self.shape.everything)
 
     def _good_among(self, bits: int) -> int:
-        found = 0
-        for number in _numbers(bits):
+        judged = self._judged
+        for number in _numbers(bits & ~(judged[0] | judged[1])):
             cls = self.shape.classes[number]
             if all(a in cls.passes for a in self.rules) and self._judge(self.child(number)):
-                found |= 1 << number
-        return found
+                judged[0] |= 1 << number
+            elif not self._judge.busy:
+                judged[1] |= 1 << number
+        return bits & judged[0]
 
     def without(self, broken: list[Properties]) -> "Way":
         """This way with only these atoms left to break."""
@@ -395,12 +392,25 @@ class Judge:
 
 
 def _numbers(bits: int) -> list[int]:
+    """The members of a bit set; by bytes, for clearing bit after bit of a large integer is quadratic."""
+    if bits < 1 << 64:
+        return _small_numbers(bits)
+    octets = bits.to_bytes(-(-bits.bit_length() // 8), "little")
+    return [8 * at + bit for at, octet in enumerate(octets) if octet for bit in _small_numbers(octet)]
+
+
+def _small_numbers(bits: int) -> list[int]:
     found = []
     while bits:
         low = bits & -bits
         found.append(low.bit_length() - 1)
         bits ^= low
     return found
+
+
+def lowest(bits: int) -> int:
+    """The least member of a bit set that is not empty."""
+    return (bits & -bits).bit_length() - 1
 
 
 def step_key(pool: Formulas, formula: Formula, shape: Shape, number: int) -> Formula:

@@ -13,6 +13,7 @@ from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import FALSE, TRUE, Formula, Formulas, atoms, evaluate
 from grammar.lexical.ecma import parse
 from grammar.lexical.formats import FORMATS, INEXACT_FORMATS
+from grammar.lexical.numbersets import MOST_SPELLED_FREELY, NOTE
 from grammar.schema.atoms import (
     ALL_TYPES,
     ARRAY,
@@ -248,6 +249,8 @@ def _enum(schema: Schema, place: Place, keyword: str) -> Formula:
     strings = frozenset(v for v in values if isinstance(v, str))
     numbers = frozenset(decimal(v) for v in values if is_number(v))
     parts = [_strings(pool, strings)] if strings else []
+    if len(numbers) > MOST_SPELLED_FREELY:
+        schema.notes[place.pointer, keyword] = NOTE
     if numbers:
         parts.append(pool.all_of([_of(pool, NUMBER), pool.literal(OneOfNumbers(numbers))]))
     parts += [equals(schema, v, pointer) for v in values if not isinstance(v, str) and not is_number(v)]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from grammar import GrammarError, compile_choice, compile_json_schema, compile_regex
+from grammar import GrammarError, compile_choice, compile_json_schema, compile_regex, warm
 from tests.grammar.walking import TOKENS, VOCABULARY, mask
 from tests.strategies import schemas
 
@@ -47,6 +47,8 @@ HOSTILE: dict[str, Callable[[], Any]] = {
     "enum of ten thousand": lambda: {"enum": [f"value {i * 7919}" for i in range(10_000)]},
     "enum of ten thousand objects": lambda: {"enum": [{"a": i, "b": [i]} for i in range(10_000)]},
     "anyOf of ten thousand": lambda: {"anyOf": [{"const": i} for i in range(10_000)]},
+    "oneOf of ten thousand": lambda: {"oneOf": [{"const": i} for i in range(10_000)]},
+    "oneOf of ten thousand words": lambda: {"oneOf": [{"const": f"w{i}"} for i in range(10_000)]},
     "anyOf of a thousand objects": lambda: {"anyOf": [{"type": "object", "required": [f"k{i}"]} for i in range(1000)]},
     "ten megabytes": lambda: {"properties": {f"property {i}": {"enum": [str(i) * 40]} for i in range(60_000)}},
     "nested ten thousand deep": lambda: nested(10_000, {"type": "null"}, lambda inner: {"items": inner}),
@@ -80,6 +82,12 @@ HOSTILE: dict[str, Callable[[], Any]] = {
     "infinite numbers": lambda: {"minimum": float("inf")},
     "no numbers": lambda: {"maximum": float("nan")},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kernels() -> None:
+    """Compiled before the first child is born: a server warms them at start, and no limit is meant to cover that."""
+    warm(VOCABULARY)
 
 
 def outcome(make: Callable[[], Any], respond: Any) -> None:

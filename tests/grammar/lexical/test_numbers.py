@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 from grammar.lexical import NumberSpec, number_language
+from grammar.lexical.numbersets import number_set, plain_numbers
 
 SPELLING = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
@@ -138,3 +139,27 @@ def test_what_cannot_be_enforced_is_refused(multiple: str, error: type[GrammarEr
     with pytest.raises(error) as refusal:
         number_language(NumberSpec(multiple_of=Fraction(multiple)))
     assert refusal.value.keyword == "multipleOf"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sets(st.decimals(-2000, 2000, places=2) | st.integers(-30, 30).map(Decimal), min_size=1, max_size=60),
+    st.from_regex(r"-?(0|[1-9][0-9]{0,3})(\.[0-9]{1,5})?", fullmatch=True),
+)
+def test_a_set_of_numbers_has_every_spelling_without_exponent(values: set[Decimal], text: str) -> None:
+    """Zeros behind the point change nothing, minus zero is zero, and what is decided is stated."""
+    language = number_set(values)
+    for value in values:
+        for spelled in (format(value, "f"), format(value.normalize(), "f"), f"{value:.20f}", f"{value:.40f}"):
+            assert language.accepts(spelled.encode())
+    assert language.accepts(text.encode()) == (Decimal(text) in values)
+    assert plain_numbers().accepts(text.encode())
+    assert not plain_numbers().accepts(text.encode() + b"e0")
+
+
+def test_a_set_of_numbers_has_the_exponents_that_programs_write() -> None:
+    """As Python's and JavaScript's JSON writers spell small and large doubles."""
+    language = number_set([Decimal("1e-7"), Decimal("2.5e22")])
+    for text in ("1e-07", "1e-7", "2.5e+22", "2.5e+22", "0.0000001", "25000000000000000000000.0"):
+        assert language.accepts(text.encode()), text
+    assert not language.accepts(b"1e-06")

@@ -1,0 +1,138 @@
+"""Finite sets of numbers as one automaton: what an enumeration of many numbers needs.
+
+One value's automaton with all its exponents has hundreds of states, so a set of thousands cannot be a union of those.
+Here a value is spelled without an exponent, with any number of zeros behind the point (1, 1.0, 1.00; −0 is 0), and in
+the one spelling with an exponent that programs write for it (1e-07): a trie with tails of zeros, O(digits in all).
+"""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from grammar.errors import GrammarTooLarge
+from grammar.lexical.dfa import Dfa, canonical
+from grammar.lexical.numbers import MOST_DIGITS
+
+Bytes = npt.NDArray[np.uint8]
+
+MOST_SPELLED_FREELY = 32
+"""Lists of more numbers than this are spelled as here; shorter ones with any exponent."""
+_COLUMNS = "0123456789-+.e"
+_MOST_CELLS = 4_000_000
+NOTE = "numbers of a large enumeration are offered without exponents, but where programs write one"
+
+
+def number_set(values: Iterable[Decimal]) -> Dfa:
+    """The spellings of these values, each of which `is_plain`."""
+    ordered = sorted(values)
+    depth = max((len(_digits(value)[1]) for value in ordered), default=0)
+    trie: list[list[int]] = [[-1] * (len(_COLUMNS) + 1)]
+    finals: set[int] = set()
+    tails = _zero_tails(trie, finals)
+    for value in ordered:
+        for sign in ("", "-") if value == 0 else ("-",) if value < 0 else ("",):
+            _add(trie, finals, sign, *_digits(value), depth, tails)
+        for text in _exponent_spellings(value):
+            finals.add(_path(trie, 0, text))
+        if len(trie) * len(_COLUMNS) > _MOST_CELLS:
+            raise GrammarTooLarge("an enumeration of too many numbers")
+    accepting = np.zeros(len(trie), np.bool_)
+    accepting[list(finals)] = True
+    return canonical(np.array(trie, np.int32), accepting, _byte_classes())
+
+
+@lru_cache(maxsize=1)
+def plain_numbers() -> Dfa:
+    """The spellings for which `number_set` decides: every number without an exponent."""
+    width, digits = len(_COLUMNS) + 1, slice(10)
+    # States: start, after minus, zero, then whole parts by digits, the point, then fractions by digits.
+    whole, point = 3, 3 + MOST_DIGITS
+    table = np.full((point + 1 + MOST_DIGITS, width), -1, np.int32)
+    table[0, _COLUMNS.index("-")] = 1
+    for start in (0, 1):
+        table[start, 0] = 2
+        table[start, 1:10] = whole
+    for count in range(MOST_DIGITS):
+        if count + 1 < MOST_DIGITS:
+            table[whole + count, digits] = whole + count + 1
+        table[whole + count, _COLUMNS.index(".")] = point
+        table[point + count, digits] = point + count + 1
+    table[2, _COLUMNS.index(".")] = point
+    accepting = np.ones(len(table), np.bool_)
+    accepting[[0, 1, point]] = False
+    return canonical(table, accepting, _byte_classes())
+
+
+def is_plain(value: Decimal) -> bool:
+    """Whether the value can be spelled without an exponent within the general limit on digits."""
+    if not -MOST_DIGITS <= value.adjusted() < MOST_DIGITS:
+        return value == 0
+    whole, fraction = _digits(value)
+    return max(len(whole), len(fraction)) <= MOST_DIGITS
+
+
+def _digits(value: Decimal) -> tuple[str, str]:
+    """The digits before and behind the point, without needless zeros."""
+    whole, _, fraction = format(abs(value), "f").partition(".")
+    return whole.lstrip("0") or "0", fraction.rstrip("0")
+
+
+def _exponent_spellings(value: Decimal) -> list[str]:
+    """What JSON libraries write for the value as a double, where that has an exponent."""
+    text = repr(float(value)) if abs(value) < Decimal("1e300") else ""
+    if "e" not in text or Decimal(text) != value:
+        return []
+    mantissa, _, exponent = text.partition("e")
+    short = f"{mantissa}e{exponent[0] if exponent[0] in '+-' else ''}{exponent.lstrip('+-').lstrip('0')}"
+    return list(dict.fromkeys([text, short]))
+
+
+def _zero_tails(trie: list[list[int]], finals: set[int]) -> list[int]:
+    """[n]: the state from which up to n further zeros may come."""
+    tails: list[int] = []
+    for count in range(MOST_DIGITS + 1):
+        tails.append(len(trie))
+        finals.add(len(trie))
+        trie.append([-1] * (len(_COLUMNS) + 1))
+        if count:
+            trie[-1][0] = tails[count - 1]
+    return tails
+
+
+def _add(
+    trie: list[list[int]], finals: set[int], sign: str, whole: str, fraction: str, depth: int, tails: list[int]
+) -> None:
+    """Add one value. Zeros are spelled out as deep as the longest fraction goes, where no path is shared any more."""
+    node = _path(trie, 0, sign + whole)
+    if not fraction:
+        finals.add(node)
+    node = _path(trie, node, ".")
+    for count, digit in enumerate(fraction.ljust(depth, "0"), 1):
+        node = _path(trie, node, digit)
+        if count >= len(fraction):
+            finals.add(node)
+    if depth < MOST_DIGITS:
+        trie[node][0] = tails[MOST_DIGITS - depth - 1]
+
+
+def _path(trie: list[list[int]], node: int, text: str) -> int:
+    """The node at the end of `text` from `node`, made where it is missing."""
+    for char in text:
+        column = _COLUMNS.index(char)
+        if trie[node][column] < 0:
+            trie[node][column] = len(trie)
+            trie.append([-1] * (len(_COLUMNS) + 1))
+        node = trie[node][column]
+    return node
+
+
+@lru_cache(maxsize=1)
+def _byte_classes() -> Bytes:
+    classes = np.full(256, len(_COLUMNS), np.uint8)
+    for column, char in enumerate(_COLUMNS):
+        classes[ord(char)] = column
+    classes[ord("E")] = _COLUMNS.index("e")
+    return classes

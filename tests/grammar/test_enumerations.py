@@ -1,0 +1,35 @@
+"""Long lists of values: exact, and as cheap as they are long."""
+
+from typing import Any
+
+from tests.grammar.walking import compiled, take
+
+
+def test_a_long_list_of_numbers_is_exact_within_other_rules() -> None:
+    """A listed number stands or falls by its value, whatever else the schema says of it."""
+    numbers = [*range(100), 0.5, 1e300]
+    assert accepts({"enum": numbers}, "99.0")
+    assert accepts({"enum": numbers}, "1e300")
+    assert not accepts({"enum": numbers}, "100")
+    assert not accepts({"enum": numbers, "not": {"enum": [*range(50), "x"]}}, "49")
+    assert accepts({"enum": numbers, "not": {"enum": [*range(50), "x"]}}, "50")
+    assert accepts({"oneOf": [{"const": i % 90} for i in range(100)]}, "20")
+    assert not accepts({"oneOf": [{"const": i % 90} for i in range(100)]}, "5")
+    assert accepts({"type": "integer", "not": {"enum": [*range(50)]}}, "50")
+    assert not accepts({"type": "integer", "not": {"enum": [*range(50)]}}, "7.0")
+
+
+def accepts(schema: Any, text: str) -> bool:
+    """Whether the schema's grammar takes the text, byte by byte, and may end there."""
+    matcher = compiled(schema).matcher()
+    return take(matcher, text.encode()) and matcher.is_accepting
+
+
+def test_a_union_of_many_constants_costs_what_a_list_costs() -> None:
+    """Ten thousand branches, of numbers and of strings, by anyOf and by oneOf."""
+    for keyword in ("anyOf", "oneOf"):
+        for spell in (str, int):
+            schema = {keyword: [{"const": spell(i)} for i in range(3_000)]}
+            text = "2999" if spell is int else '"2999"'
+            assert accepts(schema, text)
+            assert not accepts(schema, text.replace("2999", "3000"))
