@@ -287,12 +287,15 @@ class Automaton:
         row: Int32 = self.vocabulary.slices[-1]
         return row
 
-    def ends_of(self, configuration: int, trie: Trie) -> tuple[Int32, tuple[Int32, list[int]]]:
-        """The legal tokens of `trie`, and for each the index of the configuration it leads to, in the list beside."""
+    def ends_of(self, configuration: int, trie: Trie) -> tuple[Int32, tuple[Int32, list[int]], list[bool]]:
+        """The legal tokens of `trie`, and for each the index of the configuration it leads to, in the list beside.
+
+        The last list tells of each whether its tokens closed a key or item that is not yet remembered as used there.
+        """
         state, register, stack = self.configurations[configuration]
         tables = self.tables
         tokens = np.zeros(self.vocabulary.size, np.int32)
-        ends = np.zeros((self.vocabulary.size, 3), np.int64)
+        ends = np.zeros((self.vocabulary.size, 4), np.int64)
         self.mask(configuration)
         while True:
             tables.reserve_scratch(0)
@@ -319,14 +322,15 @@ class Automaton:
         numbers = []
         scratch = tables.stacks
         # Interning overwrites the scratch region, so the chains are read out first.
-        chains = [self._chain(st, scratch) for _, _, st in found.tolist()]
-        for (s, reg, _), (base, above) in zip(found.tolist(), chains, strict=True):
+        chains = [self._chain(st, scratch) for _, _, st, _ in found.tolist()]
+        for (s, reg, _, _), (base, above) in zip(found.tolist(), chains, strict=True):
             node = base
             for return_state, data in reversed(above):
                 node = tables.stack_id(node, return_state, data)
             chain[:3] = (s, reg, node)
             numbers.append(self.configuration(int(chain[0]), int(chain[1]), int(chain[2])))
-        return tokens[:count], (which.reshape(-1).astype(np.int32), numbers)
+        recorded = (found[:, 3] > 0).tolist()
+        return tokens[:count], (which.reshape(-1).astype(np.int32), numbers), recorded
 
     def is_accepting(self, state: int, register: int, stack: int) -> bool:
         """Whether the text may end in this configuration."""
@@ -574,9 +578,13 @@ class Automaton:
         state[0], state[1], state[2], state[3] = target, used << 32, tables.get(STACK_PARENT, stack), 1
 
     @staticmethod
-    def open_string(text: bytes) -> bytes:
-        """The decoded content of the string that is open at the end of `text`."""
-        return _decoded(text[_opening_quote(text) + 1 :])
+    def raw_string(text: bytes) -> bytes:
+        """The content, as spelled, of the string that is open at the end of `text`."""
+        return text[_opening_quote(text) + 1 :]
+
+    def open_string(self, text: bytes) -> bytes:
+        """As `raw_string`, decoded."""
+        return _decoded(self.raw_string(text))
 
     def write(self, key: Any, row: list[int]) -> bool:
         """Write the cells of the state that `key` describes; whether whitespace may come first."""
@@ -589,6 +597,10 @@ class Automaton:
     def place_kind(self, configuration: int) -> PlaceKind:
         """What the next token would be part of."""
         raise NotImplementedError
+
+    def open_value(self, configuration: int, text: bytes) -> bytes:  # noqa: ARG002  (nothing is remembered here)
+        """What was read so far of an open key or item that later ones must differ from; empty where none must."""
+        return b""
 
     def pointer(self, configuration: int, text: bytes) -> str:
         """The JSON Pointer, in the instance, of the value that the next token belongs to."""

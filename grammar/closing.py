@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from grammar.automaton import Automaton, Mask
-from grammar.errors import UnsatisfiableConstraint
 from grammar.kernels import kernel
 from grammar.tables import DEAD, STACK_DATA, STACK_PARENT, STACK_STATE
 
@@ -73,7 +72,10 @@ class Closing:
             state, register, stack = target, tables.get(STACK_DATA, stack) << 32, tables.get(STACK_PARENT, stack)
         return b"".join(parts)
 
-    def tokens(self, configuration: int) -> int:
+    def refuse_unspellable(self, configuration: int) -> None:
+        """Raise if the vocabulary spells no text from here to the end: with a token for every byte it always does."""
+
+    def tokens(self, configuration: int, text: bytes | bytearray = b"") -> int:  # noqa: ARG002  (see SparseClosing)
         """How many tokens the plan takes; 0 exactly when the text is complete."""
         found = self._tokens.get(configuration)
         if found is None:
@@ -87,8 +89,7 @@ class Closing:
         text = np.frombuffer(self.plan(configuration), np.uint8)
         best, first = token_counts(trie.byte, trie.end, trie.token, text)
         count = int(best[0])
-        if count >= UNSPELLABLE:
-            raise UnsatisfiableConstraint("this vocabulary cannot spell what the constraint needs")
+        assert count < UNSPELLABLE, "a vocabulary with every byte spells every plan"
         if count > 0:
             moved = automaton.run(configuration, automaton.vocabulary.tokens[int(first[0])], None)
             if moved is not None and self._tokens.get(moved[0], count) > count - 1:
@@ -111,7 +112,18 @@ class Closing:
             self._lowered += configuration in self._tokens
             self._tokens[configuration] = promised
 
-    def fill(self, configuration: int, full: Mask, row: Int32, budget: int) -> bool:
+    def mask(self, configuration: int, text: bytes | bytearray) -> Mask:  # noqa: ARG002  (see SparseClosing)
+        """The legal tokens, whatever the budget."""
+        return self._automaton.mask(configuration)
+
+    def fill(
+        self,
+        configuration: int,
+        text: bytes | bytearray,  # noqa: ARG002  (see SparseClosing)
+        full: Mask,
+        row: Int32,
+        budget: int,
+    ) -> bool:
         """The mask within `budget`; whether it lacks a token of the full one."""
         least = self.tokens(configuration)
         automaton = self._automaton
@@ -137,7 +149,7 @@ class Closing:
         if found is None or found[0] != self._lowered:
             automaton = self._automaton
             trie = automaton.vocabulary.special_trie if special else automaton.vocabulary.trie
-            tokens, ends = automaton.ends_of(configuration, trie)
+            tokens, ends, _ = automaton.ends_of(configuration, trie)
             bounds, rows = self._sorted(tokens, ends)
             found = self._classes[key] = (self._lowered, bounds, rows)
         return found[1], found[2]

@@ -86,9 +86,6 @@ def warm(vocabulary: Vocabulary) -> None:
 
 
 def _ready(grammar: Grammar) -> Grammar:
-    """Refuse a constraint that the vocabulary cannot even begin to spell."""
-    row = np.zeros(grammar.automaton.vocabulary.words, np.int32)
-    grammar.matcher().fill_mask(row)
-    if not row.any():
-        raise UnsatisfiableConstraint("this vocabulary cannot spell what the constraint needs")
+    """Refuse a constraint that the vocabulary cannot spell."""
+    grammar.closing.refuse_unspellable(grammar.initial)
     return grammar

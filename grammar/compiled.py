@@ -15,6 +15,7 @@ import numpy as np
 from grammar.automaton import Automaton
 from grammar.closing import Closing
 from grammar.matcher import Matcher
+from grammar.sparse import SparseClosing
 
 PLAN_VERSION: Final = 1
 
@@ -34,7 +35,7 @@ class Grammar:
 
     def __init__(self, automaton: Automaton, start: int, plan: Plan, notes: Callable[[], list[str]]) -> None:
         self.automaton = automaton
-        self.closing = Closing(automaton)
+        self.closing = (Closing if automaton.vocabulary.has_every_byte else SparseClosing)(automaton)
         self.initial = automaton.configuration(start, 0, 0)
         self._plan = plan
         self._notes = notes

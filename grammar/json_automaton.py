@@ -25,7 +25,7 @@ from grammar.places import PlaceKind
 from grammar.pointers import open_pointer
 from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, restrict
 from grammar.schema.keywords import equal_scalar
-from grammar.tables import ALLOW_OFFSET, DEAD, KEY, PLAIN, POP, PUSH, SPEC, STEP, operation
+from grammar.tables import ALLOW_OFFSET, DEAD, KEY, PLAIN, POP, PUSH, SPEC, STACK_STATE, STEP, operation
 from grammar.tables import STRING as STRING_KIND
 from grammar.vocabulary import Vocabulary
 
@@ -280,6 +280,17 @@ class JsonAutomaton(Automaton):
         """The JSON Pointer, in the instance, of the value that the next token belongs to."""
         del configuration
         return open_pointer(text)
+
+    def open_value(self, configuration: int, text: bytes) -> bytes:
+        """What was read so far of an open key or item that later ones must differ from; empty where none must."""
+        state, _, stack = self.configurations[configuration]
+        key, parent = self.key_of(state), self.key_of(self.tables.get(STACK_STATE, stack))
+        bound = parent[0] == "item" and parent[1].is_recorded and parent[1].verdict() is None
+        if bound and key[0] == "in number":
+            return text[len(text.rstrip(b"0123456789+-.eE")) :]
+        if (bound and key[0] != "word") or (parent[0] == "key" and parent[1].owes_further_keys):
+            return self.raw_string(text)
+        return b""
 
     # ---------------------------------------------------------------- returns
 

@@ -20,30 +20,43 @@ from grammar.frames.members import Shape, Way, lowest, numbers_of
 from grammar.frames.objects import Member, ObjectFrame
 from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, restrict
 from grammar.schema.keywords import equal_scalar
+from grammar.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from grammar.json_automaton import JsonAutomaton
 
 _FAR: Final = 1 << 28
+_LACKING: Final = 1000
+MOST_WORDS: Final = 4096
 _SHORT: Final = {8: b"\\b", 9: b"\\t", 10: b"\\n", 12: b"\\f", 13: b"\\r", 0x22: b'\\"', 0x5C: b"\\\\"}
 _FAVOURITES: Final = b"a0 A1_-bcdefghijklmnopqrstuvwxyzBCDEFGHIJKLMNOPQRSTUVWXYZ23456789"
 Finished = tuple[int, bytes]
+Members = list[tuple[bytes, bytes]]
+
+
+def price(vocabulary: Vocabulary, spelled: bytes) -> int:
+    """In bytes; one that the vocabulary lacks may still be part of some token, but that is a last resort."""
+    if vocabulary.has_every_byte:
+        return len(spelled)
+    return sum(1 if bytes([b]) in vocabulary.single_bytes else _LACKING for b in spelled)
 
 
 class Route:
     """Cheapest continuations of one machine: spelled bytes to a label, from each state."""
 
-    def __init__(self, machine: Machine, *, string: bool) -> None:
+    def __init__(self, machine: Machine, vocabulary: Vocabulary, *, string: bool) -> None:
         self.machine = machine
         self._string = string
         self._letters: dict[int, bytes] = {}
-        order = [*_FAVOURITES, *(b for b in range(256) if b not in _FAVOURITES)]
-        for byte in order:
+        favourites_first = [*_FAVOURITES, *(b for b in range(256) if b not in _FAVOURITES)]
+        self._order = sorted(favourites_first, key=lambda b: price(vocabulary, self._spell(b)))
+        cost: dict[int, int] = {}
+        for byte in self._order:
             cls = int(machine.classes[byte])
             spelled = self._spell(byte)
-            if cls not in self._letters or len(spelled) < len(self._letters[cls]):
-                self._letters[cls] = spelled
-        self.costs = np.array([len(self._letters[c]) for c in range(machine.table.shape[1])], np.int64)
+            if price(vocabulary, spelled) < cost.get(cls, _FAR):
+                self._letters[cls], cost[cls] = spelled, price(vocabulary, spelled)
+        self.costs = np.array([cost[c] for c in range(machine.table.shape[1])], np.int64)
         self.distance = self._distances()
 
     def _spell(self, byte: int) -> bytes:
@@ -104,16 +117,19 @@ class Route:
         return [self._letters[c] for c, t in enumerate(self.machine.table[state].tolist()) if t >= 0]
 
     def words(self, state: int, label: int) -> Iterator[bytes]:
-        """Words from `state` that end with `label`, shorter ones first."""
+        """Words from `state` that end with `label`, shorter ones first (some thousands of each length)."""
         level = [(state, b"")]
+        machine = self.machine
+        bytes_of = [(byte, self._spell(byte), int(machine.classes[byte])) for byte in self._order]
         while level:
-            following = []
+            following: list[tuple[int, bytes]] = []
             for q, word in level:
-                if self.machine.labels[q] == label:
+                if machine.labels[q] == label:
                     yield word
-                targets = self.machine.table[q]
-                following += [(int(t), word + self._letters[c]) for c, t in enumerate(targets) if t >= 0]
-            level = following[:4096]
+                if len(following) < MOST_WORDS:
+                    targets = machine.table[q].tolist()
+                    following += [(targets[c], word + spelled) for _, spelled, c in bytes_of if targets[c] >= 0]
+            level = following
 
 
 class Completions:
@@ -125,7 +141,7 @@ class Completions:
         self._values: dict[tuple[int, tuple[int, ...]], Finished] = {}
         self._open: set[tuple[int, tuple[int, ...]]] = set()
         self._tainted = False
-        self._members: dict[int, tuple[int, list[tuple[bytes, bytes]]]] = {}
+        self._members: dict[tuple[int, frozenset[bytes]], tuple[int, Members]] = {}
         self._items: dict[int, tuple[int, list[bytes]]] = {}
         self._needed: dict[int, npt.NDArray[np.int32]] = {}
         self._comma = b", " if automaton.spaced else b","
@@ -151,25 +167,26 @@ class Completions:
             case "in key":
                 return self._finish_key(state, register, stack)
             case "blank":
-                label, text = self._finish_structure(key[1], stack)
+                label, text = self._finish_structure(key[1], self._taken(register))
                 return label, b" " + text
             case _:
-                return self._finish_structure(key, stack)
+                return self._finish_structure(key, self._taken(register))
 
-    def _finish_structure(self, key: Any, stack: int) -> Finished:
+    def _finish_structure(self, key: Any, taken: frozenset[bytes]) -> Finished:
+        """`taken`: the keys that the object holds so far, as far as it must know them."""
         match key[0]:
             case "object":
                 return self._object_rest(key[1], first=True)
             case "after member":
-                return self._object_rest(key[1], first=False)
+                return self._object_rest(key[1], first=False, taken=taken)
             case "next key":
-                label, members = self._next_members(key[1], self._taken(stack, key[1]))
+                label, members = self._next_members(key[1], taken)
                 return label, self._joined(members) + b"}"
             case "colon":
-                label, text = self._from_value(key[1], key[2])
+                label, text = self._from_value(key[1], key[2], taken)
                 return label, self._colon + text
             case "value":
-                return self._from_value(key[1], key[2])
+                return self._from_value(key[1], key[2], taken)
             case "array":
                 return self._array_rest(key[1], first=True)
             case "after item":
@@ -177,6 +194,9 @@ class Completions:
             case _:
                 label, items = self._next_items(key[1])
                 return label, self._comma.join(items) + b"]"
+
+    def _taken(self, register: int) -> frozenset[bytes]:
+        return self._automaton.tables.used_keys(register >> 32)
 
     def _finish_string(self, state: int, register: int, stack: int) -> Finished:
         automaton = self._automaton
@@ -255,7 +275,7 @@ class Completions:
                 counted = machine.least or machine.most is not None
                 label, text = route.counted(0, 0, self._needed_by(machine)) if counted else route.from_state(0)
                 found.append((label, b'"' + text + b'"'))
-        return min(found, key=lambda f: len(f[1]), default=None)
+        return min(found, key=lambda f: price(automaton.vocabulary, f[1]), default=None)
 
     def _composite(self, goal: Formula, tracked: tuple[Formula, ...]) -> Finished | None:
         automaton, pool = self._automaton, self._automaton.pool
@@ -274,12 +294,12 @@ class Completions:
                 items = self._try_array(judge.arrays.frame(asked, told))
                 if items is not None:
                     found.append((items[0], b"[" + self._comma.join(items[1]) + b"]"))
-        return min(found, key=lambda f: len(f[1]), default=None)
+        return min(found, key=lambda f: price(automaton.vocabulary, f[1]), default=None)
 
     def _route(self, machine: Machine, *, string: bool) -> Route:
         found = self._routes.get(id(machine))
         if found is None:
-            found = self._routes[id(machine)] = Route(machine, string=string)
+            found = self._routes[id(machine)] = Route(machine, self._automaton.vocabulary, string=string)
         return found
 
     def _needed_by(self, machine: Machine) -> npt.NDArray[np.int32]:
@@ -290,26 +310,26 @@ class Completions:
 
     # ---------------------------------------------------------------- objects
 
-    def _joined(self, members: list[tuple[bytes, bytes]]) -> bytes:
+    def _joined(self, members: Members) -> bytes:
         return self._comma.join(key + self._colon + value for key, value in members)
 
-    def _object_rest(self, frame: ObjectFrame, *, first: bool) -> Finished:
-        label, members = self._object(frame)
+    def _object_rest(self, frame: ObjectFrame, *, first: bool, taken: frozenset[bytes] = frozenset()) -> Finished:
+        label, members = self._object(frame, taken)
         separator = b"" if first or not members else self._comma
         return label, separator + self._joined(members) + b"}"
 
-    def _object(self, frame: ObjectFrame) -> tuple[int, list[tuple[bytes, bytes]]]:
-        found = self._try_object(frame)
+    def _object(self, frame: ObjectFrame, taken: frozenset[bytes] = frozenset()) -> tuple[int, Members]:
+        found = self._try_object(frame, taken)
         assert found is not None, "a feasible object can be finished"
         return found
 
-    def _try_object(
-        self, frame: ObjectFrame, taken: frozenset[bytes] = frozenset()
-    ) -> tuple[int, list[tuple[bytes, bytes]]] | None:
-        known = self._members.get(frame.number)
-        if known is not None and not taken:
+    def _try_object(self, frame: ObjectFrame, taken: frozenset[bytes] = frozenset()) -> tuple[int, Members] | None:
+        """Members that finish the object; their keys, decoded, are none of those taken."""
+        ident = (frame.number, taken)
+        known = self._members.get(ident)
+        if known is not None:
             return known
-        members: list[tuple[bytes, bytes]] = []
+        members: Members = []
         current = frame
         while (verdict := current.verdict()) is None:
             known = self._members.get(current.number)
@@ -321,10 +341,10 @@ class Completions:
                 return None
             key, value, current = step
             members.append((key, value))
-            taken |= {key}
+            taken |= {_unescaped(key)}
         result = (self._automaton.labels.number(verdict), members)
         if not self._open:
-            self._members[frame.number] = result
+            self._members[ident] = result
         return result
 
     def _cheapest_step(self, frame: ObjectFrame, taken: frozenset[bytes]) -> tuple[bytes, bytes, ObjectFrame] | None:
@@ -396,37 +416,33 @@ class Completions:
             return json.dumps(name, ensure_ascii=False).encode()
         for word in self._route(shape.machine, string=True).words(0, number):
             spelled = b'"' + word + b'"'
-            if spelled not in taken:
+            if _unescaped(spelled) not in taken:
                 return spelled
         raise AssertionError("an open class of keys has words without end")
 
-    def _from_value(self, frame: ObjectFrame, number: int) -> Finished:
+    def _from_value(self, frame: ObjectFrame, number: int, taken: frozenset[bytes]) -> Finished:
         member = frame.member(number)
         assert member is not None
         child_label, text = self._value(member.goal, member.tracked)
-        label, rest = self._object_rest(self._landed(member, child_label), first=False)
+        label, rest = self._object_rest(self._landed(member, child_label), first=False, taken=taken)
         return label, text + rest
 
-    def _next_members(self, frame: ObjectFrame, taken: frozenset[bytes]) -> tuple[int, list[tuple[bytes, bytes]]]:
+    def _next_members(self, frame: ObjectFrame, taken: frozenset[bytes]) -> tuple[int, Members]:
         """At least one member, then whatever closes the object: what must follow a comma."""
-        label, members = self._object(frame)
-        if members and not taken:
+        label, members = self._object(frame, taken)
+        if members:
             return label, members
-        best: tuple[int, list[tuple[bytes, bytes]]] | None = None
+        best: tuple[int, Members] | None = None
         for number in numbers_of(frame.allowed):
             step = self._take(frame, number, TRUE, taken)
             if step is None:
                 continue
-            label, rest = self._object(step[2])
+            label, rest = self._object(step[2], taken | {_unescaped(step[0])})
             candidate = (label, [(step[0], step[1]), *rest])
             if best is None or len(self._joined(candidate[1])) < len(self._joined(best[1])):
                 best = candidate
         assert best is not None, "a comma is legal only where a member can follow"
         return best
-
-    def _taken(self, stack: int, frame: ObjectFrame) -> frozenset[bytes]:
-        del stack, frame
-        return frozenset()
 
     def _finish_key(self, state: int, register: int, stack: int) -> Finished:
         """Finish the key that is open: the planned one where it fits, else the nearest that is allowed and unused."""
@@ -508,3 +524,8 @@ class Completions:
         assert step is not None
         label, rest = self._array(step[1])
         return label, [step[0], *rest]
+
+
+def _unescaped(key: bytes) -> bytes:
+    """The text of a key as it is remembered."""
+    return str(json.loads(key)).encode()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from grammar.closing import UNSPELLABLE
 from grammar.places import Place, PlaceKind
 
 if TYPE_CHECKING:
@@ -14,11 +15,21 @@ if TYPE_CHECKING:
 class Matcher:
     """One position. `fill_mask` and `advance` agree on every token; end tokens are legal where the text is complete."""
 
-    __slots__ = ("_automaton", "_configuration", "_finished", "_grammar", "_history", "_text", "_value_tokens")
+    __slots__ = (
+        "_automaton",
+        "_configuration",
+        "_finished",
+        "_grammar",
+        "_history",
+        "_is_sparse",
+        "_text",
+        "_value_tokens",
+    )
 
     def __init__(self, grammar: "Grammar") -> None:
         self._grammar = grammar
         self._automaton = grammar.automaton
+        self._is_sparse = not grammar.automaton.vocabulary.has_every_byte
         self._configuration = grammar.initial
         self._finished = False
         self._text = bytearray()
@@ -45,11 +56,12 @@ class Matcher:
         if self._finished:
             row[:] = 0
             return False
-        full = self._automaton.mask(self._configuration)
+        closing = self._grammar.closing
+        full = closing.mask(self._configuration, self._text)
         if budget is None:
             row[:] = full.row
             return False
-        return self._grammar.closing.fill(self._configuration, full, row, budget)
+        return closing.fill(self._configuration, self._text, full, row, budget)
 
     def advance(self, token_id: int) -> bool:
         """Take a token; False, and no change, if it is illegal here."""
@@ -63,7 +75,7 @@ class Matcher:
             self._history.append(before)
             return True
         found = self._automaton.advance(self._configuration, token_id, self._text)
-        if found is None:
+        if found is None or (self._is_sparse and not self._can_finish(found[0], token_id)):
             return False
         self._configuration, stayed = found
         self._text += self._automaton.vocabulary.tokens[token_id]
@@ -71,6 +83,11 @@ class Matcher:
         self._value_tokens = self._value_tokens + 1 if stayed and inside else 0
         self._history.append(before)
         return True
+
+    def _can_finish(self, configuration: int, token_id: int) -> bool:
+        """Whether the vocabulary, which lacks bytes, can complete the text once it goes on with this token."""
+        longer = self._text + self._automaton.vocabulary.tokens[token_id]
+        return self._grammar.closing.tokens(configuration, longer) < UNSPELLABLE
 
     def rollback(self, count: int) -> None:
         """Take back the last `count` tokens."""
@@ -107,7 +124,7 @@ class Matcher:
     @property
     def tokens_to_finish(self) -> int:
         """An upper bound, met by a stored plan, on the tokens that complete the text; 0 exactly when it is complete."""
-        return 0 if self._finished else self._grammar.closing.tokens(self._configuration)
+        return 0 if self._finished else self._grammar.closing.tokens(self._configuration, self._text)
 
     def forced_bytes(self) -> bytes:
         """The longest byte string with which every completion begins."""

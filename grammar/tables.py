@@ -89,6 +89,7 @@ class Tables:
         self._push_ids: dict[tuple[int, int, bool], int] = {}
         self._stack_ids: dict[tuple[int, int, int], int] = {}
         self._used_ids: dict[tuple[int, int], int] = {}
+        self._used_keys: list[frozenset[bytes]] = [frozenset()]
         for table in (RETURN_TABLE, USED_TABLE):
             self.h[table], self.h[table + 1] = self._take(3 * _SMALL), _SMALL
         self.reserve_scratch(0)
@@ -241,7 +242,12 @@ class Tables:
             for segment, value in ((USED_PARENT, used), (USED_LAST, node)):
                 self._room(segment, self.used_count)
                 self.put(segment, found, value)
+            self._used_keys.append(self._used_keys[used] | {key})
         return found
+
+    def used_keys(self, used: int) -> frozenset[bytes]:
+        """The keys of a set."""
+        return self._used_keys[used]
 
     def _take(self, size: int) -> int:
         first = self.top

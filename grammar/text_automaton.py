@@ -61,7 +61,7 @@ class TextAutomaton(Automaton):
     def finish(self, state: int, register: int, stack: int) -> tuple[int, bytes]:
         """The shortest completion."""
         if self._route is None:
-            self._route = Route(self._machine, string=False)
+            self._route = Route(self._machine, self.vocabulary, string=False)
         return self._route.from_state(state - self._base)
 
     def returned(self, parent: int, label: int) -> int:

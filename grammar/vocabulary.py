@@ -76,6 +76,11 @@ class Vocabulary:
         return {self.tokens[i]: i for i in self.spelling_ids if len(self.tokens[i]) == 1}
 
     @cached_property
+    def has_every_byte(self) -> bool:
+        """Whether every byte that UTF-8 text can hold is a token: then whatever is legal can be spelled."""
+        return all(bytes([byte]) in self.single_bytes for byte in range(0xF5) if byte not in (0xC0, 0xC1))
+
+    @cached_property
     def _plain_characters(self) -> npt.NDArray[np.int32]:
         """Characters of each plain token; 0 for the others."""
         counts = np.zeros(self.size, np.int32)

@@ -653,20 +653,26 @@ def collect(
     tokens: Int32,
     ends: Int64,
 ) -> tuple[int, int]:
-    """As `walk`, over all of a trie: each legal token with the (s, reg, st) it leads to; (their number, pending)."""
+    """As `walk`, over all of a trie: each legal token with the (s, reg, st) it leads to and whether it closed something
+    recorded; (their number, pending)."""
     node = 0
     count = 0
     pending = 0
     while node < byte.shape[0]:
         level = depth[node]
-        s, reg, st = levels[level - 1, 0], levels[level - 1, 1], levels[level - 1, 2]
+        s, reg, st, recorded = levels[level - 1, 0], levels[level - 1, 1], levels[level - 1, 2], levels[level - 1, 3]
         code, s2, reg2, st2 = step(mem, h, s, reg, st, byte[node])
+        if code == RECORDED and recorded:
+            node = end[node]
+            continue
         if code == OK or code == RECORDED:
-            levels[level, 0], levels[level, 1], levels[level, 2] = s2, reg2, st2
+            if code == RECORDED:
+                recorded = 1
+            levels[level, 0], levels[level, 1], levels[level, 2], levels[level, 3] = s2, reg2, st2, recorded
             t = token[node]
             while t >= 0:
                 tokens[count] = t
-                ends[count, 0], ends[count, 1], ends[count, 2] = s2, reg2, st2
+                ends[count, 0], ends[count, 1], ends[count, 2], ends[count, 3] = s2, reg2, st2, recorded
                 count += 1
                 t = same[t]
             node += 1

@@ -93,6 +93,11 @@ class ObjectFrame:
             candidates &= (first << 1) - 1
         return candidates
 
+    @property
+    def owes_further_keys(self) -> bool:
+        """Whether the object, once its next key came, may need others that are not named and must differ from it."""
+        return any(w.broken or w.misnamed or w.least > 1 + w.needed.bit_count() for w in self.ways)
+
     def member(self, number: int) -> Member | None:
         """What follows a key of class `number`; None if it may not come."""
         if number not in self._members:
