@@ -86,6 +86,7 @@ def warm(vocabulary: Vocabulary) -> None:
 
 
 def _ready(grammar: Grammar) -> Grammar:
-    """Refuse a constraint that the vocabulary cannot spell."""
+    """Refuse a constraint that the vocabulary cannot spell; meet here, not in a request, what the first mask meets."""
     grammar.closing.refuse_unspellable(grammar.initial)
+    grammar.matcher().fill_mask(np.zeros(grammar.automaton.vocabulary.words, np.int32))
     return grammar

@@ -30,15 +30,12 @@ class SparseClosing(Closing):
         self._promised: dict[Node, int] = {}
         """Tokens to the end, or UNSPELLABLE. Once given up a position stays so: masks and advance must agree."""
         self._moves: dict[Node, list[tuple[int, list[int]]]] = {}
+        self._masks: dict[Node, tuple[Int32, int]] = {}
 
     def refuse_unspellable(self, configuration: int) -> None:
         """Raise if these tokens spell no text from here to the end."""
         if self.tokens(configuration, b"") >= UNSPELLABLE:
             raise UnsatisfiableConstraint("this vocabulary cannot spell what the constraint needs")
-
-    def is_alive(self, configuration: int, text: bytes | bytearray) -> bool:
-        """Whether these tokens can complete the text."""
-        return self.tokens(configuration, text) < UNSPELLABLE
 
     def tokens(self, configuration: int, text: bytes | bytearray = b"") -> int:
         """How many tokens the witness takes; UNSPELLABLE if there is none."""
@@ -51,21 +48,38 @@ class SparseClosing(Closing):
 
     def mask(self, configuration: int, text: bytes | bytearray) -> Mask:
         """The tokens after which these tokens can complete the text."""
-        return Mask(self._row(configuration, bytes(text), UNSPELLABLE - 1))
+        return Mask(self._full(configuration, bytes(text))[0])
 
     def fill(self, configuration: int, text: bytes | bytearray, full: Mask, row: Int32, budget: int) -> bool:
         """The mask within `budget`; whether it lacks a token of the full one."""
-        row[:] = self._row(configuration, bytes(text), budget - 1)
+        if budget - 1 >= self._full(configuration, bytes(text))[1]:
+            row[:] = full.row
+            return False
+        row[:] = self._row(configuration, bytes(text), budget - 1)[0]
         return not np.array_equal(row, full.row)
 
-    def _row(self, configuration: int, text: bytes, most: int) -> Int32:
+    def _full(self, configuration: int, text: bytes) -> tuple[Int32, int]:
+        """The mask without a budget, and the most tokens that any of its tokens leaves to be taken."""
+        node = self._node(configuration, text)
+        found = self._masks.get(node)
+        if found is None:
+            found = self._row(configuration, text, UNSPELLABLE - 1)
+            if node in self._moves:
+                self._masks[node] = found
+        return found
+
+    def _row(self, configuration: int, text: bytes, most: int) -> tuple[Int32, int]:
         bits = np.zeros(self._automaton.vocabulary.words * 32, np.bool_)
-        spelled = self._automaton.vocabulary.tokens
+        spelled, longest = self._automaton.vocabulary.tokens, 0
         for after, tokens in self._moves_of(configuration, text):
-            if self.tokens(after, text + spelled[tokens[0]]) <= most:
+            left = self.tokens(after, text + spelled[tokens[0]])
+            if left <= most:
                 bits[tokens] = True
+                longest = max(longest, left)
         row: Int32 = np.packbits(bits, bitorder="little").view(np.int32)
-        return row | self._automaton.vocabulary.eos_row if self._automaton.accepts(configuration) else row
+        if self._automaton.accepts(configuration):
+            row |= self._automaton.vocabulary.eos_row
+        return row, longest
 
     def _node(self, configuration: int, text: bytes) -> Node:
         return configuration, self._automaton.open_value(configuration, text)
