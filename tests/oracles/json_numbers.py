@@ -98,20 +98,20 @@ class NumberRule:
         """Does the set meet this interval? Ends of intervals come as single values, so here they are open."""
         if exactly or low == high:
             return self.allows(low)
-        ends = low, high
-        low = max(low, self.low) if self.low is not None else low
-        high = min(high, self.high) if self.high is not None else high
         if self.values is not None:
             return any(low < v < high and self.allows(v) for v in self.values)
-        if low > high:
+        least = max(low, self.low) if self.low is not None else low
+        most = min(high, self.high) if self.high is not None else high
+        if least > most:
             return False
-        if low == high:
-            return ends[0] < low < ends[1] and self.allows(low)
+        if least == most:
+            return low < least < high and self.allows(least)
         if not self.multiples:
             return True
+        # The set's own bounds may belong to it, so the first candidate may be one of them.
         step = common_multiple(self.multiples)
-        first = math.floor(low / step) + 1
-        candidates = (step * (first + k) for k in range(len(self.excluded) + 64 * bool(self.not_multiples) + 1))
+        first = math.ceil(least / step)
+        candidates = (step * (first + k) for k in range(len(self.excluded) + 64 * bool(self.not_multiples) + 2))
         return any(low < v < high and self.allows(v) for v in candidates)
 
 
