@@ -13,8 +13,10 @@ import numpy.typing as npt
 from grammar import walk
 from grammar.errors import GrammarTooLarge
 from grammar.frames.languages import Machine, any_string, characters_needed
+from grammar.frames.members import Shape
 from grammar.frames.objects import ObjectFrame
 from grammar.labels import Labels
+from grammar.lexical import Dfa
 from grammar.places import PlaceKind
 from grammar.tables import (
     ARGUMENT,
@@ -85,6 +87,7 @@ class Automaton:
     def __init__(self, vocabulary: Vocabulary, *, max_blanks: int, max_bytes: int) -> None:
         self.vocabulary = vocabulary
         self.tables = Tables(max(1 << 20, max_bytes // 4))
+        self.tables.h[MAX_BLANKS] = max_blanks
         self.labels = Labels()
         self.max_blanks = max_blanks
         self.max_bytes = max_bytes
@@ -96,6 +99,7 @@ class Automaton:
         self._key_live: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
         self._blocks: dict[int, int] = {}
         self._most_counts: dict[int, int] = {}
+        self._loops: dict[int, frozenset[int]] = {}
         self._bases: dict[int, Machine] = {}
         self.configurations: list[tuple[int, int, int]] = []
         self._configuration_ids: dict[tuple[int, int, int], int] = {}
@@ -106,7 +110,7 @@ class Automaton:
         self.moves: list[dict[int, int]] = []
         self._shared: dict[tuple[Any, ...], Mask] = {}
         self._views: dict[tuple[int, int], list[tuple[int, bool]]] = {}
-        self._rows: dict[bytes, Mask] = {}
+        self._rows: dict[int, Mask] = {}
         self._levels = np.zeros((vocabulary.trie.longest + 2, 4), np.int64)
         self._work = np.zeros((1 << 14, 8), np.int64)
         self.end = self.state(("end",))
@@ -210,24 +214,34 @@ class Automaton:
         return found
 
     def _find_mask(self, configuration: int) -> Mask:
-        state, register, stack = self.configurations[configuration]
+        return self._seen(*self.configurations[configuration])[0]
+
+    def _seen(self, state: int, register: int, stack: int) -> tuple[Mask, int, bool]:
+        """The mask, and what it depends on: so many ancestors, and whether their data."""
         saturated = self._saturated(state, register)
         views = self._views.setdefault((state, saturated), [])
         for visible, with_data in views:
             found = self._shared.get(self._mask_key(state, saturated, register, stack, visible, with_data))
             if found is not None:
-                return found
+                return found, visible, with_data
         row, visible, with_data = self._compute(state, register, stack)
         if (visible, with_data) not in views:
             views.append((visible, with_data))
         if self.is_accepting(state, register, stack):
             row |= self.vocabulary.eos_row
-        content = row.tobytes()
-        mask = self._rows.get(content)
-        if mask is None:
-            row.setflags(write=False)
-            mask = self._rows[content] = Mask(row)
+        mask = self._mask_of(row)
         self._shared[self._mask_key(state, saturated, register, stack, visible, with_data)] = mask
+        return mask, visible, with_data
+
+    def _mask_of(self, row: Int32) -> Mask:
+        """The mask with this content: equal rows are held once."""
+        ident = walk.content_hash(row)
+        known = self._rows.get(ident)
+        if known is not None and np.array_equal(known.row, row):
+            return known
+        row.setflags(write=False)
+        mask = Mask(row)
+        self._rows.setdefault(ident, mask)
         return mask
 
     def _mask_key(
@@ -281,8 +295,7 @@ class Automaton:
         state, register, _ = self.configurations[configuration]
         if self.tables.get(KIND, state) != STRING or register & 31:
             return None
-        machine = self._machine_of(state)[1]
-        if not _is_any(machine) or state != self._machine_of(state)[0]:
+        if not self._is_free(state):
             return None
         row: Int32 = self.vocabulary.slices[-1]
         return row
@@ -298,9 +311,7 @@ class Automaton:
         ends = np.zeros((self.vocabulary.size, 4), np.int64)
         self.mask(configuration)
         while True:
-            tables.reserve_scratch(0)
             self._begin(state, register, stack)
-            self._levels[0] = (state, register, stack, 0)
             count, pending = walk.collect(
                 tables.mem,
                 tables.h,
@@ -346,39 +357,85 @@ class Automaton:
 
     def _compute(self, state: int, register: int, stack: int) -> tuple[Int32, int, bool]:
         """Walk: the row, how many ancestors it depends on, and whether it depends on data."""
-        tables, vocabulary = self.tables, self.vocabulary
+        tables = self.tables
         if not tables.is_filled(state):
             self.fill(state)
+        loose = self._loose_key(state, register, stack)
+        if loose is not None:
+            return self._compute_key(state, register, stack, loose)
         row, trie = self._sliced(state, register, stack)
-        tables.reserve_scratch(0)
         meta = self._begin(state, register, stack)
-        levels = self._levels
-        levels[0] = (state, register, stack, 0)
-        work = self._work
-        arrays = (trie.byte, trie.end, trie.token, trie.depth, trie.same)
-        pending = walk.walk(tables.mem, tables.h, *arrays, 0, len(trie.byte), levels, work, 0, row)
+        if tables.get(KIND, state) == PLAIN or register & 31:
+            self._walk(trie, -1, -1, row)
+        else:
+            # What follows a quote is the same for all tokens that have one inside: it is made known once, first.
+            self._walk(trie, 0x22, -1, row)
+            self._walk(trie, -1, 0x22, row)
+        return row, int(meta[VISIBLE]), bool(meta[DATA_SEEN])
+
+    def _loose_key(self, state: int, register: int, stack: int) -> int | None:
+        """For a key that may still become any: the state of a key that is none of the names, if that is another."""
+        if self.tables.get(KIND, state) != KEY or register & 31:
+            return None
+        base, machine = self._machine_of(state)
+        shape = self._shape_at(stack)
+        loops = self._free_states(base, machine)
+        if len(loops) != 1 or not shape.is_simple or not self._key_lives(base, machine, stack)[state - base]:
+            return None
+        (loose,) = loops
+        return None if state == base + loose and register == 0 else base + loose
+
+    def _compute_key(self, state: int, register: int, stack: int, loose: int) -> tuple[Int32, int, bool]:
+        """As `_compute`, from the mask of a key that is none of the names: few tokens go on along one."""
+        mask, visible, with_data = self._seen(loose, 0, stack)
+        row = mask.row.copy()
+        meta = self._begin(state, register, stack)
+        tables, trie = self.tables, self.vocabulary.special_trie
+        pending = walk.walk_named(tables.mem, tables.h, *trie.arrays, loose, self._levels, self._work, row)
+        if pending > len(self._work):
+            self._work = np.zeros((2 * pending, 8), np.int64)
+            return self._compute_key(state, register, stack, loose)
+        self._complete(trie, pending, row)
+        return row, max(int(meta[VISIBLE]), visible), bool(meta[DATA_SEEN]) or with_data
+
+    def _walk(self, trie: Trie, only: int, other: int, row: Int32) -> None:
+        """Walk the tokens that begin with `only` (-1: all but `other`), filling what is missing, until nothing is."""
+        tables = self.tables
+        pending = walk.walk_children(
+            tables.mem, tables.h, *trie.arrays, trie.tops, only, other, self._levels, self._work, row
+        )
+        if pending > len(self._work):
+            self._work = np.zeros((2 * pending, 8), np.int64)
+            self._walk(trie, only, other, row)
+            return
+        self._complete(trie, pending, row)
+
+    def _complete(self, trie: Trie, pending: int, row: Int32) -> None:
+        """Fill what the noted places lack and walk on from them."""
+        tables = self.tables
         fills = 0
         while pending:
-            if pending > len(work):
-                self._work = work = np.zeros((2 * pending, 8), np.int64)
-                return self._compute(state, register, stack)
-            before = work[:pending].copy()
+            before = self._work[:pending].copy()
             fills += self._fill_missing(before)
             if fills > MAX_FILLS:
                 raise GrammarTooLarge("one mask needs too many states")
-            pending = walk.resume(tables.mem, tables.h, *arrays, levels, before, len(before), work, row)
-        del vocabulary
-        return row, int(meta[VISIBLE]), bool(meta[DATA_SEEN])
+            pending = walk.resume(tables.mem, tables.h, *trie.arrays, self._levels, before, pending, self._work, row)
+            if pending > len(self._work):
+                self._work = np.zeros((2 * pending, 8), np.int64)
+                pending = walk.resume(
+                    tables.mem, tables.h, *trie.arrays, self._levels, before, len(before), self._work, row
+                )
 
     def _begin(self, state: int, register: int, stack: int) -> npt.NDArray[np.int64]:
         """Set up what a walk from here reads and reports."""
         tables = self.tables
+        tables.reserve_scratch(0)
+        self._levels[0] = (state, register, stack, 0)
         meta = tables.h
         meta[BUMP] = meta[INTERNED] = tables.stacks
         kind = tables.get(KIND, state)
         meta[VISIBLE] = 1 if kind == KEY else 0
         meta[DATA_SEEN] = 1 if kind == KEY and register >> 32 else 0
-        meta[MAX_BLANKS] = self.max_blanks
         meta[BASE_DEPTH] = tables.get(STACK_DEPTH, stack)
         return meta
 
@@ -386,7 +443,7 @@ class Automaton:
         """Fill what the noted places lack; how many things that was."""
         tables = self.tables
         count = 0
-        missing = {(int(w[5]), int(w[6]), int(w[7]) if w[5] == walk.NO_RETURN else 0) for w in work}
+        missing = {(code, at, label if code == walk.NO_RETURN else 0) for code, at, label in work[:, 5:].tolist()}
         for code, number, label in sorted(missing):
             if code == walk.UNFILLED:
                 if not tables.is_filled(number):
@@ -411,12 +468,14 @@ class Automaton:
         most = machine.most
         if kind == KEY:
             if self._key_lives(base, machine, stack)[state - base]:
-                return slices[-1].copy(), vocabulary.special_trie
+                is_loose = register == 0 and self._is_free(state) and self._shape_at(stack).is_simple
+                return slices[-1].copy(), vocabulary.ending_trie if is_loose else vocabulary.special_trie
             return empty, vocabulary.trie
         if not self._lives(base, machine)[state - base]:
             return empty, vocabulary.trie
         if most is None:
-            return slices[-1].copy(), vocabulary.special_trie
+            trie = vocabulary.ending_trie if self._is_free(state) else vocabulary.special_trie
+            return slices[-1].copy(), trie
         left = most - (register >> 32)
         longest = len(slices) - 1
         if _is_any(machine):
@@ -440,6 +499,21 @@ class Automaton:
             found = live if machine.literal else _plain_live(machine, live)
             self._free[base] = found
         return found
+
+    def _is_free(self, state: int) -> bool:
+        """Whether any plain content, uncounted, leads from this string state back to it."""
+        base, machine = self._machine_of(state)
+        return state - base in self._free_states(base, machine)
+
+    def _free_states(self, base: int, machine: Machine) -> frozenset[int]:
+        found = self._loops.get(base)
+        if found is None:
+            found = self._loops[base] = _loops(machine)
+        return found
+
+    def _shape_at(self, stack: int) -> Shape:
+        frame: ObjectFrame = self._keys[self.tables.get(STACK_STATE, stack)][1]
+        return frame.shape
 
     def _key_lives(self, base: int, machine: Machine, stack: int) -> npt.NDArray[np.bool_]:
         """As `_lives`, counting only the open classes that the object still allows."""
@@ -470,10 +544,11 @@ class Automaton:
         known = self.moves[configuration].get(token)
         if known is not None:
             return known >> 1, bool(known & 1)
-        spelled = self.vocabulary.tokens[token]
-        if not spelled or token in self.vocabulary.eos_token_ids:
+        text_bytes, starts = self.vocabulary.spelled
+        first, last = starts[token], starts[token + 1]
+        if first == last or token in self.ends:
             return None
-        found = self.run(configuration, spelled, text)
+        found = self._run(configuration, text_bytes, first, last, text)
         if found is None:
             return None
         after, stayed, cacheable = found
@@ -486,32 +561,44 @@ class Automaton:
 
         Without `text`, a key that closes is not remembered as used: for looking ahead along plans.
         """
-        tables = self.tables
-        state = np.zeros(4, np.int64)
-        state[:3] = self.configurations[configuration]
-        array = np.frombuffer(spelled, np.uint8)
-        meta = tables.h
-        at, cacheable = 0, True
-        tables.reserve_scratch(4 * len(spelled))
-        while at < len(spelled):
-            meta[BUMP] = meta[INTERNED] = tables.stacks
-            meta[MAX_BLANKS] = self.max_blanks
-            code, at = walk.run(tables.mem, tables.h, array, at, state)
-            self._intern_stack(state)
+        return self._run(configuration, np.frombuffer(spelled, np.uint8), 0, len(spelled), text)
+
+    def _run(
+        self,
+        configuration: int,
+        spelled: npt.NDArray[np.uint8],
+        first: int,
+        last: int,
+        text: bytes | bytearray | None,
+    ) -> tuple[int, bool, bool] | None:
+        tables, at, flags, cacheable = self.tables, first, 0, True
+        state, register, stack = self.configurations[configuration]
+        tables.reserve_scratch(4 * (last - first))
+        while True:
+            scratch = tables.stacks
+            code, at, state, register, stack, flags = walk.run(
+                tables.mem, tables.h, scratch, spelled, at, last, state, register, stack, flags
+            )
             if code == walk.STUCK:
                 return None
+            if stack >= scratch:
+                stack = self._interned(stack, scratch)
+            if at == last:
+                return self.configuration(state, register, stack), not flags, cacheable
             if code == walk.UNFILLED:
-                self.fill(int(meta[MISSING]))
+                self.fill(int(tables.h[MISSING]))
             elif code == walk.NO_RETURN:
-                parent, label = int(meta[MISSING]), int(meta[MISSING_LABEL])
+                parent, label = int(tables.h[MISSING]), int(tables.h[MISSING_LABEL])
                 tables.set_return(parent, label, self.returned(parent, label))
             elif code == walk.RECORDED:
                 if not cacheable:
                     return None
-                cacheable = False
-                before = None if text is None else bytes(text) + spelled[:at]
-                at += self._leave(state, spelled[at], before)
-        return self.configuration(int(state[0]), int(state[1]), int(state[2])), not state[3], cacheable
+                cacheable, flags = False, 1
+                before = None if text is None else bytes(text) + spelled[first:at].tobytes()
+                consumed, state, register, stack = self._leave(state, stack, int(spelled[at]), before)
+                at += consumed
+                if at == last:
+                    return self.configuration(state, register, stack), False, False
 
     def forced_bytes(self, configuration: int, text: bytes) -> bytes:
         """The bytes that every completion begins with: as long as one byte only can follow and the text may not end."""
@@ -532,12 +619,12 @@ class Automaton:
             configuration = moved[0]
         return bytes(found)
 
-    def _intern_stack(self, state: npt.NDArray[np.int64]) -> None:
-        """Make the scratch part of the stack permanent."""
-        node, chain = self._chain(int(state[2]), self.tables.stacks)
+    def _interned(self, node: int, scratch: int) -> int:
+        """The permanent node of a stack whose top is scratch."""
+        node, chain = self._chain(node, scratch)
         for return_state, data in reversed(chain):
             node = self.tables.stack_id(node, return_state, data)
-        state[2] = node
+        return node
 
     def _chain(self, node: int, base: int) -> tuple[int, list[tuple[int, int]]]:
         """The interned node below the scratch part, and the scratch part from the top down."""
@@ -547,35 +634,26 @@ class Automaton:
             node = tables.get(STACK_PARENT, node)
         return node, chain
 
-    def _leave(self, state: npt.NDArray[np.int64], byte: int, text: bytes | None) -> int:
-        """Leave a frame whose text matters by `byte`; how many bytes that consumes."""
-        s = int(state[0])
-        if self.tables.get(KIND, s) == KEY:
-            self._close_key(state, text)
-            return 1
-        cell = self.tables.cell(s, byte)
-        stack = int(state[2])
-        target = self.returned_item(self.tables.get(STACK_STATE, stack), cell & ARGUMENT, s, text)
-        state[0], state[1], state[2], state[3] = (
-            target, self.tables.get(STACK_DATA, stack) << 32, self.tables.get(STACK_PARENT, stack), 1,
-        )  # fmt: skip
-        return int(cell >> SHIFT == POP)
+    def _leave(self, state: int, stack: int, byte: int, text: bytes | None) -> tuple[int, int, int, int]:
+        """Leave a frame whose text matters by `byte`: (bytes consumed, state, register, stack)."""
+        tables = self.tables
+        parent, data, below = (
+            tables.get(STACK_STATE, stack),
+            tables.get(STACK_DATA, stack),
+            tables.get(STACK_PARENT, stack),
+        )
+        cell = tables.cell(state, byte)
+        if tables.get(KIND, state) == KEY:
+            # The key may not come again.
+            target = self.returned(parent, cell & ARGUMENT)
+            used = data if text is None else tables.used_with(data, self.open_string(text))
+            return 1, target, used << 32, below
+        target = self.returned_item(parent, cell & ARGUMENT, state, text)
+        return int(cell >> SHIFT == POP), target, data << 32, below
 
     def returned_item(self, parent: int, label: int, state: int, text: bytes | None) -> int:
         """As `returned`, for an item whose value, which ends in `state`, is to be remembered."""
         raise NotImplementedError
-
-    def _close_key(self, state: npt.NDArray[np.int64], text: bytes | None) -> None:
-        """Take a key's closing quote and remember the key: it may not come again."""
-        tables = self.tables
-        s, stack = int(state[0]), int(state[2])
-        label = tables.cell(s, 0x22) & ARGUMENT
-        parent = tables.get(STACK_STATE, stack)
-        target = self.returned(parent, label)
-        used = tables.get(STACK_DATA, stack)
-        if text is not None:
-            used = tables.used_with(used, self.open_string(text))
-        state[0], state[1], state[2], state[3] = target, used << 32, tables.get(STACK_PARENT, stack), 1
 
     @staticmethod
     def raw_string(text: bytes) -> bytes:
@@ -643,6 +721,40 @@ def _is_any(machine: Machine) -> bool:
         and np.array_equal(machine.classes, free.classes)
         and np.array_equal(machine.labels >= 0, free.accepting)
     )
+
+
+def _loops(machine: Machine) -> frozenset[int]:
+    """The states to which every plain character leads back, if lengths do not count.
+
+    Read off the automaton of all texts: a state loops if each of its paths through that automaton, from the start to
+    the start, does.
+    """
+    if machine.least or machine.most is not None:
+        return frozenset()
+    free = any_string()
+    plain = [b for b in range(0x20, 0x80) if b not in (0x22, 0x5C)]
+    own = np.arange(len(machine.labels))
+    candidates = np.flatnonzero((machine.table[:, machine.classes[plain]] == own[:, None]).all(axis=1))
+    return frozenset(int(q) for q in candidates if _returns(machine, int(q), free))
+
+
+def _returns(machine: Machine, start: int, free: Dfa) -> bool:
+    """Whether every character of several bytes leads from `start` back to it."""
+    todo, seen = [(start, 0)], {(start, 0)}
+    leads = [b for b in range(0x80, 256)]
+    while todo:
+        state, inner = todo.pop()
+        for byte in leads:
+            after = free.step(inner, byte)
+            if after < 0:
+                continue
+            target = machine.step(state, byte)
+            if target < 0 or (after == 0 and target != start):
+                return False
+            if after and (target, after) not in seen:
+                seen.add((target, after))
+                todo.append((target, after))
+    return True
 
 
 def _structural_map() -> npt.NDArray[np.uint8]:

@@ -25,12 +25,26 @@ class Trie:
     token: Int32
     depth: Int32
     same: Int32
+    tops: Int32
+    """(256,): the node of each byte that a token begins with, or -1."""
     longest: int
+
+    @property
+    def arrays(self) -> tuple[Uint8, Int32, Int32, Int32, Int32]:
+        """What every walk is given, in its order."""
+        return self.byte, self.end, self.token, self.depth, self.same
 
     @property
     def nbytes(self) -> int:
         """Bytes held by the arrays."""
-        return self.byte.nbytes + self.end.nbytes + self.token.nbytes + self.depth.nbytes + self.same.nbytes
+        return (
+            self.tops.nbytes
+            + self.byte.nbytes
+            + self.end.nbytes
+            + self.token.nbytes
+            + self.depth.nbytes
+            + self.same.nbytes
+        )
 
 
 def build_trie(tokens: Sequence[bytes], ids: Sequence[int], size: int) -> Trie:
@@ -42,7 +56,16 @@ def build_trie(tokens: Sequence[bytes], ids: Sequence[int], size: int) -> Trie:
     same = np.full(size, -1, np.int32)
     arrays = _preorder(text, starts, np.array(order, dtype=np.int32), same)
     longest = int(lengths.max()) if order else 0
-    return Trie(*arrays, same, longest)
+    return Trie(*arrays, same, _tops(arrays[0], arrays[1]), longest)
+
+
+def _tops(byte: Uint8, end: Int32) -> Int32:
+    tops = np.full(256, -1, np.int32)
+    node = 0
+    while node < len(byte):
+        tops[byte[node]] = node
+        node = int(end[node])
+    return tops
 
 
 @kernel

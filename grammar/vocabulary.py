@@ -54,6 +54,18 @@ class Vocabulary:
         return build_trie(self.tokens, [i for i in self.spelling_ids if plain[i] == 0], self.size)
 
     @cached_property
+    def ending_trie(self) -> Trie:
+        """The special tokens without the plain content that they begin with, for states that such content leaves alone.
+
+        Thousands of tokens differ only in what comes before the quote: here they hang on one node.
+        """
+        endings: list[bytes] = [b""] * self.size
+        for i in self.spelling_ids:
+            if self._plain_characters[i] == 0:
+                endings[i] = _ending(self.tokens[i])
+        return build_trie(endings, [i for i in self.spelling_ids if endings[i]], self.size)
+
+    @cached_property
     def slices(self) -> npt.NDArray[np.int32]:
         """Row n: the tokens of plain string content with at most n characters (an unfinished one counts)."""
         plain = self._plain_characters
@@ -62,6 +74,12 @@ class Vocabulary:
         for count in range(1, longest + 1):
             bits[count, : self.size] = (plain > 0) & (plain <= count)
         return np.packbits(bits, axis=1, bitorder="little").view(np.int32)
+
+    @cached_property
+    def spelled(self) -> tuple[npt.NDArray[np.uint8], list[int]]:
+        """All tokens' bytes in one array, and where each begins (with one more entry for the end)."""
+        starts = [0, *np.cumsum([len(token) for token in self.tokens]).tolist()]
+        return np.frombuffer(b"".join(self.tokens), np.uint8), starts
 
     @cached_property
     def eos_row(self) -> Int32:
@@ -87,6 +105,20 @@ class Vocabulary:
         for i in self.spelling_ids:
             counts[i] = _plain_length(self.tokens[i])
         return counts
+
+
+def _ending(token: bytes) -> bytes:
+    """The token from its first quote or backslash on; empty if text cannot go on with what comes before."""
+    at = next((i for i, b in enumerate(token) if b in (0x22, 0x5C)), len(token))
+    return token[at:] if at == 0 or (_plain_length(token[:at]) and _is_whole(token[:at])) else b""
+
+
+def _is_whole(text: bytes) -> bool:
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _plain_length(token: bytes) -> int:

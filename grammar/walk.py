@@ -424,23 +424,44 @@ def step(mem: Int32, h: Int64, s: int, reg: int, st: int, byte: int) -> tuple[in
 
 
 @kernel
-def run(mem: Int32, h: Int64, text: npt.NDArray[np.uint8], at: int, state: Int64) -> tuple[int, int]:
-    """Step through text[at:], changing state = [s, reg, st, flags]; stops before a recorded key's closing quote.
+def run(
+    mem: Int32,
+    h: Int64,
+    interned: int,
+    text: npt.NDArray[np.uint8],
+    at: int,
+    stop: int,
+    s: int,
+    reg: int,
+    st: int,
+    flags: int,
+) -> tuple[int, int, int, int, int, int]:
+    """Step through text[at:stop]; stops before a recorded key's closing quote.
 
-    Returns (code, position). flags bit 0: some frame was entered or left.
+    Returns (code, position, s, reg, st, flags). flags bit 0: some frame was entered or left. Stack nodes from `interned`
+    on are scratch.
     """
-    s, reg, st = state[0], state[1], state[2]
+    h[BUMP] = interned
+    h[INTERNED] = interned
     code = OK
-    while at < text.shape[0]:
+    while at < stop:
         code, s2, reg2, st2 = step(mem, h, s, reg, st, text[at])
         if code != OK:
             break
         if st2 != st:
-            state[3] |= 1
+            flags |= 1
         s, reg, st = s2, reg2, st2
         at += 1
-    state[0], state[1], state[2] = s, reg, st
-    return code, at
+    return code, at, s, reg, st, flags
+
+
+@kernel
+def content_hash(row: Int32) -> int:
+    """A hash of a mask's content: rows of one hash are then compared. (A weighted sum: the processor adds in parallel.)"""
+    found = np.int64(0)
+    for i in range(row.shape[0]):
+        found += np.int64(row[i]) * np.int64((i * 40503) & 0xFFFF | 1)
+    return int(found)
 
 
 @kernel
@@ -466,57 +487,63 @@ def walk(
     """
     offsets, classmaps, kinds = h[OFFSET], h[CLASSMAP], h[KIND]
     maps, flat = h[MAPS], h[FLAT]
+    # The last return of a string to its parent: most quotes of a walk return from the same frame with the same label.
+    known_stack = known_cell = -1
+    known_s = known_reg = known_st = 0
     node = begin
     while node < stop:
         level = depth[node]
         # Most nodes are one table look-up within a frame; the general step is for the others.
         s = levels[level - 1, 0]
         reg = levels[level - 1, 1]
+        st = levels[level - 1, 2]
+        flags = levels[level - 1, 3]
         kind = mem[kinds + s]
-        if kind == PLAIN or (reg == 0 and kind == STRING):
-            offset = mem[offsets + s]
-            if offset > 0:
-                cell = mem[flat + offset - 1 + mem[maps + mem[classmaps + s] * COLUMNS + byte[node]]]
-                if cell < 0:
-                    node = end[node]
-                    continue
-                if cell >> SHIFT == STEP:
-                    levels[level, 0] = cell & ARGUMENT
-                    levels[level, 1] = (reg >> 32) << 32
-                    levels[level, 2] = levels[level - 1, 2]
-                    levels[level, 3] = levels[level - 1, 3]
-                    t = token[node]
-                    while t >= 0:
-                        row[t >> 5] |= np.int32(1) << np.int32(t & 31)
-                        t = same[t]
-                    node += 1
-                    continue
-        elif reg & 0xFFFFFFFF == 0 and (kind == COUNTED or reg == 0):
-            offset = mem[offsets + s]
-            cell = mem[flat + offset - 1 + mem[maps + mem[classmaps + s] * COLUMNS + byte[node]]]
+        offset = mem[offsets + s]
+        cell = np.int64(-1)
+        if offset > 0 and (kind == PLAIN or reg & 0xFFFFFFFF == 0):
+            cell = np.int64(mem[flat + offset - 1 + mem[maps + mem[classmaps + s] * COLUMNS + byte[node]]])
             if cell < 0:
                 node = end[node]
                 continue
-            if cell >> SHIFT == STEP:
-                target, value = character(mem, h, s, reg >> 32, levels[level - 1, 2], int(byte[node]))
-                if target < 0:
+            op = cell >> SHIFT
+            done = False
+            if op == STEP:
+                if kind == PLAIN or kind == STRING:
+                    s = cell & ARGUMENT
+                    reg = (reg >> 32) << 32
+                else:
+                    target, value = character(mem, h, s, reg >> 32, st, int(byte[node]))
+                    s = np.int64(target)
+                    reg = np.int64(value) << 32
+                done = True
+            elif op == POP and st == known_stack and cell == known_cell and kind != PLAIN:
+                if kind == STRING or closes(mem, h, s, reg >> 32, st, int(cell & ARGUMENT)):
+                    s, reg, st = known_s, known_reg, known_st
+                else:
+                    s = np.int64(-1)
+                done = True
+            if done:
+                if s < 0:
                     node = end[node]
                     continue
-                levels[level, 0] = target
-                levels[level, 1] = value << 32
-                levels[level, 2] = levels[level - 1, 2]
-                levels[level, 3] = levels[level - 1, 3]
+                levels[level, 0] = s
+                levels[level, 1] = reg
+                levels[level, 2] = st
+                levels[level, 3] = flags
                 t = token[node]
                 while t >= 0:
                     row[t >> 5] |= np.int32(1) << np.int32(t & 31)
                     t = same[t]
                 node += 1
                 continue
-        s, reg, st, flags = levels[level - 1, 0], levels[level - 1, 1], levels[level - 1, 2], levels[level - 1, 3]
         code, s2, reg2, st2 = step(mem, h, s, reg, st, byte[node])
         if code == STUCK:
             node = end[node]
             continue
+        if code == OK and kind != PLAIN and cell >= 0 and cell >> SHIFT == POP:
+            known_stack, known_cell = int(st), int(cell)
+            known_s, known_reg, known_st = s2, reg2, st2
         if code == RECORDED and flags & 1:
             # What was recorded first is not known to the second closing: such tokens are nowhere legal.
             node = end[node]
@@ -546,6 +573,108 @@ def walk(
             work[pending, 6] = h[MISSING]
             work[pending, 7] = h[MISSING_LABEL]
         pending += 1
+        node = end[node]
+    return pending
+
+
+@kernel
+def walk_children(
+    mem: Int32,
+    h: Int64,
+    byte: npt.NDArray[np.uint8],
+    end: Int32,
+    token: Int32,
+    depth: Int32,
+    same: Int32,
+    tops: Int32,
+    only: int,
+    other: int,
+    levels: Int64,
+    work: Int64,
+    row: Int32,
+) -> int:
+    """`walk` the tokens that begin with the byte `only` (-1: with any but `other`); the number of places noted.
+
+    `tops` has the node of each first byte: to hop from sibling to sibling would cost a cache miss for each.
+    """
+    s = levels[0, 0]
+    reg = levels[0, 1]
+    offset = mem[h[OFFSET] + s] - 1
+    rows = h[FLAT] + offset
+    columns = h[MAPS] + mem[h[CLASSMAP] + s] * COLUMNS
+    is_direct = offset >= 0 and (mem[h[KIND] + s] == PLAIN or reg & 31 == 0)
+    pending = 0
+    for first in range(256):
+        if first == other or (only >= 0 and first != only):
+            continue
+        node = tops[first]
+        if node < 0:
+            continue
+        if is_direct:
+            cell = mem[rows + mem[columns + first]]
+            if cell < 0:
+                continue
+            if cell >> SHIFT == KEEP:
+                # A number ends before any byte: whether this byte is one that its parent waits for is one more look.
+                parent = mem[h[STACK_STATE] + levels[0, 2]]
+                target = lookup(mem, h, RETURN_TABLE, parent, cell & ARGUMENT)
+                if target >= 0 and mem[h[OFFSET] + target] > 0 and mem[h[KIND] + target] == PLAIN:
+                    after = mem[h[MAPS] + mem[h[CLASSMAP] + target] * COLUMNS + first]
+                    if mem[h[FLAT] + mem[h[OFFSET] + target] - 1 + after] < 0:
+                        continue
+        pending = walk(mem, h, byte, end, token, depth, same, node, end[node], levels, work, pending, row)
+    return pending
+
+
+@kernel
+def clear(token: Int32, same: Int32, begin: int, stop: int, row: Int32) -> None:
+    """Take the tokens of trie nodes [begin, stop) out of the mask."""
+    for node in range(begin, stop):
+        t = token[node]
+        while t >= 0:
+            row[t >> 5] &= ~(np.int32(1) << np.int32(t & 31))
+            t = same[t]
+
+
+@kernel
+def walk_named(
+    mem: Int32,
+    h: Int64,
+    byte: npt.NDArray[np.uint8],
+    end: Int32,
+    token: Int32,
+    depth: Int32,
+    same: Int32,
+    loose: int,
+    levels: Int64,
+    work: Int64,
+    row: Int32,
+) -> int:
+    """Turn the mask of key state `loose` into that of the state in levels[0]; the number of places noted in `work`.
+
+    The two differ only in tokens that go on along a name, or along a key that was used: as soon as neither is left the
+    subtree is as it was. (The tokens are those with a quote or an escape: what stays inside the key is not looked at.)
+    """
+    pending = 0
+    node = 0
+    while node < byte.shape[0]:
+        level = depth[node]
+        s = levels[level - 1, 0]
+        reg = levels[level - 1, 1]
+        st = levels[level - 1, 2]
+        cell = mem[h[FLAT] + mem[h[OFFSET] + s] - 1 + mem[h[MAPS] + mem[h[CLASSMAP] + s] * COLUMNS + byte[node]]]
+        if cell >= 0 and cell >> SHIFT == STEP:
+            target, value = character(mem, h, s, reg >> 32, st, int(byte[node]))
+            if target == loose and value == 0:
+                node = end[node]
+                continue
+            if target >= 0:
+                levels[level, 0], levels[level, 1], levels[level, 2], levels[level, 3] = target, value << 32, st, 0
+                node += 1
+                continue
+        clear(token, same, node, end[node], row)
+        if cell >= 0 and cell >> SHIFT != STEP:
+            pending = walk(mem, h, byte, end, token, depth, same, node, end[node], levels, work, pending, row)
         node = end[node]
     return pending
 

@@ -108,7 +108,8 @@ class Shape:
         numbers: dict[tuple[bool, ...], int] = {}
 
         def verdict(accepts: tuple[bool, ...]) -> int:
-            return numbers.setdefault(accepts, len(numbers))
+            # No text ends inside a character, and no key does.
+            return numbers.setdefault(accepts, len(numbers)) if accepts[0] else -1
 
         if len(parts) == 1:
             number = verdict((True,))
