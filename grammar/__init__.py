@@ -1,6 +1,14 @@
 """Constraints → automata → token masks. Pure: no tensors, no I/O, no clock; see docs/grammar.md."""
 
-from grammar.compile import compile_choice, compile_json_schema, compile_regex, load_grammar, warm
+from grammar.compile import (
+    compile_choice,
+    compile_ebnf,
+    compile_json_schema,
+    compile_regex,
+    compile_substring,
+    load_grammar,
+    warm,
+)
 from grammar.compiled import Grammar
 from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
 from grammar.matcher import Matcher
@@ -21,8 +29,10 @@ __all__ = [
     "UnsupportedConstraint",
     "Vocabulary",
     "compile_choice",
+    "compile_ebnf",
     "compile_json_schema",
     "compile_regex",
+    "compile_substring",
     "load_grammar",
     "warm",
 ]

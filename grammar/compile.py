@@ -1,7 +1,8 @@
 """The entry points: a constraint and a vocabulary in, a `Grammar` out, or an error that names keyword and pointer."""
 
 import json
-from typing import Any
+import re
+from typing import Any, Final
 
 import numpy as np
 
@@ -9,6 +10,11 @@ from grammar.compiled import Grammar, Plan, decode_plan
 from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstraint
 from grammar.json_automaton import JsonAutomaton
 from grammar.options import GrammarLimits, JsonOptions
+from grammar.rules.compile import grammar_of
+from grammar.rules.gbnf import parse_gbnf
+from grammar.rules.lark import parse_lark
+from grammar.rules.substrings import substring_term
+from grammar.rules.terms import Rules
 from grammar.schema.keywords import Schema
 from grammar.text_automaton import TextAutomaton
 from grammar.vocabulary import Vocabulary
@@ -55,6 +61,36 @@ def compile_choice(choices: list[str], vocabulary: Vocabulary, **options: Any) -
     return _ready(Grammar(automaton, automaton.start, plan, list))
 
 
+def compile_ebnf(
+    grammar: str, vocabulary: Vocabulary, *, syntax: str | None = None, start: str | None = None, **options: Any
+) -> Grammar:
+    """The texts that a context-free grammar derives.
+
+    `syntax` is "lark" or "gbnf"; without it, a text with `::=` is GBNF. `start` names the whole text's rule (`start`,
+    in GBNF `root`). The other options say how embedded JSON (`%json`) is spelled: see `JsonOptions`.
+    """
+    if not isinstance(grammar, str):
+        raise GrammarError("a grammar is a text", keyword="grammar")
+    chosen = syntax or ("gbnf" if _DEFINES.search(grammar) else "lark")
+    if chosen not in _READERS:
+        raise GrammarError(f"syntax is lark or gbnf, not {chosen!r}", keyword="grammar")
+    parse, first = _READERS[chosen]
+    told = {"syntax": chosen, "start": start or first, **_plain(options)}
+    plan = Plan("ebnf", grammar, told, vocabulary.fingerprint)
+    return _ready(grammar_of(lambda: parse(grammar, start or first), plan, vocabulary, JsonOptions(**options)))
+
+
+def compile_substring(quotable: str | dict[str, Any], vocabulary: Vocabulary, **options: Any) -> Grammar:
+    """Quotations from a text: of characters, or of words or chunks as llguidance's `%regex {…}` spells them."""
+    wanted = {"substring_chars": quotable} if isinstance(quotable, str) else quotable
+    plan = Plan("substring", json.dumps(wanted), _plain(options), vocabulary.fingerprint)
+
+    def rules() -> Rules:
+        return Rules("start", {"start": substring_term(wanted)})
+
+    return _ready(grammar_of(rules, plan, vocabulary, JsonOptions(**options)))
+
+
 def load_grammar(data: bytes, vocabulary: Vocabulary) -> Grammar:
     """The grammar of a plan that `Grammar.to_bytes` wrote, over the same vocabulary."""
     plan = decode_plan(data)
@@ -64,6 +100,10 @@ def load_grammar(data: bytes, vocabulary: Vocabulary) -> Grammar:
         return compile_json_schema(json.loads(plan.source), vocabulary, **plan.options)
     if plan.kind == "regex":
         return compile_regex(plan.source, vocabulary)
+    if plan.kind == "ebnf":
+        return compile_ebnf(plan.source, vocabulary, **plan.options)
+    if plan.kind == "substring":
+        return compile_substring(json.loads(plan.source), vocabulary, **plan.options)
     return compile_choice(json.loads(plan.source), vocabulary)
 
 
@@ -83,6 +123,14 @@ def warm(vocabulary: Vocabulary) -> None:
         {"pattern": "^x-[a-z]+$", "patternProperties": {"^x": {"type": "string"}}}, vocabulary
     )
     pattern.warm()
+
+
+_DEFINES: Final = re.compile(r"^\s*[A-Za-z_][A-Za-z0-9_.-]*\s*::=", re.MULTILINE)
+_READERS: Final = {"lark": (parse_lark, "start"), "gbnf": (parse_gbnf, "root")}
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key != "limits"}
 
 
 def _ready(grammar: Grammar) -> Grammar:

@@ -96,10 +96,12 @@ class Location:
 class Schema:
     """One JSON Schema with its documents, becoming formulas on demand."""
 
-    def __init__(self, raw: Any, documents: Mapping[str, Any], *, assert_formats: bool) -> None:
+    def __init__(
+        self, raw: Any, documents: Mapping[str, Any], *, assert_formats: bool, pool: Formulas | None = None
+    ) -> None:
         if not isinstance(raw, (dict, bool)):
             raise GrammarError(f"a schema is an object or a boolean, not {type(raw).__name__}")
-        self.pool = Formulas()
+        self.pool = Formulas() if pool is None else pool
         self.documents = Documents(raw, documents, Draft.DRAFT2020, check)
         self.assert_formats = assert_formats
         self.notes: dict[tuple[str, str], str] = {}

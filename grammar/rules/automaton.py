@@ -1,0 +1,300 @@
+"""Rules and embedded JSON on the one automaton: a state is a stack set on a base, a frame is the stack set below it.
+
+A byte moves every reading of a state. If readings of the frame below may take the byte too, the state first *merges*
+with that frame (the KEEP operation with the state as its label), so that a row never depends on what it cannot see. If
+all readings stay above one choke point, the part below becomes a frame. A reading's rule ends only when its next byte
+is known, which keeps frames apart as long as they can be told apart.
+
+A JSON text is a frame of JSON states over a state that waits for it. If something else may begin with the same byte,
+or a number could not be told from what follows it, the value is read beside the other readings instead, byte by byte.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+
+from grammar.automaton import column
+from grammar.closing import Closing
+from grammar.errors import GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar.formula import TRUE, Formula, Formulas
+from grammar.json_automaton import JsonAutomaton
+from grammar.options import JsonOptions
+from grammar.places import PlaceKind
+from grammar.rules.network import build
+from grammar.rules.positions import DONE, END, Position, Positions
+from grammar.rules.stacks import BASE, NOTHING, Items, Stacks
+from grammar.rules.terms import Rules
+from grammar.tables import (
+    ARGUMENT,
+    COLUMNS,
+    DEAD,
+    KEEP,
+    KIND,
+    PLAIN,
+    POP,
+    PUSH,
+    SHIFT,
+    STACK_PARENT,
+    STACK_STATE,
+    STEP,
+    operation,
+)
+from grammar.vocabulary import Vocabulary
+
+_FIRST_BYTES: Final = b'{["-0123456789tfn'
+MAX_LABEL: Final = 1 << 24
+
+_DIGITS: Final = frozenset(b"-0123456789")
+_IN_NUMBERS: Final = sum(1 << byte for byte in b"0123456789+-.eE")
+
+Value = tuple[int, int, int, int]
+"""A JSON text that may begin: (schema number, the position after it, what may follow it, the stack set below that)."""
+
+
+class RuleAutomaton(JsonAutomaton):
+    """The automaton of one grammar; `goals` are the formulas of its schemas."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, rules: Rules, pool: Formulas, goals: Sequence[Formula], options: JsonOptions
+    ) -> None:
+        super().__init__(vocabulary, pool, TRUE, options)
+        self._goals = list(goals)
+        for number, goal in enumerate(goals):
+            if not self.satisfiable(goal):
+                raise UnsatisfiableConstraint(f"no value satisfies the schema in place {number + 1}")
+        texts = [self.completions.value(goal, ())[1] for goal in goals]
+        self._network = build(rules, texts)
+        self._positions = Positions(self._network, bytewise=bool(goals))
+        self._stacks = Stacks(self._positions)
+        self._rule_map = self.tables.add_map(self._column_map())
+        self._readings_of: dict[int, tuple[dict[int, int], bool]] = {}
+        self._options = options
+        ended = self._stacks.number({END: NOTHING})
+        first = {self._positions.entry(rules.start): ended}
+        if self._network.is_nullable:
+            first[END] = NOTHING
+        self.start = self._state(self._stacks.number(first))
+
+    @cached_property
+    def _side(self) -> JsonAutomaton:
+        """Where values are read beside other readings: its tables grow while this one's are being walked."""
+        return JsonAutomaton(self.vocabulary, self.pool, TRUE, self._options)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the author of the grammar should know."""
+        return self._network.notes
+
+    def _column_map(self) -> Any:
+        found = np.zeros(COLUMNS, np.uint8)
+        found[:256] = self._positions.classes
+        return found
+
+    def _state(self, stacks: int) -> int:
+        found = self.state(("rules", stacks))
+        if found >= MAX_LABEL:
+            raise GrammarTooLarge(f"a grammar of more than {MAX_LABEL} states")
+        return found
+
+    # ---------------------------------------------------------------- rows
+
+    def fill(self, state: int) -> None:
+        """Write the state's row."""
+        key = self.key_of(state)
+        if key[0] != "rules":
+            super().fill(state)
+            return
+        readings, falls = self._readings(key[1])
+        values = [(*value, below) for top, below in readings.items() for value in self._positions.at(top).values]
+        targets = self._targets(readings)
+        begun = self._beginnings_of(values)
+        if not falls and (not targets.keys().isdisjoint(begun) or _is_unclear(begun, values)):
+            targets, begun = self._targets(self._with_values_beside(readings, values)), {}
+        merged = operation(KEEP, state + 1)
+        row = [operation(KEEP) if falls else DEAD] * self._positions.count
+        for cls, found in targets.items():
+            row[cls] = merged if falls else self._cell(self._stacks.number(found))
+        for byte, push in begun.items():
+            row[byte] = merged if falls else operation(PUSH, push)
+        self.tables.set_row(state, self.tables.add_cells(row), self._rule_map)
+
+    def _cell(self, stacks: int) -> int:
+        """How to come to stand at `stacks`, given that everything in it is known."""
+        if self._stacks.items[stacks] == ((DONE, BASE),):
+            return operation(POP)
+        above, below = self._stacks.cut(stacks)
+        if below == BASE:
+            return operation(STEP, self._state(above))
+        return operation(PUSH, self.tables.push_id(self._state(below), self._state(above)))
+
+    def _readings(self, stacks: int) -> tuple[dict[int, int], bool]:
+        """Where readings stand once finished rules have ended and called ones begun; whether the base is reached."""
+        known = self._readings_of.get(stacks)
+        if known is None:
+            known = self._readings_of[stacks] = self._closed(self._stacks.items[stacks])
+        return known
+
+    def _closed(self, readings: Items) -> tuple[dict[int, int], bool]:
+        sets, positions = self._stacks, self._positions
+        found: dict[int, int] = {}
+        falls = False
+        todo = list(readings)
+        while todo:
+            top, below = todo.pop()
+            grown = sets.union(found.get(top, NOTHING), below)
+            if top in found and grown == found[top]:
+                continue
+            found[top] = grown
+            position = positions.at(top)
+            if position.ends:
+                falls |= sets.on_base[below]
+                todo.extend(sets.items[below])
+            todo.extend((entry, sets.pushed(after, grown)) for entry, after in position.calls)
+        return found, falls
+
+    def _targets(self, readings: dict[int, int]) -> dict[int, dict[int, int]]:
+        """For each class of bytes: where the readings stand after it."""
+        found: dict[int, dict[int, int]] = {}
+        for top, below in readings.items():
+            for cls, to in self._positions.at(top).moves:
+                self._arrive(found.setdefault(cls, {}), to, below)
+        return found
+
+    def _arrive(self, found: dict[int, int], to: int, below: int) -> None:
+        """Add the reading `to` over `below`; where a rule has nothing left, those around it stand next."""
+        sets = self._stacks
+        if to != DONE:
+            found[to] = sets.union(found.get(to, NOTHING), below)
+            return
+        for top, deeper in sets.items[below]:
+            self._arrive(found, top, deeper)
+        if sets.on_base[below]:
+            found[DONE] = BASE
+
+    # ---------------------------------------------------------------- values
+
+    def _beginnings_of(self, values: list[Value]) -> dict[int, int]:
+        """For each byte with which one of the values can begin: the push of its frame."""
+        if not values:
+            return {}
+        goals = [self._goals[number] for number, _, _, _ in values]
+        waiting = self.state(("awaits", tuple((to, below) for _, to, _, below in values)))
+        tracked = tuple(goals) if len(goals) > 1 else ()
+        entry = dict(self._entry(self.pool.any_of(goals), tracked, recorded=False))
+        pushes = {where: self.tables.push_id(waiting, child) for where, child in entry.items()}
+        return {byte: pushes[column(byte)] for byte in _FIRST_BYTES if column(byte) in pushes}
+
+    def _with_values_beside(self, readings: dict[int, int], values: list[Value]) -> dict[int, int]:
+        more = [
+            (self._inside(self._side_start(number)), self._stacks.pushed(to, below)) for number, to, _, below in values
+        ]
+        return self._closed((*readings.items(), *more))[0]
+
+    def _side_start(self, number: int) -> int:
+        side = self._side
+        return side.configuration(side.state(("start", self._goals[number])), 0, 0)
+
+    def _inside(self, configuration: int) -> int:
+        """The position of a reading inside a JSON value: a configuration of the automaton beside this one."""
+        rest = Closing(self._side).plan(configuration)
+        return self._positions.foreign(configuration, lambda: self._explore_value(configuration), rest)
+
+    def _explore_value(self, configuration: int) -> Position:
+        side, moves = self._side, []
+        for byte in range(256):
+            moved = side.run(configuration, bytes([byte]), None)
+            if moved is None:
+                continue
+            if not moved[2]:
+                reason = "a JSON value whose keys or items must be remembered begins like something else here"
+                raise UnsupportedConstraint(reason, keyword="json")
+            is_whole = side.configurations[moved[0]][0] == side.done
+            moves.append((byte, DONE if is_whole else self._inside(moved[0])))
+        return Position(tuple(moves), (), (), ends=side.accepts(configuration))
+
+    # ---------------------------------------------------------------- returns and ends
+
+    def returned(self, parent: int, label: int) -> int:
+        """The state that follows when a child returns `label` to `parent`."""
+        key = self.key_of(parent)
+        if key[0] == "rules":
+            return self._state(self._stacks.based(self.key_of(label - 1)[1], key[1])) if label else parent
+        if key[0] != "awaits":
+            return super().returned(parent, label)
+        verdict = self.labels.verdict(label) or (True,)
+        found: dict[int, int] = {}
+        for (to, below), holds in zip(key[1], verdict, strict=True):
+            if holds:
+                self._arrive(found, to, below)
+        return self._state(self._stacks.number(found))
+
+    def is_accepting(self, state: int, register: int, stack: int) -> bool:  # noqa: ARG002  (no register delays an end)
+        """Whether the text may end in this configuration: whether readings reach its end through every frame."""
+        tables = self.tables
+        while state != self.done:
+            key = self.key_of(state)
+            if key[0] == "rules":
+                readings, falls = self._readings(key[1])
+                if END in readings or not falls:
+                    return END in readings
+                state = tables.get(STACK_STATE, stack)
+            else:
+                label = self._whole_number(state)
+                if label is None:
+                    return False
+                state = self.returned(tables.get(STACK_STATE, stack), label)
+                if state == DEAD:
+                    return False
+            stack = tables.get(STACK_PARENT, stack)
+        return True
+
+    def _whole_number(self, state: int) -> int | None:
+        """What a number that may end here returns; None if this is no such place."""
+        tables = self.tables
+        if tables.get(KIND, state) != PLAIN or not tables.is_filled(state):
+            return None
+        cell = tables.cell(state, 0)
+        return cell & ARGUMENT if cell >= 0 and cell >> SHIFT == KEEP else None
+
+    def _mask_key(self, state: int, saturated: int, register: int, stack: int, visible: int, with_data: bool) -> Any:
+        # Whether the text may end can depend on frames that no token reaches.
+        shared = super()._mask_key(state, saturated, register, stack, visible, with_data)
+        return (*shared, self.is_accepting(state, register, stack))
+
+    def finish(self, state: int, register: int, stack: int) -> tuple[int, bytes]:
+        """The shortest way out of the top frame."""
+        key = self.key_of(state)
+        if key[0] == "rules":
+            return 0, self._stacks.shortest(key[1])
+        return super().finish(state, register, stack)
+
+    # ---------------------------------------------------------------- places
+
+    def place_kind(self, configuration: int) -> PlaceKind:
+        """What the next token would be part of."""
+        key = self.key_of(self.configurations[configuration][0])
+        return PlaceKind.FREE if key[0] == "rules" else super().place_kind(configuration)
+
+    def pointer(self, configuration: int, text: bytes) -> str:
+        """The JSON Pointer in the embedded value that is open; empty outside of values."""
+        if self.key_of(self.configurations[configuration][0])[0] == "rules":
+            return ""
+        return super().pointer(configuration, text[self._value_start(text) :])
+
+    def _value_start(self, text: bytes) -> int:
+        """Where the open value begins: read again from the start, as only reports ask."""
+        at, begun = self.configuration(self.start, 0, 0), 0
+        for i in range(len(text)):
+            if self.key_of(self.configurations[at][0])[0] == "rules":
+                begun = i
+            moved = self.run(at, text[i : i + 1], text[:i])
+            assert moved is not None, "the text was generated here"
+            at = moved[0]
+        return begun
+
+
+def _is_unclear(begun: dict[int, int], values: list[Value]) -> bool:
+    """Whether the end of a number could be mistaken for what follows the value."""
+    return not _DIGITS.isdisjoint(begun) and any(following & _IN_NUMBERS for _, _, following, _ in values)

@@ -1,0 +1,43 @@
+"""Rules and a vocabulary in, a `Grammar` out: what every spelling of a context-free constraint ends in."""
+
+from collections.abc import Callable
+from typing import Any
+
+from grammar.compiled import Grammar, Plan
+from grammar.errors import GrammarError, GrammarTooLarge
+from grammar.formula import Formula, Formulas
+from grammar.options import JsonOptions
+from grammar.rules.automaton import RuleAutomaton
+from grammar.rules.terms import Rules
+from grammar.schema.keywords import Schema
+from grammar.vocabulary import Vocabulary
+
+
+def grammar_of(read: Callable[[], Rules], plan: Plan, vocabulary: Vocabulary, options: JsonOptions) -> Grammar:
+    """The grammar of the rules that `read` makes."""
+    try:
+        rules = read()
+        pool = Formulas()
+        sources = [_source(schema, number, pool, options) for number, schema in enumerate(rules.schemas)]
+        automaton = RuleAutomaton(vocabulary, rules, pool, [formula for _, formula in sources], options)
+    except RecursionError:
+        raise GrammarTooLarge("this grammar nests too deeply") from None
+
+    def notes() -> list[str]:
+        return [*rules.notes, *automaton.notes, *(note for source, _ in sources for note in _schema_notes(source))]
+
+    return Grammar(automaton, automaton.start, plan, notes)
+
+
+def _source(schema: Any, number: int, pool: Formulas, options: JsonOptions) -> tuple[Schema, Formula]:
+    try:
+        source = Schema(schema, options.documents, assert_formats=options.formats == "assert", pool=pool)
+        source.check()
+        return source, source.root.formula()
+    except GrammarError as error:
+        where = f"schema {number + 1} of this grammar: {error.message}"
+        raise type(error)(where, pointer=error.pointer, keyword=error.keyword, reason=error.reason) from None
+
+
+def _schema_notes(source: Schema) -> list[str]:
+    return [f"{pointer or '#'}/{keyword}: {text}" for (pointer, keyword), text in source.notes.items()]
