@@ -21,10 +21,11 @@ import numpy as np
 from engine.drafts import ForcedText
 from engine.errors import GrammarDeadEnd, NumericError
 from engine.grammars import Constraint
+from engine.history import TokenCounts
 from engine.marking import is_choice, standing
 from engine.masks import MaskRows
 from engine.messages import Finish, FinishReason, Generate, MarkReport, PromptToken, Token
-from engine.sampler import Drawn, History, Marking, Rejected, Row, penalises
+from engine.sampler import Drawn, Marking, Rejected, Row, Rule
 from engine.stops import StopScanner
 
 if TYPE_CHECKING:
@@ -71,6 +72,13 @@ class Generation:
     stopped_by: bytes | int | None = None
     forced_tokens: int = 0
     finish: Finish | None = None
+    rule: Rule = field(init=False)
+    counts: TokenCounts | None = field(init=False)  # None: no penalty asks for them
+
+    def __post_init__(self) -> None:
+        self.rule = Rule.of(self.request.sampling)
+        repeats = self.request.sampling.repetition_penalty != 1.0
+        self.counts = TokenCounts(self.request.prompt if repeats else ()) if self.rule.penalises else None
 
     def replay(self) -> None:
         """Brings matcher, stop strings and watermark to the end of the tokens that a resumed request comes with."""
@@ -98,8 +106,8 @@ class Generation:
         return rows + self._draw_rows(masks) if part.is_last else rows
 
     def _score_row(self, index: int) -> Row:
-        sampling = self.request.sampling
-        return Row(sampling, 0, known=self.sequence.tokens[index], alternatives=sampling.prompt_logprobs or 0)
+        alternatives = self.request.sampling.prompt_logprobs or 0
+        return Row(self.rule, 0, known=self.sequence.tokens[index], alternatives=alternatives)
 
     def _draw_rows(self, masks: MaskRows) -> list[Row]:
         draft = self.sequence.draft
@@ -121,19 +129,17 @@ class Generation:
         return self.constraint is None or self.constraint.matcher.advance(token)
 
     def _draw_row(self, masks: MaskRows, ahead: list[int]) -> Row:
-        sampling = self.request.sampling
-        position = len(self.emitted) + len(ahead)
-        alone, drawn_from = self._masks(masks, position, len(ahead))
+        alone, drawn_from = self._masks(masks, len(self.emitted) + len(ahead), len(ahead))
         forced = alone is not None and not is_choice(masks.row(alone))
         return Row(
-            sampling=sampling,
-            position=position,
-            mask=alone,
-            drawn_from=drawn_from,
-            alternatives=sampling.top_logprobs,
+            self.rule,
+            len(self.emitted) + len(ahead),
+            alone,
+            drawn_from,
+            self.request.sampling.top_logprobs,
             forced=forced,
-            history=self._history(ahead) if penalises(sampling) else None,
-            marking=None if forced else self._marking(ahead),
+            history=None if self.counts is None else self.counts.history(ahead),
+            marking=None if forced or self.embedder is None else self._marking(self.embedder, ahead),
         )
 
     def _masks(self, masks: MaskRows, position: int, ahead: int) -> tuple[int | None, int | None]:
@@ -149,25 +155,13 @@ class Generation:
         masks.give_back(alone)
         return drawn_from, drawn_from
 
-    def _marking(self, ahead: list[int]) -> Marking | None:
-        if self.embedder is None:
-            return None
+    def _marking(self, embedder: Embedder, ahead: list[int]) -> Marking | None:
         matcher = None if self.constraint is None else self.constraint.matcher
         place = standing(matcher, self.emitted + ahead if ahead else self.emitted, _WIDEST_CONTEXT)
         if place is None:
             return None
         kind, context = place
-        return Marking(self.embedder, context, kind)
-
-    def _history(self, ahead: list[int]) -> History:
-        output = self.emitted + ahead
-        ids, counts = np.unique(np.array(output, np.int64), return_counts=True)
-        if self.request.sampling.repetition_penalty == 1.0:
-            return History(ids, counts.astype(np.float32))
-        every = np.union1d(ids, np.array(self.request.prompt, np.int64))
-        all_counts = np.zeros(len(every), np.float32)
-        all_counts[np.searchsorted(every, ids)] = counts
-        return History(every, all_counts)
+        return Marking(embedder, context, kind)
 
     # What became of it
 
@@ -183,24 +177,28 @@ class Generation:
 
         `draw(i)` draws from the part's row i. Raises NumericError or GrammarDeadEnd if a row that counts has no token.
         """
+        if part.is_last and part.rows == 1:
+            return [self._drawn(rows[0], draw(0))]
         scored = part.rows - (1 + len(self.sequence.draft)) if part.is_last else part.rows
         self._score_prompt([draw(index) for index in range(scored)])
         if not part.is_last:
             return []
         tokens: list[Token] = []
         for index, guess in enumerate([*self.sequence.draft, None], scored):
-            drawn = draw(index)
-            if isinstance(drawn, Rejected):
-                raise self._rejection(drawn)
             running = self.stopped_by is None
-            tokens.append(self._commit(rows[index], drawn))
+            tokens.append(self._drawn(rows[index], draw(index)))
             hurried = running and self.stopped_by is not None  # the rows behind were masked with the old budget
-            if self.finish is not None or hurried or drawn.token_id != guess:
+            if self.finish is not None or hurried or tokens[-1].token_id != guess:
                 break
         if self.sequence.draft and self.constraint is not None:
             accepted = min(len(tokens) - 1, len(self.sequence.draft))
             self.constraint.trust.learn(guessed=len(self.sequence.draft), accepted=accepted)
         return tokens
+
+    def _drawn(self, row: Row, drawn: Drawn | Rejected) -> Token:
+        if isinstance(drawn, Rejected):
+            raise self._rejection(drawn)
+        return self._commit(row, drawn)
 
     def _rejection(self, draw: Rejected) -> NumericError | GrammarDeadEnd:
         if draw.is_numeric:
@@ -242,6 +240,8 @@ class Generation:
     def _note(self, token: int) -> None:
         """Counts the token as emitted, and looks for stops."""
         self.emitted.append(token)
+        if self.counts is not None:
+            self.counts.note(token)
         if self.stopped_by is not None:
             return
         hit = self.stops.feed(self.spelling.tokens[token])

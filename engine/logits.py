@@ -15,12 +15,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.kernels import exact, kernel, nan_free
+from engine.kernels import exact, kernel
+from engine.simd import LANES
+from engine.surveys import survey
 
 BLOCK = 1024
 _WORDS = BLOCK // 32
-_BUCKETS = 256
-_PER_NAT = 8.0  # histogram buckets in one nat: the last one begins at 32 nats, where p < 1e-14 of the best
+_FAR = np.float32(40.0)  # nats between a guess and the maximum: exponentials and their sums stay normal numbers
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -28,6 +29,8 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 ABSENT = np.float32(-np.inf)  # the maximum of a block without legal tokens
+
+_survey, _survey_masked = survey(masked=False), survey(masked=True)
 
 
 def blocks_of(width: int) -> int:
@@ -52,51 +55,64 @@ def _exp(x: np.float32) -> np.float32:
     return value * np.int32(power).view(np.float32)
 
 
-@nan_free
-def _maximum(logits: F32, start: int, stop: int) -> np.float32:
-    best = np.float32(-np.inf)
-    for token in range(start, stop):
-        best = max(best, logits[token])
-    return best
-
-
-@nan_free
-def _legal_maximum(logits: F32, mask: I32, start: int, stop: int) -> np.float32:
-    best = np.float32(-np.inf)
-    for word in range(start >> 5, (stop + 31) >> 5):
-        bits = mask[word]
-        if bits == 0:
-            continue
-        base = word << 5
-        for lane in range(min(32, stop - base)):
-            value = logits[base + lane] if (bits >> lane) & 1 else np.float32(-np.inf)
-            best = max(best, value)
-    return best
-
-
 @kernel
-def _sum(logits: F32, start: int, stop: int, scale: np.float32, best: np.float32) -> np.float32:
-    total = np.float32(0.0)
-    for token in range(start, stop):
-        distance = (logits[token] - best) * scale
-        distance = np.float32(-87.0) if distance < np.float32(-87.0) else distance
-        total += _exp(distance)
-    return total
+def _survey_tail(logits: F32, first: int, last: int, guess: np.float32, scale: np.float32, mask: I32, out: F32) -> None:
+    """Adds what is left over behind whole vectors to a survey of four numbers; an empty mask: all are legal."""
+    for token in range(first, last):
+        distance = (logits[token] - guess) * scale
+        weight = np.float32(0.0) if distance < np.float32(-87.3) else _exp(distance)
+        out[0] = max(out[0], logits[token])
+        out[1] += weight
+        if len(mask) > 0 and (mask[token >> 5] >> (token & 31)) & 1:
+            out[2] = max(out[2], logits[token])
+            out[3] += weight
 
 
-@kernel
-def _legal_sum(logits: F32, mask: I32, start: int, stop: int, scale: np.float32, best: np.float32) -> np.float32:
-    total = np.float32(0.0)
-    for word in range(start >> 5, (stop + 31) >> 5):
-        bits = mask[word]
-        if bits == 0:
-            continue
-        base = word << 5
-        for lane in range(min(32, stop - base)):
-            distance = (logits[base + lane] - best) * scale
-            distance = np.float32(-87.0) if distance < np.float32(-87.0) else distance
-            total += _exp(distance) * np.float32((bits >> lane) & 1)
-    return total
+@exact
+def _ask(logits: F32, start: int, stop: int, guess: np.float32, scale: np.float32, mask: I32, out: F32) -> None:
+    """One survey of a block; an empty mask: all are legal, and out[2:] stays."""
+    whole = start + (stop - start) // LANES * LANES
+    out[0], out[1], out[2], out[3] = ABSENT, np.float32(0.0), ABSENT, np.float32(0.0)
+    if whole > start:
+        if len(mask) == 0:
+            _survey(logits, start, whole, guess, scale, mask, out)
+        else:
+            _survey_masked(logits, start, whole, guess, scale, mask, out)
+    _survey_tail(logits, whole, stop, guess, scale, mask, out)
+
+
+@exact
+def _is_far(top: np.float32, guess: np.float32, scale: np.float32) -> bool:
+    """Whether sums relative to the guess may have lost digits."""
+    return bool(abs((top - guess) * scale) > _FAR)
+
+
+@exact
+def _survey_block(
+    logits: F32, start: int, stop: int, guess: np.float32, scale: np.float32, mask: I32, out: F32
+) -> np.float32:
+    """out[0:4] = raw peak, raw sum, legal peak, legal sum, each sum relative to its own peak; the next block's guess.
+
+    An empty mask: all are legal. A peak is `ABSENT` where there is no token, and the sum then 0. A NaN or +inf among
+    the logits makes the raw sum NaN, whatever its peak. Reads the block once, as a rule.
+    """
+    _ask(logits, start, stop, guess, scale, mask, out)
+    if _is_far(out[0], guess, scale) and out[0] != ABSENT:
+        guess = out[0]
+        _ask(logits, start, stop, guess, scale, mask, out)
+    raw_peak, raw_sum = out[0], out[1]
+    if len(mask) == 0:
+        out[2], out[3] = out[0], out[1]
+    elif _is_far(out[2], guess, scale) and out[2] != ABSENT:
+        _ask(logits, start, stop, out[2], scale, mask, out)
+        out[0], out[1] = raw_peak, raw_sum * np.float32(np.exp((guess - raw_peak) * scale))
+        return guess
+    if raw_peak == ABSENT:  # all are -inf, or NaN
+        out[0], out[1] = (np.float32(0.0), raw_sum) if np.isnan(raw_sum) else (ABSENT, np.float32(0.0))
+    else:
+        out[1] = raw_sum * np.float32(np.exp((guess - raw_peak) * scale))
+    out[3] = np.float32(0.0) if out[2] == ABSENT else out[3] * np.float32(np.exp((guess - out[2]) * scale))
+    return guess if raw_peak == ABSENT else raw_peak
 
 
 @exact
@@ -120,7 +136,7 @@ def _coverage(mask: I32, start: int, stop: int) -> int:
 @exact
 def _combine(peaks: F32, sums: F32, scale: float) -> float:
     """log-sum-exp over the blocks, at a temperature of 1 / scale."""
-    best = _best(peaks)
+    best = best_of(peaks)
     if best == ABSENT:
         return -np.inf
     return float(float(best) * scale + np.log(np.sum(_block_weights(peaks, sums, scale, best))))
@@ -128,24 +144,15 @@ def _combine(peaks: F32, sums: F32, scale: float) -> float:
 
 @exact
 def _measure_row(logits: F32, mask: I32, raw_peaks: F32, peaks: F32, sums: F32) -> tuple[float, float]:
-    width = len(logits)
-    raw_sums = np.empty(len(peaks), np.float32)
+    width, one, nothing = len(logits), np.float32(1.0), np.empty(0, np.int32)
+    raw_sums, found, guess = np.empty(len(peaks), np.float32), np.empty(4, np.float32), np.float32(0.0)
     for block in range(len(peaks)):
         start, stop = block * BLOCK, min(width, (block + 1) * BLOCK)
-        raw_peaks[block] = _maximum(logits, start, stop)
-        raw_sums[block] = 0.0
-        if raw_peaks[block] != ABSENT:  # else every logit is -inf, or there is a NaN: _sum tells which
-            raw_sums[block] = _sum(logits, start, stop, np.float32(1.0), raw_peaks[block])
-        elif np.isnan(np.sum(logits[start:stop])):
-            raw_peaks[block], raw_sums[block] = np.float32(0.0), np.float32(np.nan)
         cover = 2 if len(mask) == 0 else _coverage(mask, start, stop)
-        if cover == 2:
-            peaks[block], sums[block] = raw_peaks[block], raw_sums[block]
-        elif cover == 0:
+        guess = _survey_block(logits, start, stop, guess, one, mask if cover == 1 else nothing, found)
+        raw_peaks[block], raw_sums[block], peaks[block], sums[block] = found[0], found[1], found[2], found[3]
+        if cover == 0:
             peaks[block], sums[block] = ABSENT, np.float32(0.0)
-        else:
-            peaks[block] = _legal_maximum(logits, mask, start, stop)
-            sums[block] = _legal_sum(logits, mask, start, stop, np.float32(1.0), peaks[block])
     return _combine(raw_peaks, raw_sums, 1.0), _combine(peaks, sums, 1.0)
 
 
@@ -167,19 +174,15 @@ def measure(  # noqa: PLR0913, PLR0917 - kernels take arrays, not objects
 @exact
 def weigh(logits: F32, mask: I32, scale: float, peaks: F32, sums: F32) -> float:
     """The legal log-sum-exp of one row under one mask (empty: all are legal) at a temperature of 1 / scale."""
-    width, factor = len(logits), np.float32(scale)
+    width, nothing, found = len(logits), np.empty(0, np.int32), np.empty(4, np.float32)
+    guess, factor = np.float32(0.0), np.float32(scale)
     for block in range(len(peaks)):
         start, stop = block * BLOCK, min(width, (block + 1) * BLOCK)
         cover = 2 if len(mask) == 0 else _coverage(mask, start, stop)
         peaks[block], sums[block] = ABSENT, np.float32(0.0)
-        if cover == 2:
-            peaks[block] = _maximum(logits, start, stop)
-            if peaks[block] != ABSENT:
-                sums[block] = _sum(logits, start, stop, factor, peaks[block])
-        elif cover == 1:
-            peaks[block] = _legal_maximum(logits, mask, start, stop)
-            if peaks[block] != ABSENT:
-                sums[block] = _legal_sum(logits, mask, start, stop, factor, peaks[block])
+        if cover > 0:
+            guess = _survey_block(logits, start, stop, guess, factor, mask if cover == 1 else nothing, found)
+            peaks[block], sums[block] = found[2], found[3]
     return _combine(peaks, sums, scale)
 
 
@@ -200,7 +203,8 @@ def best_legal(logits: F32, mask: I32, peaks: F32) -> int:
 
 
 @exact
-def _best(peaks: F32) -> np.float32:
+def best_of(peaks: F32) -> np.float32:
+    """The greatest of the blocks' peaks."""
     best = np.float32(-np.inf)
     for block in range(len(peaks)):
         best = max(best, peaks[block])
@@ -224,7 +228,7 @@ def _block_weights(peaks: F32, sums: F32, scale: float, best: np.float32) -> F64
 @exact
 def draw(logits: F32, mask: I32, scale: float, peaks: F32, sums: F32, uniform: float) -> int:
     """Inverse CDF over the legal tokens in order of their ids; −1 if none is legal."""
-    best = _best(peaks)
+    best = best_of(peaks)
     if best == ABSENT:
         return -1
     weights = _block_weights(peaks, sums, scale, best)
@@ -248,41 +252,6 @@ def draw(logits: F32, mask: I32, scale: float, peaks: F32, sums: F32, uniform: f
 
 
 @exact
-def _cut(logits: F32, mask: I32, scale: float, peaks: F32, limits: F64) -> tuple[int, float]:
-    """The histogram bucket (of distance below the best, in 1/8 nat) that surely holds the last survivor, and all mass.
-
-    `limits` = (top_k or 0, top_p, min_p). Never too small: what is gathered up to it is sorted and cut exactly later.
-    The mass is relative to that of the best token.
-    """
-    counts, masses = np.zeros(_BUCKETS, np.int64), np.zeros(_BUCKETS, np.float64)
-    best = _best(peaks)
-    for token in range(len(logits)):
-        if _is_legal(mask, token):
-            distance = (best - logits[token]) * np.float32(scale)
-            bucket = int(min(distance * np.float32(_PER_NAT), np.float32(_BUCKETS - 1)))
-            counts[bucket] += 1
-            if bucket < _BUCKETS - 1:
-                masses[bucket] += _exp(-distance)
-    return _last_bucket(counts, masses, limits), float(np.sum(masses))
-
-
-@exact
-def _last_bucket(counts: I64, masses: F64, limits: F64) -> int:
-    """Top-k's bucket if top-k is asked for (top-p then needs the mass of all k), else the nearer of the other two."""
-    seen, mass, enough = 0, 0.0, limits[1] * np.sum(masses) * (1 + 1e-5)
-    by_ratio = int(-np.log(limits[2]) * _PER_NAT) + 1 if limits[2] > 0.0 else _BUCKETS - 1
-    for bucket in range(_BUCKETS - 1):
-        seen += counts[bucket]
-        mass += masses[bucket]
-        if limits[0] > 0:
-            if seen >= limits[0]:
-                return bucket
-        elif (limits[1] < 1.0 and mass >= enough) or bucket >= by_ratio:
-            return bucket + 1
-    return _BUCKETS - 1
-
-
-@exact
 def _pour(logits: F32, mask: I32, peaks: F32, least: np.float32, ids: I32, values: F32) -> int:
     """Writes the legal tokens with logits of at least `least` into the buffers (none, if they are empty); how many."""
     count = 0
@@ -300,55 +269,11 @@ def _pour(logits: F32, mask: I32, peaks: F32, least: np.float32, ids: I32, value
 def gather(logits: F32, mask: I32, peaks: F32, distance: float) -> tuple[I32, F32]:
     """The legal tokens whose logits lie at most `distance` below the best one, in order of their ids."""
     lowest = float(np.finfo(np.float32).min)
-    least = np.float32(max(float(_best(peaks)) - distance, lowest))
+    least = np.float32(max(float(best_of(peaks)) - distance, lowest))
     count = _pour(logits, mask, peaks, least, np.empty(0, np.int32), np.empty(0, np.float32))
     ids, values = np.empty(count, np.int32), np.empty(count, np.float32)
     _pour(logits, mask, peaks, least, ids, values)
     return ids, values
-
-
-@exact
-def truncate(logits: F32, mask: I32, scale: float, peaks: F32, limits: F64) -> tuple[I32, F32]:
-    """What survives top-k, top-p (of what top-k left) and min-p, best first, equal ones by id; scaled logits.
-
-    `limits` = (top_k or 0, top_p, min_p). At least one token survives.
-    """
-    cut, total = _cut(logits, mask, scale, peaks, limits)
-    reach = np.inf if cut >= _BUCKETS - 1 else (cut + 1) / _PER_NAT / scale
-    ids, values = gather(logits, mask, peaks, reach)
-    values = values * np.float32(scale)
-    order = np.argsort(-values, kind="mergesort")
-    return survivors(ids[order], values[order], limits, total)
-
-
-@exact
-def survivors(ids: I32, values: F32, limits: F64, total: float) -> tuple[I32, F32]:
-    """Top-k, top-p and min-p over tokens sorted best first; `total`: all mass, relative to the best token's."""
-    count = len(ids)
-    if count == 0:
-        return ids, values
-    weights = np.exp(values.astype(np.float64) - float(values[0]))
-    if limits[0] > 0 and limits[0] < count:
-        count = int(limits[0])
-    if limits[0] > 0:
-        total = float(np.sum(weights[:count]))
-    if limits[1] < 1.0:
-        count = min(count, _reaching(weights, limits[1] * total))
-    least = limits[2] * weights[0]
-    while count > 1 and weights[count - 1] < least:
-        count -= 1
-    return ids[:count], values[:count]
-
-
-@exact
-def _reaching(weights: F64, enough: float) -> int:
-    """How many of the first weights it takes."""
-    mass = 0.0
-    for index in range(len(weights)):
-        mass += weights[index]
-        if mass >= enough:
-            return index + 1
-    return len(weights)
 
 
 @exact
@@ -380,17 +305,3 @@ def rank(logits: F32, raw_peaks: F32, count: int) -> tuple[I32, F32]:
                 values[place + 1 :] = values[place : count - 1].copy()
                 ids[place], values[place] = token, value
     return ids, values
-
-
-def warm() -> None:
-    """Compiles (or loads from numba's cache) every kernel, so that none falls on a request."""
-    logits, masks = np.zeros((1, 40), np.float32), np.full((1, 2), -1, np.int32)
-    raw_peaks, peaks, sums = (np.zeros((1, 1), np.float32) for _ in range(3))
-    lse = np.zeros(1, np.float64)
-    measure(logits, masks, np.zeros(1, np.int64), raw_peaks, peaks, sums, lse, lse)
-    weigh(logits[0], masks[0], 1.0, peaks[0], sums[0])
-    best_legal(logits[0], masks[0], peaks[0])
-    draw(logits[0], masks[0], 1.0, peaks[0], sums[0], 0.5)
-    _, values = truncate(logits[0], masks[0], 1.0, peaks[0], np.array([3.0, 0.9, 0.1]))
-    pick(values, 0.5)
-    rank(logits[0], raw_peaks[0], 2)

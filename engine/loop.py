@@ -1,11 +1,15 @@
 """The engine's loop: commands in, steps, events out.
 
-What it is for: the one writer of sequences, pages, grammars and queues. What may not enter: sockets, processes,
-threads, how anything is computed.
+What it is for: the one writer of sequences, pages, grammars and queues. What may not enter: sockets, processes, how
+anything is computed.
 
 The idea: `step` is its own summary. Whatever goes wrong with one request (a dead end, a NaN, a defect of ours) ends
 that request with a typed failure, and the others do not notice; only a failing forward pass ends the process, and the
 client then starts another and resumes every request.
+
+The masks of a step are filled while its forward pass runs: on an accelerator by this thread, which launches the pass
+and does not wait for it; on a CPU by a helper thread, if there is one. While the helper fills, this thread touches
+nothing but the runner, so there is still one writer at any time.
 """
 
 from __future__ import annotations
@@ -13,9 +17,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from collections.abc import Sequence as Items
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 import msgspec
+import torch
 
 from engine.admission import Admission
 from engine.batch import Runner
@@ -44,10 +50,14 @@ class Rooms:
     admission: Admission
 
 
-class EngineLoop:
-    """Single-threaded. `clock` is monotonic seconds."""
+Constrained = tuple[list[Row], dict[Sequence, Exception]]
 
-    def __init__(self, rooms: Rooms, clock: Callable[[], float]) -> None:
+
+class EngineLoop:
+    """Driven by one thread. `clock` is monotonic seconds; `helper` fills masks during the forward pass."""
+
+    def __init__(self, rooms: Rooms, clock: Callable[[], float], helper: Executor | None = None) -> None:
+        self._helper = helper
         self._runner = rooms.runner
         self._scheduler = rooms.scheduler
         self._sampler = rooms.sampler
@@ -117,6 +127,8 @@ class EngineLoop:
             forward_s=measures.seconds.get("forward", 0.0),
             sample_s=measures.seconds.get("sample", 0.0),
             schedule_s=measures.seconds.get("schedule", 0.0),
+            conclude_s=measures.seconds.get("conclude", 0.0),
+            mask_wait_s=measures.seconds.get("mask_wait", 0.0),
             queue_s_p50=measures.queue_s_p50(self._clock()),
         )
 
@@ -131,14 +143,13 @@ class EngineLoop:
         if plan is None:
             return events
         self._note_started(plan)
+        filling = None if self._helper is None else self._helper.submit(self._constrain, plan)
         with self._measures.timing("forward", self._clock):
-            for source, target in plan.copies:
-                self._runner.copy_page(source, target)
-            logits = self._runner.run(plan.batch)
-        with self._measures.timing("mask", self._clock):
-            rows, failed = self._constrain(plan)
+            logits = self._run(plan)
+        rows, failed = self._constrain(plan) if filling is None else self._filled(filling)
         with self._measures.timing("sample", self._clock):
             self._sampler.measure(logits, rows, self._masks.rows)
+        with self._measures.timing("conclude", self._clock):
             for part in plan.parts:
                 events += self._conclude(part, rows, failed)
         self._measures.steps += 1
@@ -156,8 +167,21 @@ class EngineLoop:
                 events.append(self._failure(sequence.request_id, error))
         return events
 
-    def _constrain(self, plan: StepPlan) -> tuple[list[Row], dict[Sequence, Exception]]:
+    def _run(self, plan: StepPlan) -> torch.Tensor:
+        for source, target in plan.copies:
+            self._runner.copy_page(source, target)
+        return self._runner.run(plan.batch)
+
+    def _filled(self, filling: Future[Constrained]) -> Constrained:
+        with self._measures.timing("mask_wait", self._clock):
+            return filling.result()
+
+    def _constrain(self, plan: StepPlan) -> Constrained:
         """The rows of all parts in order, and what went wrong with whom."""
+        with self._measures.timing("mask", self._clock):
+            return self._filled_rows(plan)
+
+    def _filled_rows(self, plan: StepPlan) -> Constrained:
         self._masks.clear()
         rows: list[Row] = []
         failed: dict[Sequence, Exception] = {}
@@ -167,7 +191,7 @@ class EngineLoop:
                 wanted = generation.rows(part, self._masks)
             except Exception as error:  # one request's guard
                 failed[part.sequence] = error
-                wanted = [Row(generation.request.sampling, 0, known=0)] * part.rows
+                wanted = [Row(generation.rule, 0, known=0)] * part.rows
             rows += wanted
         return rows, failed
 

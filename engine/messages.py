@@ -205,10 +205,12 @@ class Stats(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     preemptions: int = 0
     grammars: int = 0
     grammar_bytes: int = 0
-    mask_s: float = 0.0  # cumulated seconds, as the next three
+    mask_s: float = 0.0  # cumulated seconds, as the next four
     forward_s: float = 0.0
     sample_s: float = 0.0
     schedule_s: float = 0.0
+    conclude_s: float = 0.0
+    mask_wait_s: float = 0.0  # of mask_s, what the forward pass did not hide (nothing where no thread fills masks)
     queue_s_p50: float = 0.0  # over the last minute
 
 

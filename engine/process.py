@@ -10,11 +10,15 @@ of that.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import gc
 import logging
 import os
 import signal
+import sys
 import time
+from concurrent.futures import Executor, ThreadPoolExecutor
 from types import FrameType
 
 import msgspec
@@ -22,7 +26,7 @@ import zmq
 
 import grammar
 import watermark
-from engine import logits
+from engine import sampler
 from engine.admission import Admission
 from engine.checkpoint import locate
 from engine.config import EngineConfig
@@ -32,6 +36,7 @@ from engine.grammars import GrammarStore
 from engine.loop import EngineLoop, Rooms
 from engine.messages import Abort, Batch, Command, Event, Fatal, Generate, LoadGrammar, Ping, Ready, Shutdown
 from engine.model import ModelError, ModelRunner, RunnerConfig, UnsupportedModel
+from engine.model.memory import usable_cores
 from engine.pages import PagePool
 from engine.sampler import CpuSampler
 from engine.scheduler import Scheduler
@@ -44,6 +49,7 @@ logger = logging.getLogger(__name__)
 _DRAIN_S = 30.0  # on SIGTERM; a Shutdown message says its own
 _LINGER_MS = 2000  # for the last events to leave
 _PR_SET_PDEATHSIG = 1
+_SWITCH_S = 0.0005  # the forward pass comes back for the GIL after each operation: it must not wait for 5 ms every time
 
 
 def serve(launch: Launch) -> int:
@@ -68,6 +74,7 @@ def _serve(launch: Launch, socket: zmq.Socket[bytes], wire: Wire[Command]) -> in
     except (ModelError, TokenizerError, WatermarkError, OSError, ValueError) as error:
         socket.send_multipart(wire.frames(Fatal(str(error))))
         return 1
+    quieten_collector()
     Server(launch, socket, wire, rooms).run()
     return 0
 
@@ -96,7 +103,7 @@ def build(config: EngineConfig) -> Rooms:
     vocabulary = grammar.Vocabulary(tokenizer.padded_bytes(info.vocab_size), ends)
     grammar.warm(vocabulary)
     watermark.warm()
-    logits.warm()
+    sampler.warm()
     scheduler = Scheduler(
         PagePool(info.pages, info.page_size),
         max_batch_tokens=config.max_batch_tokens,
@@ -115,6 +122,24 @@ def build(config: EngineConfig) -> Rooms:
     return Rooms(info, runner, scheduler, CpuSampler(info.vocab_size), admission)
 
 
+def mask_helper(device: str) -> Executor | None:
+    """A thread that fills masks while the loop's thread computes; none where the device computes, or on one core."""
+    if not device.startswith("cpu") or usable_cores() < 2:
+        return None
+    sys.setswitchinterval(_SWITCH_S)
+    return ThreadPoolExecutor(1, thread_name_prefix="masks")
+
+
+def quieten_collector() -> None:
+    """Takes all that lives as long as the process out of the garbage collector's sight.
+
+    A full collection looks at every object of torch, transformers and the vocabulary: 100 ms in the middle of a step.
+    """
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # extension modules look for leaks at exit
+
+
 class Server:
     """Commands in, events out, around one loop."""
 
@@ -123,7 +148,7 @@ class Server:
         self._wire = wire
         self._beat_s = launch.beat_s
         self._parent = os.getppid()
-        self._loop = EngineLoop(rooms, time.monotonic)
+        self._loop = EngineLoop(rooms, time.monotonic, mask_helper(rooms.info.device))
         self._info = rooms.info
         self._ends_at: float | None = None  # draining until then
         self._beat_at = 0.0

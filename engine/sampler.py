@@ -5,49 +5,108 @@ mask → penalties → temperature → typical, top-k, top-p, min-p → watermar
 sequences, pages.
 
 The idea: a first, fused pass measures every row (is it finite? raw and legal log-sum-exp). Rows that change nothing
-(greedy, or temperature 1 and no truncation) draw from those measures; the others pass over their row once more. Log-
-probs always come from the first pass, so no bias, penalty, temperature, budget or watermark can show in them.
+(greedy, or temperature 1 and no truncation) draw from those measures; the others pass over their row once or twice
+more. Log-probs always come from the first pass, so no bias, penalty, temperature, budget or watermark can show in them.
+All rows that need nothing but numbers are settled in one compiled call (`settling`); the watermark and typical
+sampling are drawn row by row, when they are asked for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from engine import logits as passes
+from engine.history import History
 from engine.messages import Alternative, Sampling
 from engine.noise import uniforms
+from engine.settling import LEFT_OUT, NOT_FINITE, Buffers, Changes, change, restore, settle
+from engine.truncation import scratch, truncate
 from engine.typical import typical
 from watermark import Choice, Embedder, Kind
 
 _EVERYTHING = np.empty(0, np.int32)  # stands for "no mask" in the kernels
+_WORTH_A_THREAD = 1 << 18  # logits: about 50 µs of work
 
 
-@dataclass(frozen=True, slots=True)
-class History:
-    """What penalties look at: `ids` without repeats; `counts[i]`: how often the output holds `ids[i]`."""
+class Rule(msgspec.Struct, frozen=True):
+    """How a request draws, as the kernels read it; the same for all of its rows."""
 
-    ids: NDArray[np.int64]
-    counts: NDArray[np.float32]
+    numbers: tuple[float, ...]  # the columns of `settling.settle`'s rules
+    seed: int
+    typical_p: float
+    bias_ids: list[int]
+    bias: list[float]
+
+    @classmethod
+    def of(cls, sampling: Sampling) -> Rule:
+        """`temperature == 0` is greedy: then nothing is scaled or truncated."""
+        greedy = sampling.temperature == 0.0
+        return cls(
+            numbers=(
+                1.0 if greedy else 1.0 / sampling.temperature,
+                float(greedy),
+                float(sampling.top_k or 0),
+                sampling.top_p,
+                sampling.min_p,
+                sampling.repetition_penalty,
+                sampling.frequency_penalty,
+                sampling.presence_penalty,
+            ),
+            seed=sampling.seed & 0xFFFFFFFFFFFFFFFF,
+            typical_p=1.0 if greedy else sampling.typical_p,
+            bias_ids=list(sampling.logit_bias),
+            bias=list(sampling.logit_bias.values()),
+        )
+
+    @property
+    def scale(self) -> float:
+        return self.numbers[0]
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.numbers[1] > 0.0
+
+    @property
+    def limits(self) -> NDArray[np.float64]:
+        """(top_k or 0, top_p, min_p)."""
+        return np.array(self.numbers[2:5])
+
+    @property
+    def truncates(self) -> bool:
+        """Whether some legal tokens may not be drawn."""
+        top_k, top_p, min_p = self.numbers[2:5]
+        return not self.is_greedy and (top_k > 0 or top_p < 1.0 or min_p > 0.0 or self.typical_p < 1.0)
+
+    @property
+    def penalises(self) -> bool:
+        """Whether rows of this request need a History."""
+        return self.numbers[5:8] != (1.0, 0.0, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Marking:
+class Marking(msgspec.Struct, frozen=True):
     """The watermark's view of one position: eligible, with `context` standing before it in its value."""
 
     embedder: Embedder
     context: list[int]
     kind: Kind
 
+    @property
+    def marks(self) -> bool:
+        """Whether the scheme chooses here."""
+        return self.embedder.marks(self.context, self.kind)
 
-@dataclass(frozen=True, slots=True)
-class Row:
+
+class Row(msgspec.Struct, frozen=True):
     """One row of logits to choose a token from, or to score a known one with."""
 
-    sampling: Sampling
+    rule: Rule
     position: int  # of the token among those emitted
     mask: int | None = None  # row of the masks: the grammar alone
     drawn_from: int | None = None  # row of the masks: what may be drawn
@@ -57,137 +116,195 @@ class Row:
     history: History | None = None
     marking: Marking | None = None
 
+    @property
+    def is_drawn_alone(self) -> bool:
+        """Whether it waits for its `draw`: what a watermark does may hang on the token before."""
+        return self.known is None and (self.marking is not None or self.rule.typical_p < 1.0)
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
+
+class Drawn(msgspec.Struct, frozen=True):
     """What came of a row. Natural logarithms."""
 
     token_id: int
     logprob: float
     constrained_logprob: float
     legal_mass: float
-    alternatives: list[Alternative]
+    alternatives: list[Alternative] = []
     choice: Choice | None = None  # of the watermark, if the position was eligible
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(msgspec.Struct, frozen=True):
     """Nothing can be drawn from this row: its logits are not finite, or no token is legal."""
 
     is_numeric: bool
 
 
 class CpuSampler:
-    """Buffers for one engine's rows; single-threaded."""
+    """Buffers for one engine's rows. Only the loop's thread calls it; it shares rows out among `threads`."""
 
-    def __init__(self, width: int) -> None:
-        self._blocks = passes.blocks_of(width)
-        self._rows: list[Row] = []
-        self._grow(16)
+    def __init__(self, width: int, threads: int = 1) -> None:
+        self._width = width
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="sampler") if threads > 1 else None
+        self._rows: Sequence[Row] = []
+        self._out = _buffers(16, width)
+        self._rooms = [scratch(width) for _ in range(threads)]
 
-    def _grow(self, rows: int) -> None:
-        self._raw_peaks = np.empty((rows, self._blocks), np.float32)
-        self._peaks = np.empty((rows, self._blocks), np.float32)
-        self._sums = np.empty((rows, self._blocks), np.float32)
-        self._raw_lse = np.empty(rows, np.float64)
-        self._legal_lse = np.empty(rows, np.float64)
-
-    def measure(self, logits: torch.Tensor, rows: list[Row], masks: NDArray[np.int32]) -> None:
+    def measure(self, logits: torch.Tensor, rows: Sequence[Row], masks: NDArray[np.int32]) -> None:
         """Takes a step's rows: `logits` (R, V) float32 and the masks must stay until the last `draw`."""
-        # From a GPU this copies the rows to the host; a sampler on the device is still to be written (issue 4).
+        # From a GPU this copies the rows to the host.
         self._logits, self._rows, self._masks = logits.cpu().numpy(), rows, masks
-        if len(rows) > len(self._raw_lse):
-            self._grow(2 * len(rows))
-        mask_of = np.array([-1 if row.mask is None else row.mask for row in rows], np.int64)
-        passes.measure(
-            self._logits, masks, mask_of, self._raw_peaks, self._peaks, self._sums, self._raw_lse, self._legal_lse
-        )
+        if len(rows) > len(self._out.tokens):
+            self._out = _buffers(2 * len(rows), self._width)
+        self._rules = np.array([row.rule.numbers for row in rows], np.float64).reshape(len(rows), 8)
+        self._changes = _changes(rows)
         self._noise = uniforms(
-            np.array([row.sampling.seed & 0xFFFFFFFFFFFFFFFF for row in rows], np.uint64),
-            np.array([row.position for row in rows], np.uint64),
+            np.array([row.rule.seed for row in rows], np.uint64), np.array([row.position for row in rows], np.uint64)
         )
+        self._settle()
+        self._tokens: list[int] = self._out.tokens[: len(rows)].tolist()
+        self._figures: list[list[float]] = self._out.figures[: len(rows)].tolist()
+
+    def _settle(self) -> None:
+        rows = self._rows
+        mask_of = np.array([-1 if row.mask is None else row.mask for row in rows], np.int64)
+        drawn_of = np.array([-1 if row.drawn_from is None else row.drawn_from for row in rows], np.int64)
+        known = np.array([_known(row) for row in rows], np.int64)
+
+        def share(thread: int, first: int, last: int) -> None:
+            settle(
+                self._logits,
+                self._masks,
+                mask_of,
+                drawn_of,
+                known,
+                self._rules,
+                self._noise,
+                self._changes,
+                self._out,
+                self._rooms[thread],
+                first,
+                last,
+            )
+
+        shares = min(self._threads, len(rows), 1 + len(rows) * self._width // _WORTH_A_THREAD)
+        borders = [len(rows) * index // shares for index in range(shares + 1)] if rows else [0, 0]
+        own, *others = pairwise(borders)
+        waiting = [self._pool.submit(share, 1 + i, *other) for i, other in enumerate(others)] if self._pool else []
+        share(0, *own)
+        for each in waiting:
+            each.result()
 
     def draw(self, index: int) -> Drawn | Rejected:
         """What row `index` of the step gives. Leaves the logits as they were."""
-        row, logits = self._rows[index], self._logits[index]
-        raw_lse, legal_lse = float(self._raw_lse[index]), float(self._legal_lse[index])
-        if not np.isfinite(raw_lse):
-            return Rejected(is_numeric=True)
-        choice: Choice | None = None
-        token = row.known
-        if token is None:
-            token, choice = self._choose(index, row)
+        token = self._tokens[index]
+        if token >= 0:
+            logprob, constrained_logprob, legal_mass = self._figures[index]
+            return Drawn(token, logprob, constrained_logprob, legal_mass, self._alternatives(index))
+        if token != LEFT_OUT:
+            return Rejected(is_numeric=token == NOT_FINITE)
+        token, choice = self._choose(index, self._rows[index])
         if token < 0:
             return Rejected(is_numeric=False)
-        logit = float(logits[token])
+        logit = float(self._logits[index, token])
+        raw_lse, legal_lse = float(self._out.raw_lse[index]), float(self._out.legal_lse[index])
         return Drawn(
-            token_id=token,
-            logprob=logit - raw_lse,
-            constrained_logprob=logit - legal_lse,
-            legal_mass=min(1.0, float(np.exp(legal_lse - raw_lse))),
-            alternatives=self._alternatives(index, raw_lse),
-            choice=choice,
+            token,
+            logit - raw_lse,
+            logit - legal_lse,
+            min(1.0, float(np.exp(legal_lse - raw_lse))),
+            self._alternatives(index),
+            choice,
         )
 
-    def _alternatives(self, index: int, raw_lse: float) -> list[Alternative]:
+    def _alternatives(self, index: int) -> list[Alternative]:
         count = self._rows[index].alternatives
         if count == 0:
             return []
-        logits = self._logits[index]
-        ids, values = passes.rank(logits, self._raw_peaks[index], min(count, len(logits)))
+        logits, raw_lse = self._logits[index], float(self._out.raw_lse[index])
+        ids, values = passes.rank(logits, self._out.raw_peaks[index], min(count, len(logits)))
         return [Alternative(int(token), float(value) - raw_lse) for token, value in zip(ids, values, strict=True)]
+
+    # Rows that are drawn alone
 
     def _choose(self, index: int, row: Row) -> tuple[int, Choice | None]:
         """The token and, where the watermark looked at the position, its choice; −1 if no token is legal."""
-        logits, touched = self._logits[index], _touched(row)
-        if touched is None:
-            return self._draw(index, row, measured=row.drawn_from == row.mask)
-        saved = logits[touched].copy()
+        logits, rule = self._logits[index], row.rule
+        saved = change(logits, self._changes, index, self._rules[index])
         try:
-            _adjust(logits, row)
-            return self._draw(index, row, measured=False)
+            if len(saved) or row.drawn_from != row.mask or (rule.scale != 1.0 and not rule.truncates):
+                mask = self._mask_of(row)
+                passes.weigh(logits, mask, rule.scale, self._out.peaks[index], self._out.sums[index])
+            return self._draw(index, row)
         finally:
-            logits[touched] = saved
+            restore(logits, self._changes, index, saved)
 
-    def _draw(self, index: int, row: Row, *, measured: bool) -> tuple[int, Choice | None]:
-        logits, sampling, marking = self._logits[index], row.sampling, row.marking
-        mask = _EVERYTHING if row.drawn_from is None else self._masks[row.drawn_from]
-        peaks, sums, uniform = self._peaks[index], self._sums[index], float(self._noise[index])
-        greedy = sampling.temperature == 0.0
-        scale = 1.0 if greedy else 1.0 / sampling.temperature
-        truncates = not greedy and _truncates(sampling)
-        if not measured or (scale != 1.0 and not truncates):
-            passes.weigh(logits, mask, scale, peaks, sums)
-        if marking is not None and marking.embedder.marks(marking.context, marking.kind):
-            ids, values = self._candidates(row, logits, mask, scale, peaks)
-            return _marked(marking, ids, values, uniform, greedy=greedy)
+    def _draw(self, index: int, row: Row) -> tuple[int, Choice | None]:
+        logits, rule, marking, mask = self._logits[index], row.rule, row.marking, self._mask_of(row)
+        peaks, sums, uniform = self._out.peaks[index], self._out.sums[index], float(self._noise[index])
+        if marking is not None and marking.marks:
+            ids, values = self._candidates(row, logits, mask, peaks)
+            return _marked(marking, ids, values, uniform, greedy=rule.is_greedy)
         unmarked = None if marking is None else Choice(0, False)
-        if greedy:
+        if rule.is_greedy:
             return passes.best_legal(logits, mask, peaks), unmarked
-        if not truncates:
-            return passes.draw(logits, mask, scale, peaks, sums, uniform), unmarked
-        ids, values = self._candidates(row, logits, mask, scale, peaks)
+        if not rule.truncates:
+            return passes.draw(logits, mask, rule.scale, peaks, sums, uniform), unmarked
+        ids, values = self._candidates(row, logits, mask, peaks)
         return (int(ids[passes.pick(values, uniform)]) if len(ids) else -1), unmarked
 
+    def _mask_of(self, row: Row) -> NDArray[np.int32]:
+        return _EVERYTHING if row.drawn_from is None else self._masks[row.drawn_from]
+
     def _candidates(
-        self, row: Row, logits: passes.F32, mask: NDArray[np.int32], scale: float, peaks: passes.F32
+        self, row: Row, logits: passes.F32, mask: NDArray[np.int32], peaks: passes.F32
     ) -> tuple[NDArray[np.int32], passes.F32]:
         """What may still be chosen, with scaled logits."""
-        sampling = row.sampling
-        greedy = sampling.temperature == 0.0
-        if greedy or not _truncates(sampling):
-            reach = np.inf if row.marking is None else row.marking.embedder.window(greedy=greedy) / scale
+        rule = row.rule
+        if not rule.truncates:
+            reach = np.inf if row.marking is None else row.marking.embedder.window(greedy=rule.is_greedy) / rule.scale
             ids, values = passes.gather(logits, mask, peaks, reach)
-            return ids, values * np.float32(scale)
-        limits = np.array([sampling.top_k or 0, sampling.top_p, sampling.min_p])
-        if sampling.typical_p >= 1.0:
-            return passes.truncate(logits, mask, scale, peaks, limits)
+            return ids, values * np.float32(rule.scale)
+        if rule.typical_p >= 1.0:
+            return truncate(logits, mask, rule.scale, peaks, rule.limits, self._rooms[0])
         ids, values = passes.gather(logits, mask, peaks, np.inf)
-        return typical(ids, values * np.float32(scale), sampling.typical_p, limits)
+        return typical(ids, values * np.float32(rule.scale), rule.typical_p, rule.limits)
 
 
-def _truncates(sampling: Sampling) -> bool:
-    return bool(sampling.top_k) or sampling.top_p < 1.0 or sampling.min_p > 0.0 or sampling.typical_p < 1.0
+def _known(row: Row) -> int:
+    if row.known is not None:
+        return row.known
+    return LEFT_OUT if row.is_drawn_alone else -1
+
+
+def _buffers(rows: int, width: int) -> Buffers:
+    blocks = passes.blocks_of(width)
+    return Buffers(
+        raw_peaks=np.empty((rows, blocks), np.float32),
+        peaks=np.empty((rows, blocks), np.float32),
+        sums=np.empty((rows, blocks), np.float32),
+        raw_lse=np.empty(rows, np.float64),
+        legal_lse=np.empty(rows, np.float64),
+        tokens=np.empty(rows, np.int64),
+        figures=np.zeros((rows, 3), np.float64),
+    )
+
+
+def _changes(rows: Sequence[Row]) -> Changes:
+    """Bias first, then penalties, row by row."""
+    counts = [len(row.rule.bias_ids) + (0 if row.history is None else len(row.history.ids)) for row in rows]
+    starts = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(counts, out=starts[1:])
+    total = int(starts[-1])
+    made = Changes(starts, np.empty(total, np.int64), np.zeros(total, np.float32), np.full(total, -1, np.float32))
+    if total == 0:
+        return made
+    for row, start, stop in zip(rows, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        bias = start + len(row.rule.bias_ids)
+        made.ids[start:bias], made.bias[start:bias] = row.rule.bias_ids, row.rule.bias
+        if row.history is not None:
+            made.ids[bias:stop], made.counts[bias:stop] = row.history.ids, row.history.counts
+    return made
 
 
 def _marked(
@@ -199,29 +316,17 @@ def _marked(
     return int(ids[choice.index]), choice
 
 
-def _touched(row: Row) -> NDArray[np.int64] | None:
-    """The ids whose logits bias or penalties change; None if they change none."""
-    bias = list(row.sampling.logit_bias)
-    if row.history is None:
-        return np.array(bias, np.int64) if bias else None
-    return np.union1d(row.history.ids, np.array(bias, np.int64)) if bias else row.history.ids
-
-
-def _adjust(logits: passes.F32, row: Row) -> None:
-    """Logit bias, then penalties, in place. Repetition (Keskar et al. 2019): over prompt and output; others: output."""
-    sampling = row.sampling
-    for token, bias in sampling.logit_bias.items():
-        logits[token] += bias
-    if row.history is None:
-        return
-    ids, counts = row.history.ids, row.history.counts
-    values = logits[ids]
-    if sampling.repetition_penalty != 1.0:
-        values = np.where(values > 0, values / sampling.repetition_penalty, values * sampling.repetition_penalty)
-    values = values - sampling.frequency_penalty * counts - sampling.presence_penalty * (counts > 0)
-    logits[ids] = values.astype(np.float32)
-
-
-def penalises(sampling: Sampling) -> bool:
-    """Whether rows of this request need a History."""
-    return sampling.repetition_penalty != 1.0 or sampling.frequency_penalty != 0.0 or sampling.presence_penalty != 0.0
+def warm() -> None:
+    """Compiles (or loads from numba's cache) every kernel, so that none falls on a request."""
+    sampler = CpuSampler(40)
+    logits, masks = torch.zeros((2, 40)), np.full((1, 2), -1, np.int32)
+    plain = Rule.of(Sampling(max_tokens=1, seed=0, top_p=0.9, logit_bias={1: 1.0}))
+    rare = Rule.of(Sampling(max_tokens=1, seed=0, top_p=0.9, typical_p=0.9))
+    sampler.measure(logits, [Row(plain, 0, mask=0, drawn_from=0, alternatives=2), Row(rare, 0)], masks)
+    sampler.draw(0)
+    sampler.draw(1)
+    peaks = np.zeros(1, np.float32)
+    truncate(logits[0].numpy(), masks[0], 1.0, peaks, np.array([3.0, 0.9, 0.1]), scratch(40))
+    passes.best_legal(logits[0].numpy(), masks[0], peaks)
+    passes.draw(logits[0].numpy(), masks[0], 1.0, peaks, peaks, 0.5)
+    passes.weigh(logits[0].numpy(), masks[0], 1.0, peaks, peaks.copy())

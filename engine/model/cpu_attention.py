@@ -14,7 +14,7 @@ from engine.model.attention import AttentionCall
 from engine.model.cpu_kernels import TILE, attend, store
 from engine.model.errors import BrokenModel
 from engine.model.memory import LayerShape
-from engine.model.vector import LANES
+from engine.simd import LANES
 
 _NONE = np.zeros(0, np.float32)
 

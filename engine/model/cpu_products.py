@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.model.kernels import kernel
-from engine.model.vector import HAS_WIDE_REGISTERS, LANES, dot_tile
+from engine.model.vector import HAS_WIDE_REGISTERS, dot_tile
+from engine.simd import LANES
 
 Floats = NDArray[np.float32]
 

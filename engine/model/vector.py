@@ -19,25 +19,32 @@ from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm  # type: ignore[import-untyped]
-import numba.core.cgutils
-import numba.extending
 from llvmlite import ir
 from numba.core import types
 
-LANES = 16
+from engine.simd import (
+    FLOAT,
+    FLOATS,
+    INTEGER,
+    INTEGERS,
+    LANES,
+    VECTOR,
+    across,
+    cgutils,
+    constant,
+    data,
+    exp,
+    fma,
+    intrinsic,
+    load,
+    splat,
+    store,
+    variable,
+)
 
 # Tiles of eight and four rows need 32 registers of sixteen lanes. Where there are sixteen registers of eight, three
 # rows are the most that stay in them (compiled for Haswell: 90 GFLOP/s with three rows, 55 with eight).
 HAS_WIDE_REGISTERS = bool(llvm.get_host_cpu_features().get("avx512f", False))
-
-cgutils: Any = numba.core.cgutils  # untyped
-intrinsic: Any = numba.extending.intrinsic  # replaces a signature by that of the generated code
-
-_F32 = ir.FloatType()
-_I32 = ir.IntType(32)
-_VEC = ir.VectorType(_F32, LANES)
-_IVEC = ir.VectorType(_I32, LANES)
-_FLOATS = types.Array(types.float32, 1, "C")
 
 
 def dot_tile(rows: int) -> Callable[..., None]:
@@ -62,21 +69,21 @@ def dot_tile(rows: int) -> Callable[..., None]:
         further: Any,
     ) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            q, k, s = (_data(context, builder, signature, arguments, i) for i in (0, 3, 6))
+            q, k, s = (data(context, builder, signature, arguments, i) for i in (0, 3, 6))
             _, q0, q_stride, _, k0, dim, _, s0, s_stride, further = arguments
-            sums = [[_variable(builder) for _ in range(2)] for _ in range(rows)]
+            sums = [[variable(builder) for _ in range(2)] for _ in range(rows)]
             firsts = [builder.add(q0, builder.mul(q_stride, dim.type(r))) for r in range(rows)]
             places = [builder.add(s0, builder.mul(s_stride, dim.type(r))) for r in range(rows)]
             with builder.if_then(builder.icmp_signed("!=", further, further.type(0))):
                 for r in range(rows):
-                    builder.store(_load(builder, s, places[r]), sums[r][0])
+                    builder.store(load(builder, s, places[r]), sums[r][0])
 
             def accumulate(d: Any, parity: int) -> None:
-                key = _load(builder, k, builder.add(k0, builder.mul(d, dim.type(LANES))))
+                key = load(builder, k, builder.add(k0, builder.mul(d, dim.type(LANES))))
                 for r in range(rows):
-                    x = _splat(builder, builder.load(builder.gep(q, [builder.add(firsts[r], d)])))
+                    x = splat(builder, builder.load(builder.gep(q, [builder.add(firsts[r], d)])))
                     sum_ = sums[r][parity]
-                    builder.store(_fma(builder, x, key, builder.load(sum_)), sum_)
+                    builder.store(fma(builder, x, key, builder.load(sum_)), sum_)
 
             half = builder.lshr(dim, dim.type(1))
             with cgutils.for_range(builder, half) as loop:
@@ -87,7 +94,7 @@ def dot_tile(rows: int) -> Callable[..., None]:
                 accumulate(builder.sub(dim, dim.type(1)), 0)
             for r in range(rows):
                 total = builder.fadd(builder.load(sums[r][0]), builder.load(sums[r][1]))
-                _store(builder, s, places[r], total)
+                store(builder, s, places[r], total)
             return context.get_dummy_value()
 
         return _void(query, q0, q_stride, keys, k0, dim, scores, s0, s_stride, further), generate
@@ -107,22 +114,22 @@ def mix_tile(rows: int) -> Callable[..., None]:
         _: Any, weights: Any, w0: Any, w_stride: Any, count: Any, values: Any, v0: Any, width: Any, out: Any
     ) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            w, v, o = (_data(context, builder, signature, arguments, i) for i in (0, 4, 7))
+            w, v, o = (data(context, builder, signature, arguments, i) for i in (0, 4, 7))
             _, w0, w_stride, count, _, v0, width, _ = arguments
-            sums = [_variable(builder) for _ in range(rows)]
+            sums = [variable(builder) for _ in range(rows)]
             with cgutils.for_range(builder, builder.udiv(width, width.type(LANES))) as chunk:
                 d = builder.mul(chunk.index, width.type(LANES))
                 places = [builder.add(builder.mul(width, width.type(r)), d) for r in range(rows)]
                 for r in range(rows):
-                    builder.store(_load(builder, o, places[r]), sums[r])
+                    builder.store(load(builder, o, places[r]), sums[r])
                 with cgutils.for_range(builder, count) as key:
-                    value = _load(builder, v, builder.add(v0, builder.add(builder.mul(key.index, width), d)))
+                    value = load(builder, v, builder.add(v0, builder.add(builder.mul(key.index, width), d)))
                     for r in range(rows):
                         at = builder.add(w0, builder.add(builder.mul(w_stride, width.type(r)), key.index))
-                        x = _splat(builder, builder.load(builder.gep(w, [at])))
-                        builder.store(_fma(builder, x, value, builder.load(sums[r])), sums[r])
+                        x = splat(builder, builder.load(builder.gep(w, [at])))
+                        builder.store(fma(builder, x, value, builder.load(sums[r])), sums[r])
                 for r in range(rows):
-                    _store(builder, o, places[r], builder.load(sums[r]))
+                    store(builder, o, places[r], builder.load(sums[r]))
             return context.get_dummy_value()
 
         return _void(weights, w0, w_stride, count, values, v0, width, out), generate
@@ -141,30 +148,30 @@ def prepare(
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        s = _data(context, builder, signature, arguments, 0)
+        s = data(context, builder, signature, arguments, 0)
         _, s0, begin, end, first, last, scale, cap, slope = arguments
-        best = _variable(builder, float("-inf"))
+        best = variable(builder, float("-inf"))
         lowest, highest, factor, tilt = (
-            _splat(builder, x) for x in (_int32(builder, first), _int32(builder, last), scale, slope)
+            splat(builder, x) for x in (_int32(builder, first), _int32(builder, last), scale, slope)
         )
-        capped = builder.fcmp_ordered(">", cap, _F32(0.0))
+        capped = builder.fcmp_ordered(">", cap, FLOAT(0.0))
         with cgutils.for_range_slice(builder, begin, end, begin.type(LANES)) as (j, _):
             at = builder.add(s0, j)
-            x = builder.fmul(_load(builder, s, at), factor)
+            x = builder.fmul(load(builder, s, at), factor)
             current = cgutils.alloca_once_value(builder, x)
             with builder.if_then(capped):
-                builder.store(_soft_cap(builder, x, _splat(builder, cap)), current)
-            key = builder.add(_splat(builder, _int32(builder, j)), ir.Constant(_IVEC, list(range(LANES))))
-            distance = builder.sitofp(builder.sub(key, highest), _VEC)
-            x = _fma(builder, tilt, distance, builder.load(current))
+                builder.store(_soft_cap(builder, x, splat(builder, cap)), current)
+            key = builder.add(splat(builder, _int32(builder, j)), ir.Constant(INTEGERS, list(range(LANES))))
+            distance = builder.sitofp(builder.sub(key, highest), VECTOR)
+            x = fma(builder, tilt, distance, builder.load(current))
             outside = builder.or_(builder.icmp_signed("<", key, lowest), builder.icmp_signed(">", key, highest))
-            x = builder.select(outside, _constant(float("-inf")), x)
-            _store(builder, s, at, x)
+            x = builder.select(outside, constant(float("-inf")), x)
+            store(builder, s, at, x)
             top = builder.load(best)
             builder.store(builder.select(builder.fcmp_ordered(">", x, top), x, top), best)
-        return _across(builder, builder.load(best), lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+        return across(builder, builder.load(best), lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
 
-    return types.float32(_FLOATS, *[types.intp] * 5, *[types.float32] * 3), generate
+    return types.float32(FLOATS, *[types.intp] * 5, *[types.float32] * 3), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -172,92 +179,31 @@ def exponentiate(_: Any, scores: Any, s0: Any, begin: Any, end: Any, top: Any) -
     """scores[s0 + j] = exp(scores[s0 + j] - top) for keys `begin` … `end` - 1; returns the sum, added lane by lane."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        s = _data(context, builder, signature, arguments, 0)
+        s = data(context, builder, signature, arguments, 0)
         _, s0, begin, end, top = arguments
-        total = _variable(builder)
-        highest = _splat(builder, top)
+        total = variable(builder)
+        highest = splat(builder, top)
         with cgutils.for_range_slice(builder, begin, end, begin.type(LANES)) as (j, _):
             at = builder.add(s0, j)
-            weight = _exp(builder, builder.fsub(_load(builder, s, at), highest))
-            _store(builder, s, at, weight)
+            weight = exp(builder, builder.fsub(load(builder, s, at), highest))
+            store(builder, s, at, weight)
             builder.store(builder.fadd(builder.load(total), weight), total)
-        return _across(builder, builder.load(total), builder.fadd)
+        return across(builder, builder.load(total), builder.fadd)
 
-    return types.float32(_FLOATS, *[types.intp] * 3, types.float32), generate
-
-
-def _exp(builder: Any, x: Any) -> Any:
-    """exp of x ≤ 88 within about one unit in the last place (Cephes' expf); 0 below -87.3; NaN stays NaN."""
-    tiny = builder.fcmp_ordered("<", x, _constant(-87.3))
-    x = builder.select(tiny, _constant(-87.3), x)
-    # Adding 1.5 · 2^23 rounds to an integer, which then stands in the low bits; unlike a conversion, NaN does no harm.
-    shifted = _fma(builder, x, _constant(1.4426950408889634), _constant(12582912.0))
-    n = builder.fsub(shifted, _constant(12582912.0))
-    r = _fma(builder, n, _constant(-0.693359375), x)
-    r = _fma(builder, n, _constant(2.12194440e-4), r)
-    p = _constant(1.9875691500e-4)
-    for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
-        p = _fma(builder, p, r, _constant(c))
-    y = builder.fadd(_fma(builder, p, builder.fmul(r, r), r), _constant(1.0))
-    bits = builder.bitcast(shifted, _IVEC)
-    exponent = builder.sub(bits, ir.Constant(_IVEC, [0x4B400000 - 127] * LANES))
-    power = builder.bitcast(builder.shl(exponent, ir.Constant(_IVEC, [23] * LANES)), _VEC)
-    return builder.select(tiny, _constant(0.0), builder.fmul(y, power))
+    return types.float32(FLOATS, *[types.intp] * 3, types.float32), generate
 
 
 def _soft_cap(builder: Any, x: Any, cap: Any) -> Any:
     """cap · tanh(x / cap), as cap · (1 - 2 / (exp(2x / cap) + 1)); beyond 40 tanh is 1 in float32."""
     double = builder.fdiv(builder.fadd(x, x), cap)
-    double = builder.select(builder.fcmp_ordered(">", double, _constant(40.0)), _constant(40.0), double)
-    e = builder.fadd(_exp(builder, double), _constant(1.0))
-    return builder.fmul(cap, builder.fsub(_constant(1.0), builder.fdiv(_constant(2.0), e)))
-
-
-def _across(builder: Any, vector: Any, combine: Callable[[Any, Any], Any]) -> Any:
-    """Combines the lanes pairwise: 8 with 8, 4 with 4, 2 with 2, 1 with 1."""
-    lanes = [builder.extract_element(vector, _I32(i)) for i in range(LANES)]
-    while len(lanes) > 1:
-        half = len(lanes) // 2
-        lanes = [combine(a, b) for a, b in zip(lanes[:half], lanes[half:], strict=True)]
-    return lanes[0]
+    double = builder.select(builder.fcmp_ordered(">", double, constant(40.0)), constant(40.0), double)
+    e = builder.fadd(exp(builder, double), constant(1.0))
+    return builder.fmul(cap, builder.fsub(constant(1.0), builder.fdiv(constant(2.0), e)))
 
 
 def _void(*arguments: Any) -> Any:
-    return types.void(*(_FLOATS if isinstance(a, types.Array) else types.intp for a in arguments))
-
-
-def _data(context: Any, builder: Any, signature: Any, arguments: Any, index: int) -> Any:
-    return context.make_array(signature.args[index])(context, builder, arguments[index]).data
-
-
-def _variable(builder: Any, value: float = 0.0) -> Any:
-    slot = cgutils.alloca_once(builder, _VEC)
-    builder.store(_constant(value), slot)
-    return slot
-
-
-def _constant(value: float) -> Any:
-    return ir.Constant(_VEC, [value] * LANES)
+    return types.void(*(FLOATS if isinstance(a, types.Array) else types.intp for a in arguments))
 
 
 def _int32(builder: Any, value: Any) -> Any:
-    return builder.trunc(value, _I32)
-
-
-def _splat(builder: Any, scalar: Any) -> Any:
-    type_ = ir.VectorType(scalar.type, LANES)
-    first = builder.insert_element(ir.Constant(type_, ir.Undefined), scalar, _I32(0))
-    return builder.shuffle_vector(first, ir.Constant(type_, ir.Undefined), ir.Constant(_IVEC, [0] * LANES))
-
-
-def _load(builder: Any, data: Any, offset: Any) -> Any:
-    return builder.load(builder.bitcast(builder.gep(data, [offset]), _VEC.as_pointer()), align=4)
-
-
-def _store(builder: Any, data: Any, offset: Any, vector: Any) -> None:
-    builder.store(vector, builder.bitcast(builder.gep(data, [offset]), _VEC.as_pointer()), align=4)
-
-
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_VEC, [_VEC] * 3), "llvm.fma.v16f32")
-    return builder.call(function, [a, b, c])
+    return builder.trunc(value, INTEGER)

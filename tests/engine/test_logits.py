@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engine import logits as passes
+from engine.truncation import scratch, truncate
 from engine.typical import typical
 
 WIDTHS = (1, 31, 32, 77, 1024, 1500, 4096)
@@ -125,10 +126,11 @@ def test_truncation_keeps_what_the_definitions_keep(
 ) -> None:
     row = np.random.default_rng(seed).standard_normal(width).astype(np.float32)
     _, _, peaks = measured(row, None)
-    ids, values = passes.truncate(row, np.empty(0, np.int32), scale, peaks, np.array([top_k, top_p, min_p]))
+    ids, values = truncate(row, np.empty(0, np.int32), scale, peaks, np.array([top_k, top_p, min_p]), scratch(width))
     expected = slow_truncate((row * np.float32(scale)).astype(np.float64), top_k, top_p, min_p)
     assert set(ids.tolist()) == expected
-    assert values.tolist() == sorted(values.tolist(), reverse=True)
+    assert ids.tolist() == sorted(ids.tolist())
+    assert values.tolist() == (row[ids] * np.float32(scale)).tolist()
 
 
 @given(st.integers(2, 60), st.integers(0, 2**31), st.sampled_from([0.2, 0.5, 0.9]))

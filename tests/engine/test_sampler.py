@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
+from engine.history import History
 from engine.messages import Sampling
-from engine.sampler import CpuSampler, Drawn, History, Rejected, Row
+from engine.sampler import CpuSampler, Drawn, Rejected, Row, Rule
 from tests.engine.test_logits import packed
 
 WIDTH = 50
@@ -67,10 +68,10 @@ def expected(sampling: dict[str, Any], mask: NDArray[np.bool_] | None, history: 
 
 def drawn(sampling: dict[str, Any], mask: NDArray[np.bool_] | None, history: History | None) -> NDArray[np.int64]:
     """How often each token comes, over many positions of one seed."""
-    settings = Sampling(max_tokens=1, seed=11, **sampling)
+    rule = Rule.of(Sampling(max_tokens=1, seed=11, **sampling))
     masks = np.zeros((1, 2), np.int32) if mask is None else packed(mask)[None]
     which = None if mask is None else 0
-    rows = [Row(settings, place, mask=which, drawn_from=which, history=history) for place in range(DRAWS)]
+    rows = [Row(rule, place, mask=which, drawn_from=which, history=history) for place in range(DRAWS)]
     sampler = CpuSampler(WIDTH)
     sampler.measure(torch.from_numpy(np.repeat(ROW[None], DRAWS, axis=0)), rows, masks)
     counts = np.zeros(WIDTH, np.int64)
@@ -122,7 +123,7 @@ def one(row: Row, logits: NDArray[np.float32], masks: NDArray[np.int32] | None =
     return sampler.draw(0)
 
 
-GREEDY = Sampling(max_tokens=1, seed=0, temperature=0.0)
+GREEDY = Rule.of(Sampling(max_tokens=1, seed=0, temperature=0.0))
 
 
 def test_constrained_log_prob_and_legal_mass() -> None:
@@ -147,7 +148,7 @@ def test_a_budget_changes_the_draw_and_not_the_log_probs() -> None:
 def test_an_empty_mask_is_a_defined_result() -> None:
     for temperature in (0.0, 0.7, 1.0):
         sampling = Sampling(max_tokens=1, seed=0, temperature=temperature, top_p=0.9 if temperature == 0.7 else 1.0)
-        result = one(Row(sampling, 0, mask=0, drawn_from=0), ROW, np.zeros((1, 2), np.int32))
+        result = one(Row(Rule.of(sampling), 0, mask=0, drawn_from=0), ROW, np.zeros((1, 2), np.int32))
         assert result == Rejected(is_numeric=False)
 
 
@@ -161,6 +162,6 @@ def test_penalties_leave_the_logits_as_they_were() -> None:
     sampling = Sampling(max_tokens=1, seed=0, temperature=0.5, repetition_penalty=1.5, logit_bias={3: 5.0})
     logits = torch.from_numpy(ROW[None].copy())
     sampler = CpuSampler(WIDTH)
-    sampler.measure(logits, [Row(sampling, 0, history=HISTORY)], np.zeros((1, 2), np.int32))
+    sampler.measure(logits, [Row(Rule.of(sampling), 0, history=HISTORY)], np.zeros((1, 2), np.int32))
     sampler.draw(0)
     assert np.array_equal(logits.numpy()[0], ROW)
