@@ -30,6 +30,7 @@ from service.chat import ChatTemplate
 from service.compiling import CompileLimits, Compiler
 from service.desk import report
 from service.errors import Family, MethodNotAllowed, NotFound, ServiceError
+from service.families import call_form, thought_form
 from service.house import VERSION, House
 from service.marking import discard_key_file, make_marker
 from service.metrics import Metrics
@@ -96,11 +97,15 @@ async def open_house(
         )
         try:
             await asyncio.gather(compiler.start(), asyncio.to_thread(warm_watermark))
+            template = _template(settings, tokenizer)
+            spelled = template.source if template else ""
             yield House(
                 settings=settings,
                 engine=engine,
                 tokenizer=tokenizer,
-                template=_template(settings, tokenizer),
+                template=template,
+                call_form=call_form(settings.tool_call_parser, spelled),
+                thought_form=thought_form(settings.reasoning_parser, spelled),
                 compiler=compiler,
                 marker=marker,
                 keys=Keys(settings.keys),

@@ -32,9 +32,10 @@ from service.dialects.facts import formwork_block
 from service.dialects.openai import Head, usage
 from service.dialects.tgi import text_tokens
 from service.errors import Family, InvalidBody
-from service.generation import Generation, Prepared, Summary, Told, count, gather, prepare
+from service.generation import Generation, Prepared, Summary, Told, beats, count, gather, prepare
 from service.openapi import DOCUMENTED
 from service.streaming import DONE, HEARTBEAT, JsonReply, attended, event
+from service.tools import callables
 
 router = APIRouter(tags=["OpenAI"])
 
@@ -91,15 +92,10 @@ async def _whole(
 
 async def _events(visit: Visit, prepared: Prepared, voice: CompletionVoice, echo: str) -> AsyncGenerator[bytes, None]:
     async with counted(visit, prepared) as generation:
-        while True:
-            try:
-                piece = await generation.next(visit.house.settings.heartbeat_s)
-            except TimeoutError:
-                yield HEARTBEAT
-                continue
+        async for piece in beats(generation, visit.house.settings.heartbeat_s):
             if piece is None:
-                break
-            if piece.text or piece.shown or piece.finish:
+                yield HEARTBEAT
+            elif piece.text or piece.shown or piece.finish:
                 yield event(voice.event(piece.index, piece, echo))
         if voice.include_usage:
             yield event({**voice.head.of("text_completion"), "choices": [], "usage": usage(generation.summary)})
@@ -143,7 +139,7 @@ async def tokenize(request: Request) -> Response:
             tokens = await wishes.encode(house, body.inputs, special=True, add_bos=bos)
             return JsonReply(text_tokens(house.tokenizer, tokens))
         if body.messages is not None:
-            tools = [tool.model_dump(exclude_none=True) for tool in body.tools] if body.tools else None
+            tools = [tool.told() for tool in callables(body.tools)] if body.tools else None
             turns = [plain_message(message) for message in body.messages]
             tokens = house.chat_template().prompt(Conversation(turns, tools))
         else:

@@ -20,7 +20,7 @@ from service import wishes
 from service.desk import Visit, body_of, counted, house_of, receive, tenant_of, whole
 from service.dialects.tgi import TgiVoice, text_tokens
 from service.errors import Family, InvalidBody
-from service.generation import Generation, Prepared, gather, prepare
+from service.generation import Generation, Prepared, beats, gather, prepare
 from service.house import VERSION, House
 from service.openapi import DOCUMENTED
 from service.streaming import HEARTBEAT, JsonReply, attended, event
@@ -147,14 +147,10 @@ async def _stream(visit: Visit, body: GenerateRequest) -> Response:
 
 async def _events(visit: Visit, prepared: Prepared, voice: TgiVoice) -> AsyncGenerator[bytes, None]:
     async with counted(visit, prepared) as generation:
-        while True:
-            try:
-                piece = await generation.next(visit.house.settings.heartbeat_s)
-            except TimeoutError:
+        async for piece in beats(generation, visit.house.settings.heartbeat_s):
+            if piece is None:
                 yield HEARTBEAT
                 continue
-            if piece is None:
-                return
             for each in voice.events(piece, prepared, generation.summary):
                 yield event(each, gap=b"")
 
