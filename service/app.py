@@ -36,7 +36,7 @@ from service.marking import discard_key_file, make_marker
 from service.metrics import Metrics
 from service.names import Names
 from service.openapi import DOCUMENTED
-from service.routes import chat, completions, grammars, health, models, tgi, watermark
+from service.routes import chat, completions, grammars, health, messages, models, responses, tgi, watermark
 from service.settings import Settings
 from service.streaming import ClientGone, JsonReply
 from watermark import warm as warm_watermark
@@ -65,7 +65,7 @@ def create_app(settings: Settings, start_engine: StartEngine) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    for each in (chat, completions, models, tgi, grammars, watermark, health):
+    for each in (chat, completions, responses, messages, models, tgi, grammars, watermark, health):
         app.include_router(each.router)
     DOCUMENTED.install(app)
     for kind in (ServiceError, GrammarError, EngineError, Exception):
@@ -152,6 +152,10 @@ def compile_limits(settings: Settings) -> CompileLimits:
 
 def family_of(path: str) -> Family:
     """Whose shape an error on this path has."""
+    if path.startswith("/v1/messages"):
+        return Family.ANTHROPIC
+    if path.startswith("/api/"):
+        return Family.OLLAMA
     return Family.TGI if path in _TGI_PATHS else Family.OPENAI
 
 
