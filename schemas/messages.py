@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from schemas.base import FormworkBlock, FormworkRequest, JsonSchema, PositiveInt, Reply, Request, Seed, StopString
 
@@ -174,9 +174,14 @@ class CountReply(Reply):
 class MessageEvent(Reply):
     """One event of a stream; which other fields it has depends on its type."""
 
-    model_config = ConfigDict(extra="allow")
-
     type: str
+    message: MessageReply | None = None
+    index: int | None = None
+    content_block: dict[str, Any] | None = None
+    delta: dict[str, Any] | None = None
+    usage: MessageUsage | None = None
+    error: dict[str, Any] | None = None
+    formwork: FormworkBlock | None = None
 
 
 class AnthropicErrorDetail(Reply):

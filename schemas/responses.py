@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field
+from pydantic import Discriminator, Field
 from pydantic import Tag as For
 
 from schemas.base import FormworkBlock, FormworkRequest, JsonSchema, PositiveInt, Reply, Request, Seed
@@ -295,9 +295,24 @@ class ResponseObject(Reply):
 
 
 class ResponseEvent(Reply):
-    """One event of a stream; which fields beside these two it has depends on its type."""
-
-    model_config = ConfigDict(extra="allow")
+    """One event of a stream; which fields beside the first two it has depends on its type."""
 
     type: str
     sequence_number: int
+    response: ResponseObject | None = None
+    item: dict[str, Any] | None = None
+    part: dict[str, Any] | None = None
+    item_id: str | None = None
+    output_index: int | None = None
+    content_index: int | None = None
+    delta: str | None = None
+    text: str | None = None
+    logprobs: list[TokenLogprob] | None = None
+    name: str | None = None
+    arguments: str | None = None
+    input: str | None = None
+    refusal: str | None = None
+    code: str | None = None
+    message: str | None = None
+    param: str | None = None
+    formwork: dict[str, Any] | None = None

@@ -36,7 +36,20 @@ from service.marking import discard_key_file, make_marker
 from service.metrics import Metrics
 from service.names import Names
 from service.openapi import DOCUMENTED
-from service.routes import chat, completions, grammars, health, messages, models, responses, tgi, watermark
+from service.routes import (
+    chat,
+    completions,
+    grammars,
+    health,
+    messages,
+    models,
+    ollama,
+    peers,
+    responses,
+    scoring,
+    tgi,
+    watermark,
+)
 from service.settings import Settings
 from service.streaming import ClientGone, JsonReply
 from watermark import warm as warm_watermark
@@ -45,6 +58,7 @@ StartEngine = Callable[[EngineConfig], Awaitable[Engine]]
 
 _LOG = logging.getLogger(__name__)
 _TGI_PATHS = frozenset({"/", "/generate", "/generate_stream", "/info", "/chat_tokenize", "/invocations"})
+_ROUTES = (chat, completions, responses, messages, ollama, peers, models, tgi, grammars, scoring, watermark, health)
 _DESCRIPTION = "Structured output that always conforms, over the APIs of OpenAI and TGI."
 
 
@@ -65,7 +79,7 @@ def create_app(settings: Settings, start_engine: StartEngine) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    for each in (chat, completions, responses, messages, models, tgi, grammars, watermark, health):
+    for each in _ROUTES:
         app.include_router(each.router)
     DOCUMENTED.install(app)
     for kind in (ServiceError, GrammarError, EngineError, Exception):

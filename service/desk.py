@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine import EngineOverloaded, EngineUnavailable
-from service.body import read_body
+from service.body import read_body, read_json
 from service.errors import Family, Problem, ServiceError, problem, row_of
 from service.generation import Generation, Prepared, count
 from service.house import House
@@ -90,6 +90,12 @@ async def body_of(request: Request, model: type[Body]) -> Body:
     """The request's body as `model`."""
     settings = house_of(request).settings
     return await read_body(request, model, settings.body_limit_bytes, settings.body_timeout_s)
+
+
+async def json_of(request: Request) -> Any:
+    """The request's body as JSON, for routes whose bodies are of several kinds."""
+    settings = house_of(request).settings
+    return await read_json(request, settings.body_limit_bytes, settings.body_timeout_s)
 
 
 async def receive(request: Request, work: Callable[[Visit], Awaitable[Response]]) -> Response:

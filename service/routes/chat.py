@@ -62,8 +62,12 @@ async def chat_completions(request: Request) -> Response:
 
 
 async def _chat(visit: Visit) -> Response:
+    return await answer_chat(visit, await body_of(visit.request, ChatRequest))
+
+
+async def answer_chat(visit: Visit, body: ChatRequest) -> Response:
+    """The answer to a chat request, streamed if it says so."""
     house = visit.house
-    body = await body_of(visit.request, ChatRequest)
     model = house.model_named(body.model)
     wish = await wishes.of_chat(house, body, visit.tenant)
     prepared = await attended(visit.request, prepare(house, wish, "chatcmpl-"))

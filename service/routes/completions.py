@@ -52,8 +52,12 @@ async def completions(request: Request) -> Response:
 
 
 async def _completions(visit: Visit) -> Response:
+    return await answer_completion(visit, await body_of(visit.request, CompletionRequest))
+
+
+async def answer_completion(visit: Visit, body: CompletionRequest) -> Response:
+    """The answer to a completion request, streamed if it says so."""
     house = visit.house
-    body = await body_of(visit.request, CompletionRequest)
     model = house.model_named(body.model)
     asked = await wishes.of_completion(house, body, visit.tenant)
     prepared = [await attended(visit.request, prepare(house, wish, "cmpl-")) for wish in asked]

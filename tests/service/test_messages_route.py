@@ -10,7 +10,7 @@ import pytest
 
 from engine import GrammarDeadEnd
 from engine.messages import Finish, FinishReason
-from schemas.messages import AnthropicError, MessageReply
+from schemas.messages import AnthropicError, MessageEvent, MessageReply
 from tests.engine.scripted import Step
 from tests.service.houses import BYTES, saying, served
 from tests.service.test_families import Parts
@@ -29,6 +29,7 @@ def events(text: str) -> list[Any]:
         kind, data = block.split("\n")
         found.append(json.loads(data.removeprefix("data: ")))
         assert kind == f"event: {found[-1]['type']}"
+        MessageEvent.model_validate(found[-1])
     return found
 
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from engine import GrammarDeadEnd
 from engine.messages import Finish, FinishReason
-from schemas.responses import ResponseObject
+from schemas.responses import ResponseEvent, ResponseObject
 from tests.engine.scripted import ScriptedEngine, Step
 from tests.service.houses import BYTES, info, saying, served
 from tests.service.test_families import Parts, dial
@@ -34,6 +34,7 @@ def events(text: str) -> list[Any]:
             found.append(json.loads(data.removeprefix("data: ")))
             assert kind == f"event: {found[-1]['type']}"
             EVENTS.validate_python(found[-1])
+            ResponseEvent.model_validate(found[-1])
     return found
 
 
