@@ -49,6 +49,9 @@ class FormworkRequest(Request):
         default=None, description="Whether `format` is enforced (default)."
     )
     grammar: str | None = Field(default=None, max_length=128, description="Name of a constraint made at /v1/grammars.")
+    events: Literal["fields"] | None = Field(
+        default=None, description="A stream tells each value of a JSON answer, typed, as soon as it is complete."
+    )
     deadline_s: float | None = Field(default=None, gt=0, le=86400, description="Give up after so many seconds (504).")
     priority: int = Field(default=0, ge=-100, le=100, description="Higher is scheduled first.")
 
@@ -71,6 +74,24 @@ class TokenBlock(Reply):
     forced: bool
 
 
+class FieldBlock(Reply):
+    """One value of a JSON answer and how sure the model was of it."""
+
+    path: str = Field(description="JSON Pointer.")
+    value: Any
+    logprob: float = Field(description="Sum over the value's tokens of the model's own log-probs.")
+    constrained_logprob: float
+    legal_mass: float = Field(description="The least of its tokens'.")
+    tokens: int
+
+
+class CallTokens(Reply):
+    """The tokens of one tool call, name and arguments, with their log-probs."""
+
+    index: int
+    tokens: list[dict[str, Any]]
+
+
 class FormworkChoice(Reply):
     """One choice's facts."""
 
@@ -79,6 +100,8 @@ class FormworkChoice(Reply):
     forced_tokens: int = Field(description="Tokens that were the only legal one.")
     stop: str | int | None = Field(default=None, description="The stop string or stop token id that ended the output.")
     tokens: list[TokenBlock] = []
+    fields: list[FieldBlock] | None = Field(default=None, description="Of an answer under a JSON Schema.")
+    calls: list[CallTokens] | None = None
 
 
 class FormworkBlock(Reply):

@@ -32,11 +32,28 @@ class FunctionCallText(Request):
     arguments: str = Field(description="A string holding JSON.")
 
 
-class MessageToolCall(Request):
+class FunctionToolCall(Request):
+    """A call as an answer told it; `type` may be left out."""
+
     id: str
     type: Literal["function"] = "function"
     function: FunctionCallText
     index: int | None = None
+
+
+class CustomCallText(Request):
+    name: str
+    input: str
+
+
+class CustomToolCall(Request):
+    id: str
+    type: Literal["custom"]
+    custom: CustomCallText
+    index: int | None = None
+
+
+MessageToolCall = FunctionToolCall | CustomToolCall
 
 
 class Message(Request):
@@ -52,7 +69,8 @@ class Message(Request):
     # Clients send an assistant's message back as they received it; these carry nothing the template could use.
     annotations: list[dict[str, Any]] | None = Field(default=None, description="Accepted.")
     audio: None = Field(default=None, description="Accepted as null; audio is not supported.")
-    function_call: None = Field(default=None, description="Accepted as null; use tool_calls.")
+    function_call: FunctionCallText | None = Field(default=None, description="OpenAI's older form of one call.")
+    reasoning: str | None = Field(default=None, description="vLLM's newer name for reasoning_content.")
 
 
 class JsonSchemaFormat(Request):
@@ -109,28 +127,65 @@ class FunctionDefinition(Request):
     strict: bool | None = Field(default=None, description="Accepted: parameters are enforced in both cases.")
 
 
-class Tool(Request):
+class FunctionTool(Request):
     type: Literal["function"]
     function: FunctionDefinition
 
 
-class NamedFunction(Request):
+class FreeInput(Request):
+    type: Literal["text"]
+
+
+class InputGrammar(Request):
+    syntax: Literal["regex", "lark"]
+    definition: str
+
+
+class GrammarInput(Request):
+    """Chat nests the grammar; Responses spell it flat. Exactly one of the two."""
+
+    type: Literal["grammar"]
+    grammar: InputGrammar | None = None
+    syntax: Literal["regex", "lark"] | None = None
+    definition: str | None = None
+
+
+CustomFormat = Annotated[FreeInput | GrammarInput, Field(discriminator="type")]
+
+
+class CustomDefinition(Request):
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_.\-]+$")
+    description: str | None = None
+    format: CustomFormat | None = None
+
+
+class CustomTool(Request):
+    """A tool whose input is text, not JSON: any text, or one that matches a grammar."""
+
+    type: Literal["custom"]
+    custom: CustomDefinition
+
+
+Tool = Annotated[FunctionTool | CustomTool, Field(discriminator="type")]
+
+
+class Named(Request):
     name: str
 
 
 class NamedToolChoice(Request):
     type: Literal["function"] = "function"
-    function: NamedFunction
+    function: Named
 
 
-class AllowedTool(Request):
-    type: Literal["function"]
-    function: NamedFunction
+class NamedCustomChoice(Request):
+    type: Literal["custom"]
+    custom: Named
 
 
 class AllowedTools(Request):
     mode: Literal["auto", "required"]
-    tools: list[AllowedTool] = Field(min_length=1, max_length=256)
+    tools: list[NamedToolChoice | NamedCustomChoice] = Field(min_length=1, max_length=256)
 
 
 class AllowedToolsChoice(Request):
@@ -203,11 +258,18 @@ class ChatRequest(Sampler):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     tools: Annotated[list[Tool], Field(max_length=256)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | AllowedToolsChoice | str | None = None
+    tool_choice: (
+        Literal["none", "auto", "required"] | NamedToolChoice | NamedCustomChoice | AllowedToolsChoice | str | None
+    ) = None
+    functions: Annotated[list[FunctionDefinition], Field(min_length=1, max_length=256)] | None = Field(
+        default=None, description="OpenAI's older form of tools: one call an answer, told as `function_call`."
+    )
+    function_call: Literal["none", "auto"] | Named | None = Field(default=None, description="Goes with `functions`.")
     parallel_tool_calls: bool | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
-        default=None, description="Passed to the chat template."
+        default=None, description="Passed to the chat template; none: the answer begins without reasoning."
     )
+    thinking_token_budget: int | None = Field(default=None, ge=0, description="vLLM's: most tokens of reasoning.")
     chat_template_kwargs: dict[str, Any] | None = Field(default=None, description="Passed to the chat template.")
     metadata: dict[str, str] | None = Field(default=None, description="Accepted.")
     store: bool | None = Field(default=None, description="Accepted: nothing is ever stored.")
@@ -244,15 +306,28 @@ class ToolCall(Reply):
     function: FunctionCall
 
 
+class CustomInput(Reply):
+    name: str
+    input: str
+
+
+class CustomCall(Reply):
+    id: str
+    type: Literal["custom"]
+    custom: CustomInput
+
+
 class ReplyMessage(Reply):
     role: Literal["assistant"]
     content: str | None
     refusal: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCall | CustomCall] | None = None
+    function_call: FunctionCall | None = None
     annotations: list[dict[str, Any]] = Field(default_factory=list)
 
 
-FinishWord = Literal["stop", "length", "tool_calls", "content_filter"]
+FinishWord = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
 
 class Choice(Reply):
@@ -301,18 +376,26 @@ class FunctionDelta(Reply):
     arguments: str
 
 
+class CustomDelta(Reply):
+    name: str | None = None
+    input: str
+
+
 class ToolCallDelta(Reply):
     index: int
     id: str | None = None
-    type: Literal["function"] | None = None
-    function: FunctionDelta
+    type: Literal["function", "custom"] | None = None
+    function: FunctionDelta | None = None
+    custom: CustomDelta | None = None
 
 
 class Delta(Reply):
     role: Literal["assistant"] | None = None
     content: str | None = None
     refusal: str | None = None
+    reasoning_content: str | None = None
     tool_calls: list[ToolCallDelta] | None = None
+    function_call: FunctionDelta | None = None
 
 
 class ChunkChoice(Reply):

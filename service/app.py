@@ -30,12 +30,26 @@ from service.chat import ChatTemplate
 from service.compiling import CompileLimits, Compiler
 from service.desk import report
 from service.errors import Family, MethodNotAllowed, NotFound, ServiceError
+from service.families import call_form, thought_form
 from service.house import VERSION, House
 from service.marking import discard_key_file, make_marker
 from service.metrics import Metrics
 from service.names import Names
 from service.openapi import DOCUMENTED
-from service.routes import chat, completions, grammars, health, models, tgi, watermark
+from service.routes import (
+    chat,
+    completions,
+    grammars,
+    health,
+    messages,
+    models,
+    ollama,
+    peers,
+    responses,
+    scoring,
+    tgi,
+    watermark,
+)
 from service.settings import Settings
 from service.streaming import ClientGone, JsonReply
 from watermark import warm as warm_watermark
@@ -44,6 +58,7 @@ StartEngine = Callable[[EngineConfig], Awaitable[Engine]]
 
 _LOG = logging.getLogger(__name__)
 _TGI_PATHS = frozenset({"/", "/generate", "/generate_stream", "/info", "/chat_tokenize", "/invocations"})
+_ROUTES = (chat, completions, responses, messages, ollama, peers, models, tgi, grammars, scoring, watermark, health)
 _DESCRIPTION = "Structured output that always conforms, over the APIs of OpenAI and TGI."
 
 
@@ -64,7 +79,7 @@ def create_app(settings: Settings, start_engine: StartEngine) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    for each in (chat, completions, models, tgi, grammars, watermark, health):
+    for each in _ROUTES:
         app.include_router(each.router)
     DOCUMENTED.install(app)
     for kind in (ServiceError, GrammarError, EngineError, Exception):
@@ -96,11 +111,15 @@ async def open_house(
         )
         try:
             await asyncio.gather(compiler.start(), asyncio.to_thread(warm_watermark))
+            template = _template(settings, tokenizer)
+            spelled = template.source if template else ""
             yield House(
                 settings=settings,
                 engine=engine,
                 tokenizer=tokenizer,
-                template=_template(settings, tokenizer),
+                template=template,
+                call_form=call_form(settings.tool_call_parser, spelled),
+                thought_form=thought_form(settings.reasoning_parser, spelled),
                 compiler=compiler,
                 marker=marker,
                 keys=Keys(settings.keys),
@@ -147,6 +166,10 @@ def compile_limits(settings: Settings) -> CompileLimits:
 
 def family_of(path: str) -> Family:
     """Whose shape an error on this path has."""
+    if path.startswith("/v1/messages"):
+        return Family.ANTHROPIC
+    if path.startswith("/api/"):
+        return Family.OLLAMA
     return Family.TGI if path in _TGI_PATHS else Family.OPENAI
 
 

@@ -24,9 +24,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.tokenizer import Tokenizer
 from schemas.base import JsonSchema
-from schemas.chat import Message, RefusalPart
+from schemas.chat import CustomToolCall, Message, MessageToolCall, RefusalPart
 from service.errors import TemplateFailure
 
+CUSTOM_INPUT = "input"  # templates know functions only: a custom tool's text is the argument of this name
 _TIME_LIMIT_S = 2.0
 _SIZE_LIMIT = 16_000_000
 _RESERVED = frozenset(
@@ -142,18 +143,25 @@ def plain_message(message: Message) -> dict[str, Any]:
         plain["name"] = message.name
     if message.tool_call_id is not None:
         plain["tool_call_id"] = message.tool_call_id
-    if message.reasoning_content is not None:
-        plain["reasoning_content"] = message.reasoning_content
-    if message.tool_calls:
-        plain["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": call.type,
-                "function": {"name": call.function.name, "arguments": _arguments(call.function.arguments)},
-            }
-            for call in message.tool_calls
-        ]
+    reasoning = message.reasoning_content if message.reasoning_content is not None else message.reasoning
+    if reasoning is not None:
+        plain["reasoning_content"] = reasoning
+    calls = [_plain_call(call) for call in message.tool_calls or ()]
+    if message.function_call is not None:
+        calls.append(_call("call_0", message.function_call.name, _arguments(message.function_call.arguments)))
+    if calls:
+        plain["tool_calls"] = calls
     return plain
+
+
+def _plain_call(call: MessageToolCall) -> dict[str, Any]:
+    if isinstance(call, CustomToolCall):
+        return _call(call.id, call.custom.name, {CUSTOM_INPUT: call.custom.input})
+    return _call(call.id, call.function.name, _arguments(call.function.arguments))
+
+
+def _call(id_: str, name: str, arguments: Any) -> dict[str, Any]:
+    return {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def message_text(message: Message) -> str:

@@ -10,22 +10,21 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
 from engine import EngineOverloaded, EngineUnavailable
-from service.body import read_body
+from service.body import read_body, read_json
 from service.errors import Family, Problem, ServiceError, problem, row_of
 from service.generation import Generation, Prepared, count
 from service.house import House
-from service.streaming import EventStream, attended, event
+from service.streaming import EventStream, attended, event, line
 
 Body = TypeVar("Body", bound=BaseModel)
 FIRST_EVENT_S = 0.5  # an error that comes so soon is still told by status
-_GAP = {Family.OPENAI: b" ", Family.TGI: b""}
 _LOG = logging.getLogger(__name__)
 
 
@@ -49,11 +48,21 @@ class Visit:
         """A response that leaves the house when it has been sent; an error that comes at once is raised."""
 
         def failed(error: Exception) -> bytes:
-            return event(report(self.house, error, family).body, gap=_GAP[family])
+            return failure(report(self.house, error, family).body, family)
 
-        stream = EventStream(events, failed, self.leave)
+        media_type = "application/x-ndjson" if family is Family.OLLAMA else "text/event-stream"
+        stream = EventStream(events, failed, self.leave, media_type)
         await attended(self.request, stream.prime(FIRST_EVENT_S))
         return stream
+
+
+def failure(body: dict[str, Any], family: Family) -> bytes:
+    """The last event of a stream that failed."""
+    if family is Family.OLLAMA:
+        return line(body)
+    if family is Family.ANTHROPIC:
+        return b"event: error\n" + event(body)
+    return event(body, gap=b"" if family is Family.TGI else b" ")
 
 
 def report(house: House, error: Exception, family: Family) -> Problem:
@@ -72,13 +81,21 @@ def house_of(request: Request) -> House:
 
 def tenant_of(request: Request) -> str:
     """Who asks; raises Unauthorized."""
-    return house_of(request).keys.admit(request.headers.get("authorization"))
+    headers = request.headers
+    own = headers.get("x-api-key")  # Anthropic's clients
+    return house_of(request).keys.admit(headers.get("authorization") or (f"Bearer {own}" if own else None))
 
 
 async def body_of(request: Request, model: type[Body]) -> Body:
     """The request's body as `model`."""
     settings = house_of(request).settings
     return await read_body(request, model, settings.body_limit_bytes, settings.body_timeout_s)
+
+
+async def json_of(request: Request) -> Any:
+    """The request's body as JSON, for routes whose bodies are of several kinds."""
+    settings = house_of(request).settings
+    return await read_json(request, settings.body_limit_bytes, settings.body_timeout_s)
 
 
 async def receive(request: Request, work: Callable[[Visit], Awaitable[Response]]) -> Response:

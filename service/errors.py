@@ -16,7 +16,8 @@ anywhere else in the service.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -194,11 +195,14 @@ class Family(StrEnum):
 
     OPENAI = "openai"
     TGI = "tgi"
+    ANTHROPIC = "anthropic"
+    OLLAMA = "ollama"
 
 
 def problem(error: BaseException, family: Family) -> Problem:
     """The error in the family's shape."""
-    return openai_problem(error) if family is Family.OPENAI else tgi_problem(error)
+    shapes = {Family.TGI: tgi_problem, Family.ANTHROPIC: anthropic_problem, Family.OLLAMA: ollama_problem}
+    return shapes.get(family, openai_problem)(error)
 
 
 def openai_problem(error: BaseException) -> Problem:
@@ -217,6 +221,46 @@ def tgi_problem(error: BaseException) -> Problem:
     if facts := _facts(error):
         body["formwork"] = facts
     return Problem(row.tgi_status, body, _headers(error, row.tgi_status))
+
+
+_ANTHROPIC = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
+def anthropic_problem(error: BaseException) -> Problem:
+    """The error in Anthropic's shape; its type follows from the status."""
+    status = row_of(error).status
+    kind = _ANTHROPIC.get(status, "invalid_request_error" if status < 500 else "api_error")
+    detail: dict[str, Any] = {"type": kind, "message": _message(error)}
+    if facts := _facts(error):
+        detail["formwork"] = facts
+    return Problem(status, {"type": "error", "error": detail}, _headers(error, status))
+
+
+def ollama_problem(error: BaseException) -> Problem:
+    """The error in Ollama's shape: a sentence."""
+    status = row_of(error).status
+    return Problem(status, {"error": _message(error)}, _headers(error, status))
+
+
+@contextmanager
+def renaming(names: Mapping[str, str]) -> Iterator[None]:
+    """Tells errors by the fields that the client sent, where a request was first put into another dialect's words."""
+    try:
+        yield
+    except (ServiceError, GrammarError) as error:
+        where = _param(error)
+        found = next((name for name in names if where is not None and (where + ".").startswith(name + ".")), None)
+        if where is not None and found is not None:
+            error.__dict__["param"] = names[found] + where[len(found) :]
+        raise
 
 
 def _message(error: BaseException) -> str:

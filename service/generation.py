@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -22,12 +22,15 @@ from engine.messages import Finish, FinishReason, Generate, Mark, MarkReport, Ou
 from engine.stops import StopScanner
 from grammar.errors import GrammarError
 from schemas.base import FormworkRequest
+from service.calling import CallRun, least_call
+from service.chain import Chain, unended
 from service.compiling import CompiledConstraint
 from service.constraints import Constraint
 from service.errors import InvalidBody, NotEnoughBudget, TooManyTokens
 from service.house import House
+from service.reasoning import Thought, reason
 from service.text import Piece, TextStream
-from service.tools import CallRun, CompiledToolbox, Toolbox, named
+from service.tools import CompiledToolbox, Toolbox, named
 
 _QUEUED_PIECES = 256  # a slow reader holds so many, then its pump waits
 
@@ -46,6 +49,7 @@ class Wish:
     keep_stop: bool = False
     budget_param: str = "max_tokens"
     toolbox: Toolbox | None = None
+    thought: Thought | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,7 @@ class Prepared:
     unmarked: str | None
     arrived: float
     tools: CompiledToolbox | None = None
+    reserve: int = 0  # what the answer needs of the budget after the reasoning
 
     @property
     def seed(self) -> int:
@@ -75,7 +80,8 @@ async def prepare(house: House, wish: Wish, prefix: str) -> Prepared:
     )
     compiled = await house.compiler.compile(wish.constraint) if wish.constraint else None
     tools = await _compiled_tools(house, wish.toolbox) if wish.toolbox else None
-    sampling = _budgeted(house, wish, tools.call if tools and tools.box.must else compiled)
+    least = _least(house, wish, compiled, tools)
+    sampling = _budgeted(house, wish, least)
     return Prepared(
         id=f"{prefix}{secrets.token_hex(12)}",
         wish=wish,
@@ -85,15 +91,37 @@ async def prepare(house: House, wish: Wish, prefix: str) -> Prepared:
         unmarked=unmarked,
         arrived=arrived,
         tools=tools,
+        reserve=_reserve(house, compiled, tools),
     )
 
 
 async def _compiled_tools(house: House, box: Toolbox) -> CompiledToolbox:
+    async def compiled(constraint: Constraint | None) -> CompiledConstraint | None:
+        return await house.compiler.compile(constraint) if constraint is not None else None
+
     try:
-        call = await house.compiler.compile(box.call)
+        call = await compiled(box.call)
+        arguments = tuple([await house.compiler.compile(each) for each in box.arguments])
     except GrammarError as error:
         raise named(error, box) from None
-    return CompiledToolbox(box, call, await house.compiler.compile(box.more))
+    return CompiledToolbox(box, call, await compiled(box.word), arguments, await compiled(box.more))
+
+
+def _reserve(house: House, compiled: CompiledConstraint | None, tools: CompiledToolbox | None) -> int:
+    """The tokens that the answer cannot do without; 0 for free text."""
+    if tools is not None:
+        return least_call(tools, house.tokenizer) if tools.box.must else 0
+    return compiled.least_budget if compiled else 0
+
+
+def _least(house: House, wish: Wish, compiled: CompiledConstraint | None, tools: CompiledToolbox | None) -> int:
+    """The smallest budget that can be served, with the marks around the reasoning."""
+    least = _reserve(house, compiled, tools)
+    if wish.thought is None or not least:
+        return least
+    form = wish.thought.form
+    around = (form.opening, form.closing, form.after, form.answer)
+    return least + sum(len(house.tokenizer.encode(text, special=True)) for text in around if text)
 
 
 def fresh_seed() -> int:
@@ -113,7 +141,7 @@ def _check_size(house: House, wish: Wish) -> None:
         raise InvalidBody(f"token id {bad} is outside the vocabulary of {width}", param="logit_bias")
 
 
-def _budgeted(house: House, wish: Wish, compiled: CompiledConstraint | None) -> Sampling:
+def _budgeted(house: House, wish: Wish, least: int) -> Sampling:
     """Sampling with a budget that fits the context and holds the shortest output."""
     limit = house.context_length
     room = limit - len(wish.prompt)
@@ -125,7 +153,6 @@ def _budgeted(house: House, wish: Wish, compiled: CompiledConstraint | None) -> 
             facts={"prompt_tokens": len(wish.prompt), "limit": limit},
         )
     budget = asked or room
-    least = compiled.least_budget if compiled else 0
     if min(budget, room) < least:
         raise NotEnoughBudget(
             f"{min(budget, room)} tokens cannot hold any output that satisfies the constraint; "
@@ -154,12 +181,15 @@ class Summary:
 
     prompt_tokens: int
     completion_tokens: int = 0
+    reasoning_tokens: int = 0
     cached_tokens: int = 0
     finishes: dict[int, Finish] = field(default_factory=dict)
     first_token_s: float | None = None
 
     def add(self, piece: Piece, arrived: float) -> None:
         self.completion_tokens += len(piece.tokens)
+        if piece.reasoning is not None:
+            self.reasoning_tokens += len(piece.tokens)
         if piece.tokens and self.first_token_s is None:
             self.first_token_s = time.monotonic() - arrived
         if piece.finish is not None:
@@ -211,6 +241,19 @@ class Generation:
             await self._queue.put(error)
 
 
+async def beats(generation: Generation, quiet_s: float) -> AsyncGenerator[Piece | None, None]:
+    """The pieces as they come; None whenever nothing came for `quiet_s`."""
+    while True:
+        try:
+            piece = await generation.next(quiet_s)
+        except TimeoutError:
+            yield None
+            continue
+        if piece is None:
+            return
+        yield piece
+
+
 async def choice(house: House, prepared: Prepared, index: int) -> AsyncGenerator[Piece, None]:
     """The pieces of one choice."""
     wish, compiled = prepared.wish, prepared.compiled
@@ -225,10 +268,10 @@ async def choice(house: House, prepared: Prepared, index: int) -> AsyncGenerator
         priority=wish.options.priority,
         deadline_s=wish.options.deadline_s,
     )
-    if prepared.tools is not None:
-        run = CallRun(house.engine, house.tokenizer, request, prepared.tools, index, sampling.max_tokens)
-        async with aclosing(run.pieces()) as pieces:
-            async for piece in pieces:
+    if prepared.tools is not None or wish.thought is not None:
+        parts = _in_parts(prepared, Chain.begin(house.engine, house.tokenizer, request, index))
+        async with aclosing(parts):
+            async for piece in parts:
                 yield piece
         return
     keep_stop = wish.keep_stop or compiled is not None
@@ -237,6 +280,40 @@ async def choice(house: House, prepared: Prepared, index: int) -> AsyncGenerator
     async with aclosing(outputs):
         async for output in outputs:
             yield text.feed(_honest(output, prepared))
+
+
+async def _in_parts(prepared: Prepared, chain: Chain) -> AsyncGenerator[Piece, None]:
+    """A choice that reasons, or may call tools: one part after the other."""
+    thought = prepared.wish.thought
+    if thought is not None:
+        async with aclosing(reason(chain, thought, prepared.reserve)) as parts:
+            async for piece in parts:
+                yield _honest_piece(piece, prepared)
+                if piece.finish is not None:
+                    return
+    answer = CallRun(chain, prepared.tools).pieces() if prepared.tools is not None else _answer(prepared, chain)
+    async with aclosing(answer):
+        async for piece in answer:
+            yield _honest_piece(piece, prepared)
+
+
+async def _answer(prepared: Prepared, chain: Chain) -> AsyncGenerator[Piece, None]:
+    """The answer after the reasoning."""
+    thought, compiled = prepared.wish.thought, prepared.compiled
+    assert thought is not None
+    chain.append(thought.form.answer)
+    parts = chain.constrained(compiled) if compiled is not None else chain.free(None, chain.budget)
+    async with aclosing(parts):
+        async for piece in parts:
+            yield unended(piece)
+    yield Piece(chain.index, "", finish=chain.finish(chain.ends[-1].reason))
+
+
+def _honest_piece(piece: Piece, prepared: Prepared) -> Piece:
+    if piece.finish is None or prepared.unmarked is None:
+        return piece
+    report = MarkReport(applied=False, reason=prepared.unmarked)
+    return replace(piece, finish=msgspec.structs.replace(piece.finish, mark=report))
 
 
 def _honest(output: Output, prepared: Prepared) -> Output:

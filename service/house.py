@@ -15,6 +15,7 @@ from service.access import Gate, Keys
 from service.chat import ChatTemplate
 from service.compiling import Compiler
 from service.errors import ModelNotFound, TemplateFailure
+from service.families import CallForm, ThoughtForm
 from service.marking import Marker
 from service.metrics import Metrics
 from service.names import Names
@@ -36,6 +37,8 @@ class House:
     gate: Gate
     metrics: Metrics
     names: Names
+    call_form: CallForm
+    thought_form: ThoughtForm | None
     started_at: int  # Unix time, as the API tells it
 
     @property

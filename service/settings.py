@@ -13,6 +13,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.families import CallParser, ThoughtParser
+
 PREFIX = "FORMWORK_"
 
 
@@ -36,6 +38,12 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="Weights' type.")
     device: str = Field(default="auto", description="cpu, cuda, cuda:1, or auto.")
     chat_template: str = Field(default="", description="A file with a Jinja template in place of the model's own.")
+    tool_call_parser: CallParser = Field(
+        default="auto", description="How the model's family spells tool calls; auto: as its chat template shows."
+    )
+    reasoning_parser: ThoughtParser = Field(
+        default="auto", description="How it marks reasoning; none: answers hold no reasoning."
+    )
 
     # Where.
     host: str = Field(default="127.0.0.1", description="Address to listen on.")

@@ -37,6 +37,11 @@ def event(value: dict[str, Any], *, gap: bytes = b" ") -> bytes:
     return b"data:" + gap + data + b"\n\n"
 
 
+def line(value: dict[str, Any]) -> bytes:
+    """One line of newline-delimited JSON."""
+    return _encode(value) + b"\n"
+
+
 class JsonReply(Response):
     """A JSON answer."""
 
@@ -53,15 +58,14 @@ class EventStream(Response):
     first event is raised by `prime`, so that it can still be told by status.
     """
 
-    media_type = "text/event-stream"
-
     def __init__(
         self,
         events: AsyncGenerator[bytes, None],
         failed: Callable[[Exception], bytes],
         finished: Callable[[], None],
+        media_type: str = "text/event-stream",
     ) -> None:
-        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"}, media_type=media_type)
         del self.headers["content-length"]
         self._events = events
         self._failed = failed

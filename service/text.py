@@ -27,12 +27,20 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class CallPiece:
-    """A part of tool call number `index`; the first one has its name, the others more of its arguments."""
+    """A part of tool call number `index`; the first one has its name, the others more of its arguments.
+
+    For a custom tool the "arguments" are its input, which is text and not JSON.
+    """
 
     index: int
     id: str
     name: str | None
     arguments: str
+    custom: bool = False
+
+    @property
+    def tells(self) -> bool:
+        return self.name is not None or bool(self.arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,8 @@ class Piece:
     tokens: Sequence[Token] = ()  # as emitted in this step, whether their text is shown yet or not
     prompt: list[PromptToken] | None = None
     finish: Finish | None = None
-    call: CallPiece | None = None
+    call: CallPiece | None = None  # then `shown` are the call's tokens, and `text` is empty
+    reasoning: str | None = None  # in the reasoning before the answer; then `text` is empty
 
 
 def incomplete_suffix(data: bytes | bytearray) -> int:

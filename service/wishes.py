@@ -22,6 +22,7 @@ from service.errors import InvalidBody
 from service.generation import Wish, fresh_seed
 from service.house import House
 from service.names import Names
+from service.reasoning import thought_of
 from service.tools import Toolbox, toolbox_of
 
 _LONG_TEXT = 20_000  # characters; tokenising more would hold up the event loop
@@ -33,7 +34,7 @@ async def of_chat(house: House, body: ChatRequest, tenant: str) -> Wish:
     constraint = constraint_of(body, body.response_format, options, house.names, tenant)
     _check_chat(body)
     template = house.chat_template()
-    toolbox = toolbox_of(body, template.source)
+    toolbox = toolbox_of(body, house.call_form)
     if toolbox is not None and constraint is not None:
         raise InvalidBody("a constraint beside tools is not supported; use tool_choice: none", param="response_format")
     size = sum(len(message.model_dump_json()) for message in body.messages)
@@ -48,6 +49,7 @@ async def of_chat(house: House, body: ChatRequest, tenant: str) -> Wish:
         options=options,
         tenant=tenant,
         toolbox=toolbox,
+        thought=thought_of(house.thought_form, body, prompt, house.tokenizer),
         budget_param="max_completion_tokens" if body.max_completion_tokens else "max_tokens",
     )
 
@@ -188,7 +190,7 @@ def conversation_of(
     for name in ("reasoning_effort", "verbosity"):
         if (value := getattr(body, name)) is not None:
             more[name] = value
-    tools = [tool.model_dump(exclude_none=True) for tool in toolbox.tools] if toolbox else None
+    tools = [tool.told() for tool in toolbox.tools] if toolbox else None
     return Conversation(messages, tools, response_format=_told_format(body, schema), more=more)
 
 
@@ -196,7 +198,7 @@ def chat_conversation(house: House, body: ChatRequest, tenant: str) -> Conversat
     """A chat request's conversation by itself."""
     options = body.formwork or FormworkRequest()
     constraint = constraint_of(body, body.response_format, options, house.names, tenant)
-    toolbox = toolbox_of(body, house.chat_template().source)
+    toolbox = toolbox_of(body, house.call_form)
     return conversation_of(body, constraint, options, toolbox)
 
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.messages import Finish, Token
+from service.constraints import ConstraintKind
+from service.fields import FieldReader, FieldValue
 from service.generation import Prepared, Summary, Told, watermark_block
 from service.text import Piece, Shown
 
@@ -28,6 +30,45 @@ def spelled(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def field_facts(found: Sequence[FieldValue]) -> list[dict[str, Any]]:
+    """Values with how sure the model was of them."""
+    return [
+        {
+            "path": each.path,
+            "value": each.value,
+            "logprob": finite(each.logprob),
+            "constrained_logprob": finite(each.constrained_logprob),
+            "legal_mass": each.legal_mass,
+            "tokens": each.tokens,
+        }
+        for each in found
+    ]
+
+
+def field_reader(prepared: Prepared) -> FieldReader | None:
+    """Reads the values of an answer, if it is sure to be JSON."""
+    compiled = prepared.compiled
+    is_json = compiled is not None and compiled.constraint.kind is ConstraintKind.JSON_SCHEMA
+    return FieldReader() if is_json else None
+
+
+def call_facts(pieces: Sequence[Piece]) -> list[dict[str, Any]]:
+    """The tokens of each tool call: OpenAI's own log-probs are for text only."""
+    calls: dict[int, list[dict[str, Any]]] = {}
+    for piece in pieces:
+        if piece.call is not None:
+            calls.setdefault(piece.call.index, []).extend(call_tokens(piece.shown))
+    return [{"index": index, "tokens": tokens} for index, tokens in sorted(calls.items())]
+
+
+def call_tokens(shown: Sequence[Shown]) -> list[dict[str, Any]]:
+    return [
+        {"token": spelled(each.data), "logprob": finite(each.token.logprob), **_token_fact(each.token)}
+        for each in shown
+        if each.data
+    ]
 
 
 def token_facts(shown: Sequence[Shown]) -> list[dict[str, Any]]:
@@ -61,7 +102,12 @@ def formwork_block(prepared: Prepared, summary: Summary, told: Sequence[Told] = 
     for index, finish in sorted(summary.finishes.items()):
         facts = finish_facts(index, finish)
         if told:
-            facts["tokens"] = token_facts(all_shown(told[index].pieces))
+            pieces = told[index].pieces
+            facts["tokens"] = token_facts(all_shown(pieces))
+            if (reader := field_reader(prepared)) is not None:
+                facts["fields"] = field_facts([*reader.feed(all_shown(pieces)), *reader.end()])
+            if calls := call_facts(pieces):
+                facts["calls"] = calls
         choices.append(facts)
     finishes = list(summary.finishes.values())
     block: dict[str, Any] = {
@@ -77,8 +123,8 @@ def formwork_block(prepared: Prepared, summary: Summary, told: Sequence[Told] = 
 
 
 def all_shown(pieces: Sequence[Piece]) -> list[Shown]:
-    """The tokens of a whole choice."""
-    return [shown for piece in pieces for shown in piece.shown]
+    """The tokens of a whole choice's text."""
+    return [shown for piece in pieces if piece.call is None for shown in piece.shown]
 
 
 def _timings(prepared: Prepared, finishes: Sequence[Finish]) -> dict[str, float]:

@@ -6,13 +6,24 @@ What it is for: pieces and summaries in, dictionaries out; `schemas.chat` descri
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine import EngineUnavailable
 from engine.messages import Finish, FinishReason
 from engine.tokenizer import Tokenizer
-from service.dialects.facts import all_shown, finish_facts, finite, formwork_block, spelled, token_facts
+from service.dialects.facts import (
+    all_shown,
+    call_tokens,
+    field_facts,
+    field_reader,
+    finish_facts,
+    finite,
+    formwork_block,
+    spelled,
+    token_facts,
+)
+from service.fields import FieldReader, FieldValue
 from service.generation import Prepared, Summary, Told, watermark_block
 from service.text import CallPiece, Piece, Shown
 
@@ -38,31 +49,56 @@ class Head:
         }
 
 
-def finish_word(finish: Finish, *, called: bool = False) -> str:
-    """OpenAI's word for the end of a choice."""
+def finish_word(finish: Finish, called: str | None = None) -> str:
+    """OpenAI's word for the end of a choice; `called` is the one for a choice that called."""
     if finish.reason is FinishReason.ABORTED:
         raise EngineUnavailable("the server closed before this request was finished")
     word = _FINISH[finish.reason]
-    return "tool_calls" if called and word == "stop" else word
+    return called if called and word == "stop" else word
+
+
+@dataclass(slots=True)
+class WholeCall:
+    """A call whose parts were joined."""
+
+    id: str
+    name: str
+    custom: bool
+    text: str = ""  # JSON of the arguments, or a custom tool's input
+
+
+def whole_calls(pieces: Sequence[Piece]) -> list[WholeCall]:
+    """The whole calls of a choice."""
+    calls: dict[int, WholeCall] = {}
+    for call in (piece.call for piece in pieces if piece.call is not None and piece.call.tells):
+        if call.name is not None:
+            calls[call.index] = WholeCall(call.id, call.name, call.custom)
+        calls[call.index].text += call.arguments
+    return [calls[index] for index in sorted(calls)]
 
 
 def tool_calls(pieces: Sequence[Piece]) -> list[dict[str, Any]]:
-    """The whole calls of a choice."""
-    calls: dict[int, dict[str, Any]] = {}
-    for call in (piece.call for piece in pieces if piece.call is not None):
-        if call.name is not None:
-            function = {"name": call.name, "arguments": ""}
-            calls[call.index] = {"id": call.id, "type": "function", "function": function}
-        calls[call.index]["function"]["arguments"] += call.arguments
-    return [calls[index] for index in sorted(calls)]
+    """The whole calls in OpenAI's shape."""
+    return [_tool_call(call) for call in whole_calls(pieces)]
+
+
+def _tool_call(call: WholeCall) -> dict[str, Any]:
+    if call.custom:
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.text}}
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.text}}
 
 
 def call_delta(call: CallPiece) -> dict[str, Any]:
     """A part of a call: id, type and name in the first one only, since clients join what is repeated."""
+    kind, key = ("custom", "input") if call.custom else ("function", "arguments")
     if call.name is None:
-        return {"index": call.index, "function": {"arguments": call.arguments}}
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"index": call.index, "id": call.id, "type": "function", "function": function}
+        return {"index": call.index, kind: {key: call.arguments}}
+    return {"index": call.index, "id": call.id, "type": kind, kind: {"name": call.name, key: call.arguments}}
+
+
+def legacy_delta(call: CallPiece) -> dict[str, Any]:
+    """The same for OpenAI's older functions."""
+    return {"arguments": call.arguments} if call.name is None else {"name": call.name, "arguments": call.arguments}
 
 
 def usage(summary: Summary) -> dict[str, Any]:
@@ -72,7 +108,7 @@ def usage(summary: Summary) -> dict[str, Any]:
         "total_tokens": summary.prompt_tokens + summary.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": summary.cached_tokens, "audio_tokens": 0},
         "completion_tokens_details": {
-            "reasoning_tokens": 0,
+            "reasoning_tokens": summary.reasoning_tokens,
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
@@ -80,47 +116,76 @@ def usage(summary: Summary) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChatVoice:
     """How one chat request is answered."""
 
     head: Head
     tokenizer: Tokenizer
+    prepared: Prepared
     logprobs: bool  # false only where the client said so
     include_usage: bool = False
+    events: bool = False  # values are told as they complete
+    legacy: bool = False  # the request had `functions`
+    _readers: dict[int, FieldReader | None] = field(default_factory=dict)
+    _fields: dict[int, list[FieldValue]] = field(default_factory=dict)
+    _called: set[int] = field(default_factory=set)
 
-    def completion(self, prepared: Prepared, summary: Summary, told: Sequence[Told]) -> dict[str, Any]:
+    def completion(self, summary: Summary, told: Sequence[Told]) -> dict[str, Any]:
         """The whole response."""
         return {
             **self.head.of("chat.completion"),
             "service_tier": None,
             "choices": [self._choice(index, each) for index, each in enumerate(told)],
             "usage": usage(summary),
-            "formwork": formwork_block(prepared, summary, told),
+            "formwork": formwork_block(self.prepared, summary, told),
         }
 
     def opening(self, index: int) -> dict[str, Any]:
         """A choice's first chunk."""
+        self._readers[index] = field_reader(self.prepared)
+        self._fields[index] = []
         return self._chunk(index, {"role": "assistant", "content": "", "refusal": None})
 
     def chunk(self, piece: Piece) -> dict[str, Any] | None:
         """The chunk of new text; None if the piece shows nothing."""
         if piece.call is not None:
-            return self._chunk(piece.index, {"tool_calls": [call_delta(piece.call)]})
+            return self._call_chunk(piece.index, piece.call, piece.shown)
+        if piece.reasoning:
+            return self._chunk(piece.index, {"reasoning_content": piece.reasoning})
         if not piece.text and not piece.shown:
             return None
         chunk = self._chunk(piece.index, {"content": piece.text}, self._logprobs(piece.shown))
         chunk["formwork"] = {"tokens": token_facts(piece.shown)}
+        if (reader := self._readers[piece.index]) is not None:
+            found = reader.feed(piece.shown)
+            if self.events and found:
+                chunk["formwork"]["fields"] = field_facts(found)
+            self._fields[piece.index] += found
         return chunk
 
-    def closing(self, index: int, finish: Finish, prepared: Prepared, *, called: bool) -> dict[str, Any]:
+    def closing(self, index: int, finish: Finish) -> dict[str, Any]:
         """A choice's last chunk."""
-        chunk = self._chunk(index, {}, finish=finish_word(finish, called=called))
-        chunk["formwork"] = {
-            **finish_facts(index, finish),
-            "seed": prepared.seed,
-            "watermark": watermark_block([finish]),
-        }
+        chunk = self._chunk(index, {}, finish=finish_word(finish, self._call_word if index in self._called else None))
+        facts = {**finish_facts(index, finish), "seed": self.prepared.seed, "watermark": watermark_block([finish])}
+        if (reader := self._readers[index]) is not None:
+            rest = reader.end()
+            facts["fields"] = field_facts(rest if self.events else [*self._fields[index], *rest])
+        chunk["formwork"] = facts
+        return chunk
+
+    @property
+    def _call_word(self) -> str:
+        return "function_call" if self.legacy else "tool_calls"
+
+    def _call_chunk(self, index: int, call: CallPiece, shown: Sequence[Shown]) -> dict[str, Any] | None:
+        self._called.add(index)
+        if not call.tells:
+            return None
+        delta = {"function_call": legacy_delta(call)} if self.legacy else {"tool_calls": [call_delta(call)]}
+        chunk = self._chunk(index, delta)
+        if tokens := call_tokens(shown):
+            chunk["formwork"] = {"calls": [{"index": call.index, "tokens": tokens}]}
         return chunk
 
     def usage_chunk(self, summary: Summary) -> dict[str, Any]:
@@ -130,11 +195,15 @@ class ChatVoice:
         calls = tool_calls(told.pieces)
         content = told.text if told.text or not calls else None
         message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None, "annotations": []}
-        if calls:
+        if reasoning := "".join(piece.reasoning or "" for piece in told.pieces):
+            message["reasoning_content"] = reasoning
+        if calls and self.legacy:
+            message["function_call"] = calls[0]["function"]
+        elif calls:
             message["tool_calls"] = calls
         return {
             "index": index,
-            "finish_reason": finish_word(told.finish, called=bool(calls)),
+            "finish_reason": finish_word(told.finish, self._call_word if calls else None),
             "message": message,
             "logprobs": self._logprobs(all_shown(told.pieces)),
         }

@@ -20,7 +20,7 @@ from service import wishes
 from service.desk import Visit, body_of, counted, receive, whole
 from service.dialects.openai import ChatVoice, Head
 from service.errors import Family
-from service.generation import Generation, Prepared, gather, prepare
+from service.generation import Generation, Prepared, beats, gather, prepare
 from service.openapi import DOCUMENTED
 from service.streaming import DONE, HEARTBEAT, JsonReply, attended, event
 
@@ -62,8 +62,12 @@ async def chat_completions(request: Request) -> Response:
 
 
 async def _chat(visit: Visit) -> Response:
+    return await answer_chat(visit, await body_of(visit.request, ChatRequest))
+
+
+async def answer_chat(visit: Visit, body: ChatRequest) -> Response:
+    """The answer to a chat request, streamed if it says so."""
     house = visit.house
-    body = await body_of(visit.request, ChatRequest)
     model = house.model_named(body.model)
     wish = await wishes.of_chat(house, body, visit.tenant)
     prepared = await attended(visit.request, prepare(house, wish, "chatcmpl-"))
@@ -71,40 +75,36 @@ async def _chat(visit: Visit) -> Response:
     voice = ChatVoice(
         Head(prepared.id, int(time.time()), model, house.fingerprint),
         house.tokenizer,
+        prepared,
         logprobs=body.logprobs is not False,
         include_usage=bool(options and options.include_usage),
+        events=wish.options.events is not None,
+        legacy=body.functions is not None,
     )
     if body.stream:
         return await visit.stream(_events(visit, prepared, voice), Family.OPENAI)
 
     async def answer(generation: Generation) -> Response:
         told = await gather(generation)
-        return JsonReply(voice.completion(prepared, generation.summary, told))
+        return JsonReply(voice.completion(generation.summary, told))
 
     return await whole(visit, prepared, answer)
 
 
 async def _events(visit: Visit, prepared: Prepared, voice: ChatVoice) -> AsyncGenerator[bytes, None]:
     opened: set[int] = set()
-    called: set[int] = set()
     async with counted(visit, prepared) as generation:
-        while True:
-            try:
-                piece = await generation.next(visit.house.settings.heartbeat_s)
-            except TimeoutError:
+        async for piece in beats(generation, visit.house.settings.heartbeat_s):
+            if piece is None:
                 yield HEARTBEAT
                 continue
-            if piece is None:
-                break
             if piece.index not in opened:
                 opened.add(piece.index)
                 yield event(voice.opening(piece.index))
-            if piece.call is not None:
-                called.add(piece.index)
             if (chunk := voice.chunk(piece)) is not None:
                 yield event(chunk)
             if piece.finish is not None:
-                yield event(voice.closing(piece.index, piece.finish, prepared, called=piece.index in called))
+                yield event(voice.closing(piece.index, piece.finish))
         if voice.include_usage:
             yield event(voice.usage_chunk(generation.summary))
     yield DONE

@@ -32,9 +32,10 @@ from service.dialects.facts import formwork_block
 from service.dialects.openai import Head, usage
 from service.dialects.tgi import text_tokens
 from service.errors import Family, InvalidBody
-from service.generation import Generation, Prepared, Summary, Told, count, gather, prepare
+from service.generation import Generation, Prepared, Summary, Told, beats, count, gather, prepare
 from service.openapi import DOCUMENTED
 from service.streaming import DONE, HEARTBEAT, JsonReply, attended, event
+from service.tools import callables
 
 router = APIRouter(tags=["OpenAI"])
 
@@ -51,8 +52,12 @@ async def completions(request: Request) -> Response:
 
 
 async def _completions(visit: Visit) -> Response:
+    return await answer_completion(visit, await body_of(visit.request, CompletionRequest))
+
+
+async def answer_completion(visit: Visit, body: CompletionRequest) -> Response:
+    """The answer to a completion request, streamed if it says so."""
     house = visit.house
-    body = await body_of(visit.request, CompletionRequest)
     model = house.model_named(body.model)
     asked = await wishes.of_completion(house, body, visit.tenant)
     prepared = [await attended(visit.request, prepare(house, wish, "cmpl-")) for wish in asked]
@@ -91,15 +96,10 @@ async def _whole(
 
 async def _events(visit: Visit, prepared: Prepared, voice: CompletionVoice, echo: str) -> AsyncGenerator[bytes, None]:
     async with counted(visit, prepared) as generation:
-        while True:
-            try:
-                piece = await generation.next(visit.house.settings.heartbeat_s)
-            except TimeoutError:
-                yield HEARTBEAT
-                continue
+        async for piece in beats(generation, visit.house.settings.heartbeat_s):
             if piece is None:
-                break
-            if piece.text or piece.shown or piece.finish:
+                yield HEARTBEAT
+            elif piece.text or piece.shown or piece.finish:
                 yield event(voice.event(piece.index, piece, echo))
         if voice.include_usage:
             yield event({**voice.head.of("text_completion"), "choices": [], "usage": usage(generation.summary)})
@@ -143,7 +143,7 @@ async def tokenize(request: Request) -> Response:
             tokens = await wishes.encode(house, body.inputs, special=True, add_bos=bos)
             return JsonReply(text_tokens(house.tokenizer, tokens))
         if body.messages is not None:
-            tools = [tool.model_dump(exclude_none=True) for tool in body.tools] if body.tools else None
+            tools = [tool.told() for tool in callables(body.tools)] if body.tools else None
             turns = [plain_message(message) for message in body.messages]
             tokens = house.chat_template().prompt(Conversation(turns, tools))
         else:

@@ -14,15 +14,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from schemas.chat import ChatRequest
+from schemas.completions import CompletionRequest
 from schemas.errors import TgiError
+from schemas.peers import SglangRequest
 from schemas.tgi import ChatTokenizeReply, GenerateReply, GenerateRequest, Info, StreamEvent
 from service import wishes
-from service.desk import Visit, body_of, counted, house_of, receive, tenant_of, whole
+from service.body import parse
+from service.desk import Visit, body_of, counted, house_of, json_of, receive, tenant_of, whole
 from service.dialects.tgi import TgiVoice, text_tokens
 from service.errors import Family, InvalidBody
-from service.generation import Generation, Prepared, gather, prepare
+from service.generation import Generation, Prepared, beats, gather, prepare
 from service.house import VERSION, House
 from service.openapi import DOCUMENTED
+from service.routes.chat import answer_chat
+from service.routes.completions import answer_completion
+from service.routes.peers import sglang_generate
 from service.streaming import HEARTBEAT, JsonReply, attended, event
 
 router = APIRouter(tags=["TGI"])
@@ -35,11 +41,30 @@ EXAMPLE: dict[str, Any] = {
 
 @router.post("/generate", **DOCUMENTED.route(GenerateReply, body=GenerateRequest, error=TgiError, example=EXAMPLE))
 async def generate(request: Request) -> Response:
-    """Continues a text."""
+    """Continues a text. A body with `text` or `input_ids` in place of `inputs` is SGLang's, and is answered as its."""
 
     async def work(visit: Visit) -> Response:
-        body = await body_of(request, GenerateRequest)
-        return await _generate(visit, body, array=False)
+        value = await json_of(request)
+        if isinstance(value, dict) and "inputs" not in value and {"text", "input_ids"} & set(value):
+            return await sglang_generate(visit, parse(value, SglangRequest))
+        return await _generate(visit, parse(value, GenerateRequest), array=False)
+
+    return await receive(request, work)
+
+
+@router.post("/invocations", **DOCUMENTED.route(error=TgiError, body=GenerateRequest, example=EXAMPLE))
+async def invocations(request: Request) -> Response:
+    """SageMaker's one route: a body with `messages` is a chat request, one with `prompt` a completion, else TGI's."""
+
+    async def work(visit: Visit) -> Response:
+        value = await json_of(request)
+        known = set(value) if isinstance(value, dict) else set()
+        if "messages" in known:
+            return await answer_chat(visit, parse(value, ChatRequest))
+        if "prompt" in known:
+            return await answer_completion(visit, parse(value, CompletionRequest))
+        body = parse(value, GenerateRequest)
+        return await (_stream(visit, body) if body.stream else _generate(visit, body, array=True))
 
     return await receive(request, work)
 
@@ -147,14 +172,10 @@ async def _stream(visit: Visit, body: GenerateRequest) -> Response:
 
 async def _events(visit: Visit, prepared: Prepared, voice: TgiVoice) -> AsyncGenerator[bytes, None]:
     async with counted(visit, prepared) as generation:
-        while True:
-            try:
-                piece = await generation.next(visit.house.settings.heartbeat_s)
-            except TimeoutError:
+        async for piece in beats(generation, visit.house.settings.heartbeat_s):
+            if piece is None:
                 yield HEARTBEAT
                 continue
-            if piece is None:
-                return
             for each in voice.events(piece, prepared, generation.summary):
                 yield event(each, gap=b"")
 

@@ -91,7 +91,9 @@ class ScriptedCompiler(Compiler):
 
     async def compile(self, constraint: Constraint) -> CompiledConstraint:
         if "refused" in constraint.source:
-            raise UnsupportedConstraint("refused", pointer="/properties/arguments/type", keyword="type")
+            error = UnsupportedConstraint("refused", pointer="/properties/arguments/type", keyword="type")
+            error.__dict__["param"] = constraint.param  # as the compiler does
+            raise error
         return CompiledConstraint(constraint, Plan(constraint.key, b""), 5, 0.0, {"kind": constraint.kind})
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import BaseModel
 
 import engine.errors
 import service.errors
 from engine import EngineError
 from grammar.errors import GrammarError, UnsupportedConstraint
 from schemas.errors import OpenAIError, TgiError
+from schemas.messages import AnthropicError
+from schemas.ollama import OllamaError
 from service.errors import TABLE, Family, InvalidBody, Overloaded, ServiceError, problem, row_of
 
 
@@ -25,7 +28,13 @@ def every_class() -> list[type[Exception]]:
 @pytest.mark.parametrize("family", list(Family))
 def test_every_error_has_a_shape_and_a_status(kind: type[Exception], family: Family) -> None:
     told = problem(kind("it failed"), family)
-    model = OpenAIError if family is Family.OPENAI else TgiError
+    shapes: dict[Family, type[BaseModel]] = {
+        Family.OPENAI: OpenAIError,
+        Family.TGI: TgiError,
+        Family.ANTHROPIC: AnthropicError,
+        Family.OLLAMA: OllamaError,
+    }
+    model = shapes[family]
     model.model_validate(told.body)
     assert 400 <= told.status < 600
 

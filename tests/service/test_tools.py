@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from engine.messages import Finish, FinishReason, Generate, Plan
-from schemas.chat import ChatChunk, ChatCompletion, Tool
-from service.tools import CallText, call_schema
+from schemas.chat import ChatChunk, ChatCompletion, FunctionTool, ToolCall
+from service.calling import CallText
+from service.tools import call_schema, callables
 from tests.engine.scripted import ScriptedEngine, Step
 from tests.service.houses import BYTES, EOS, TEMPLATE, info, served
 from tests.service.test_chat_route import events
@@ -47,7 +48,7 @@ class Caller(ScriptedEngine):
         before = bytes_of(request.prompt)
         if before.endswith(b"</tool_call>"):
             self.calls -= 1
-            more = BYTES.tokens("\n<tool_call>") if self.calls > 0 else [EOS]
+            more = BYTES.tokens("\n<tool_call>\n") if self.calls > 0 else [EOS]
             return [more, Finish(reason=FinishReason.EOS)]
         return [*([token] for token in BYTES.tokens(CALL)), Finish(reason=FinishReason.EOS)]
 
@@ -66,8 +67,14 @@ async def test_auto_speaks_then_calls(tmp_path: Path) -> None:
     assert choice.finish_reason == "tool_calls"
     assert choice.message.content == "Let me look."
     assert choice.message.tool_calls is not None
-    assert choice.message.tool_calls[0].function.name == "weather"
-    assert json.loads(choice.message.tool_calls[0].function.arguments) == {"city": "Köln"}
+    call = choice.message.tool_calls[0]
+    assert isinstance(call, ToolCall)
+    assert call.function.name == "weather"
+    assert json.loads(call.function.arguments) == {"city": "Köln"}
+    assert answer.formwork.choices[0].calls is not None
+    told = answer.formwork.choices[0].calls[0].tokens
+    assert "".join(each["token"] for each in told if "bytes:" not in each["token"]) == CALL.replace("ö", "")
+    assert all(each["logprob"] == -0.5 and each["legal_mass"] == 0.75 for each in told)
     assert bytes_of(engine.requests[1][0].prompt).endswith(b"Let me look.<tool_call>\n")
 
 
@@ -165,10 +172,10 @@ async def test_a_template_without_calls_cannot_choose(tmp_path: Path) -> None:
 
 def test_a_tools_own_references_point_into_it() -> None:
     parameters = {"$defs": {"c": {"type": "integer"}}, "type": "object", "properties": {"n": {"$ref": "#/$defs/c"}}}
-    tool = Tool.model_validate({"type": "function", "function": {"name": "f", "parameters": parameters}})
-    other = Tool.model_validate(TIME)
+    tool = FunctionTool.model_validate({"type": "function", "function": {"name": "f", "parameters": parameters}})
+    other = FunctionTool.model_validate(TIME)
     for tools in ([tool], [other, tool]):
-        schema: Any = call_schema(tools)
+        schema: Any = call_schema(callables(tools))
         validator = Draft202012Validator(schema)
         assert validator.is_valid({"name": "f", "arguments": {"n": 5}})
         assert not validator.is_valid({"name": "f", "arguments": {"n": "5"}})
@@ -179,9 +186,9 @@ def test_a_tools_own_references_point_into_it() -> None:
 def test_a_call_is_read_whatever_its_pieces(cuts: list[int]) -> None:
     parser, told, rest = CallText(0), [], CALL
     for cut in cuts:
-        told += parser.feed(rest[:cut], last=False)
+        told += parser.feed(rest[:cut])
         rest = rest[cut:]
-    told += parser.feed(rest, last=True)
+    told += parser.feed(rest)
     assert [piece.name for piece in told][:1] == ["weather"]
     assert "".join(piece.arguments for piece in told) == '{"city": "Köln"}'
     assert all(piece.name is None for piece in told[1:])

@@ -1,0 +1,98 @@
+"""`POST /v1/messages` and `/v1/messages/count_tokens`.
+
+What it is for: Anthropic's Messages, on chat's machinery. What may not enter: its shapes (service.dialects.anthropic).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from schemas.chat import ChatRequest
+from schemas.messages import AnthropicError, CountReply, CountRequest, MessageEvent, MessageReply, MessagesRequest
+from service import wishes
+from service.body import parse
+from service.desk import Visit, body_of, counted, receive, whole
+from service.dialects.anthropic import NAMES, MessagesVoice, chat_of, prompt_of
+from service.errors import Family, renaming
+from service.generation import Generation, Prepared, beats, gather, prepare
+from service.openapi import DOCUMENTED
+from service.streaming import JsonReply, attended, event
+
+router = APIRouter(tags=["Anthropic"])
+
+PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+EXAMPLE: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "What is the weather in Porto?"}],
+    "max_tokens": 96,
+    "tools": [
+        {
+            "name": "get_weather",
+            "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        }
+    ],
+    "tool_choice": {"type": "any"},
+}
+
+
+@router.post(
+    "/v1/messages",
+    **DOCUMENTED.route(MessageReply, body=MessagesRequest, error=AnthropicError, event=MessageEvent, example=EXAMPLE),
+)
+async def messages(request: Request) -> Response:
+    """Answers a conversation of turns and blocks."""
+    return await receive(request, _messages)
+
+
+async def _messages(visit: Visit) -> Response:
+    house = visit.house
+    body = await body_of(visit.request, MessagesRequest)
+    model = house.model_named(body.model)
+    with renaming(NAMES):
+        wish = await wishes.of_chat(house, chat_of(body), visit.tenant)
+        prepared = await attended(visit.request, prepare(house, wish, "msg_"))
+    voice = MessagesVoice(prepared, model)
+    if body.stream:
+        return await visit.stream(_events(visit, prepared, voice), Family.ANTHROPIC)
+
+    async def answer(generation: Generation) -> Response:
+        (told,) = await gather(generation)
+        return JsonReply(voice.reply(told.pieces, told.finish, generation.summary))
+
+    return await whole(visit, prepared, answer)
+
+
+async def _events(visit: Visit, prepared: Prepared, voice: MessagesVoice) -> AsyncGenerator[bytes, None]:
+    begun = False
+    async with counted(visit, prepared) as generation:
+        async for piece in beats(generation, visit.house.settings.heartbeat_s):
+            if piece is None:
+                yield PING
+                continue
+            told = [*(() if begun else voice.opening(generation.summary)), *voice.events(piece)]
+            begun = True
+            if piece.finish is not None:
+                told += voice.closing(piece.finish, generation.summary)
+            for each in told:
+                yield f"event: {each['type']}\n".encode() + event(each)
+
+
+@router.post(
+    "/v1/messages/count_tokens",
+    **DOCUMENTED.route(CountReply, body=CountRequest, error=AnthropicError),
+)
+async def count_tokens(request: Request) -> Response:
+    """The tokens of a prompt as `/v1/messages` would send it to the model."""
+
+    async def work(visit: Visit) -> Response:
+        body = await body_of(request, CountRequest)
+        visit.house.model_named(body.model)
+        asked = {name: value for name, value in prompt_of(body).items() if value is not None}
+        conversation = wishes.chat_conversation(visit.house, parse(asked, ChatRequest), visit.tenant)
+        return JsonReply({"input_tokens": len(visit.house.chat_template().prompt(conversation))})
+
+    return await receive(request, work)

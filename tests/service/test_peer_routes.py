@@ -1,0 +1,194 @@
+"""Ollama's, llama.cpp's and SGLang's native routes, and SageMaker's, against a scripted engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import GrammarDeadEnd
+from engine.messages import Alternative, Finish, FinishReason, Token
+from schemas.ollama import OllamaChatReply, OllamaGenerateReply
+from schemas.peers import LlamaReply, SglangReply
+from tests.engine.scripted import Step
+from tests.service.houses import BYTES, EOS, saying, served
+from tests.service.test_families import Parts
+from tests.service.test_tools import CALL, WEATHER, bytes_of
+
+pytestmark = pytest.mark.anyio
+SCHEMA = {"type": "object"}
+
+
+def lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.strip().split("\n")]
+
+
+def data(text: str) -> list[Any]:
+    found = [line[6:] for line in text.split("\n") if line.startswith("data: ")]
+    return [each if each == "[DONE]" else json.loads(each) for each in found]
+
+
+# Ollama
+
+CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}
+
+
+async def test_ollamas_chat_streams_lines_unless_told_not_to(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("Grüß €")) as (client, engine):
+        streamed = await client.post("/api/chat", json=CHAT)
+        whole = await client.post("/api/chat", json={**CHAT, "stream": False, "options": {"num_predict": 9, "seed": 4}})
+    assert streamed.headers["content-type"] == "application/x-ndjson"
+    told = [OllamaChatReply.model_validate(each) for each in lines(streamed.text)]
+    assert "".join(each.message.content for each in told) == "Grüß €"
+    assert [each.done for each in told] == [False] * (len(told) - 1) + [True]
+    assert told[-1].done_reason == "stop"
+    assert told[-1].eval_count == len("Grüß €".encode()) + 1
+    assert OllamaChatReply.model_validate_json(whole.content).message.content == "Grüß €"
+    assert engine.requests[0][0].sampling.temperature == 0.8
+    assert (engine.requests[1][0].sampling.max_tokens, engine.requests[1][0].sampling.seed) == (9, 4)
+
+
+@pytest.mark.parametrize("format_", ["json", SCHEMA])
+async def test_ollamas_format_is_a_constraint(tmp_path: Path, format_: Any) -> None:
+    async with served(tmp_path, saying("{}")) as (client, engine):
+        for path, body in (("/api/chat", CHAT), ("/api/generate", {"prompt": "x"})):
+            response = await client.post(path, json={**body, "format": format_, "stream": False})
+            assert response.status_code == 200, response.text
+    assert all(plan is not None for _, plan in engine.requests)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_ollamas_calls_have_their_arguments_as_a_value(tmp_path: Path, stream: bool) -> None:
+    engine = Parts(("Well. ", "<tool_call>"), (CALL, None), ("", None))
+    body = {**CHAT, "tools": [WEATHER], "stream": stream}
+    async with served(tmp_path, engine, tool_call_parser="hermes") as (client, _):
+        response = await client.post("/api/chat", json=body)
+    told = lines(response.text)
+    calls = [call for each in told for call in each["message"].get("tool_calls", [])]
+    assert [call["function"]["arguments"] for call in calls] == [{"city": "Köln"}]
+    assert "".join(each["message"]["content"] for each in told) == "Well. "
+
+
+async def test_ollamas_generate_uses_the_template_unless_raw(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("Hi")) as (client, engine):
+        response = await client.post("/api/generate", json={"prompt": "x", "system": "s", "stream": False})
+        await client.post("/api/generate", json={"prompt": "x", "raw": True, "stream": False})
+    assert OllamaGenerateReply.model_validate_json(response.content).response == "Hi"
+    assert bytes_of(engine.requests[0][0].prompt) == b"system: suser: x"
+    assert bytes_of(engine.requests[1][0].prompt) == b"x"
+
+
+async def test_ollamas_thinking_is_told_apart_or_declined(tmp_path: Path) -> None:
+    engine = Parts(("Hm.", "</think>"), ("Yes.", None), ("No.", None))
+    async with served(tmp_path, engine, reasoning_parser="think") as (client, _):
+        thought = (await client.post("/api/chat", json={**CHAT, "stream": False, "think": True})).json()
+        plain = (await client.post("/api/chat", json={**CHAT, "stream": False, "think": False})).json()
+    assert (thought["message"]["thinking"], thought["message"]["content"]) == ("Hm.", "Yes.")
+    assert plain["message"] == {"role": "assistant", "content": "No."}
+
+
+async def test_ollamas_errors_are_sentences(tmp_path: Path) -> None:
+    async with served(tmp_path, [BYTES.tokens("a"), GrammarDeadEnd("stuck")]) as (client, _):
+        missing = await client.post("/api/chat", json={**CHAT, "model": "other"})
+        schema = await client.post("/api/chat", json={**CHAT, "format": {"title": "refused"}})
+        mirostat = await client.post("/api/chat", json={**CHAT, "options": {"mirostat": 2}})
+        late = lines((await client.post("/api/chat", json=CHAT)).text)
+    assert (missing.status_code, schema.status_code, mirostat.status_code) == (404, 400, 400)
+    assert schema.json()["error"].startswith("format: ")
+    assert "mirostat" in mirostat.json()["error"]
+    assert "stuck" in late[-1]["error"]
+
+
+async def test_ollamas_clients_find_the_models(tmp_path: Path) -> None:
+    async with served(tmp_path, []) as (client, _):
+        tags = (await client.get("/api/tags")).json()
+        version = (await client.get("/api/version")).json()
+    assert [each["name"] for each in tags["models"]] == ["tiny", "small"]
+    assert version["version"]
+
+
+# llama.cpp
+
+
+async def test_llama_cpps_completion(tmp_path: Path) -> None:
+    body = {"prompt": "x", "n_predict": 7, "json_schema": SCHEMA, "seed": -1, "logit_bias": [[5, False]]}
+    async with served(tmp_path, saying("{}")) as (client, engine):
+        whole = await client.post("/completion", json=body)
+        streamed = data((await client.post("/completion", json={**body, "stream": True})).text)
+    answer = LlamaReply.model_validate_json(whole.content)
+    assert (answer.content, answer.stop, answer.stop_type, answer.tokens_predicted) == ("{}", True, "eos", 3)
+    events = [LlamaReply.model_validate(each) for each in streamed]
+    assert "".join(each.content for each in events) == "{}"
+    assert [each.stop for each in events] == [False] * (len(events) - 1) + [True]
+    request, plan = engine.requests[0]
+    assert plan is not None
+    assert (request.sampling.max_tokens, request.sampling.logit_bias) == (7, {5: -100.0})
+
+
+async def test_llama_cpps_probabilities(tmp_path: Path) -> None:
+    token = BYTES.tokens("a")[0].token_id
+    rich = Token(token, -0.5, -0.5, 1.0, alternatives=[Alternative(token, -0.5)])
+    async with served(tmp_path, [[rich], [EOS]]) as (client, _):
+        answer = (await client.post("/completion", json={"prompt": "x", "n_probs": 1})).json()
+        refused = await client.post("/completion", json={"prompt": "x", "post_sampling_probs": True})
+    (told,) = answer["completion_probabilities"]
+    assert (told["token"], told["logprob"], told["top_logprobs"][0]["token"]) == ("a", -0.5, "a")
+    assert refused.status_code == 400
+
+
+# SGLang
+
+
+async def test_sglangs_generate_shares_tgis_path(tmp_path: Path) -> None:
+    sampling = {"max_new_tokens": 9, "json_schema": json.dumps(SCHEMA), "temperature": 0}
+    body = {"text": "x", "sampling_params": sampling, "return_logprob": True, "return_text_in_logprobs": True}
+    async with served(tmp_path, saying("{}")) as (client, engine):
+        response = await client.post("/generate", json=body)
+        several = (await client.post("/generate", json={"input_ids": [5], "sampling_params": {"n": 2}})).json()
+        tgi = (await client.post("/generate", json={"inputs": "x"})).json()
+    answer = SglangReply.model_validate_json(response.content)
+    assert answer.text == "{}"
+    assert answer.meta_info["finish_reason"] == {"type": "stop", "matched": 256}
+    assert answer.meta_info["output_token_logprobs"][0] == [-0.5, BYTES.tokens("{")[0].token_id, "{"]
+    assert engine.requests[0][1] is not None
+    assert [each["text"] for each in several] == ["{}", "{}"]
+    assert tgi == {"generated_text": "{}"}
+
+
+async def test_sglangs_stream_has_the_text_so_far(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("abc", size=1)) as (client, _):
+        response = await client.post("/generate", json={"text": "x", "stream": True})
+    *events, done = data(response.text)
+    assert done == "[DONE]"
+    texts = [SglangReply.model_validate(each).text for each in events]
+    assert texts[:3] == ["a", "ab", "abc"]
+    assert events[-1]["meta_info"]["completion_tokens"] == 4
+
+
+async def test_sglangs_stop_string_can_stay(tmp_path: Path) -> None:
+    steps: list[Step] = [BYTES.tokens("a END"), Finish(reason=FinishReason.STOP, stop=b"END")]
+    async with served(tmp_path, steps) as (client, _):
+        for keep, text in ((True, "a END"), (False, "a ")):
+            sampling = {"stop": "END", "no_stop_trim": keep}
+            answer = (await client.post("/generate", json={"text": "x", "sampling_params": sampling})).json()
+            assert answer["text"] == text
+            assert answer["meta_info"]["finish_reason"] == {"type": "stop", "matched": "END"}
+
+
+# SageMaker
+
+
+async def test_invocations_take_three_kinds_of_bodies(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("Hi")) as (client, _):
+        chat = (await client.post("/invocations", json={"messages": [{"role": "user", "content": "x"}]})).json()
+        text = (await client.post("/invocations", json={"prompt": "x"})).json()
+        tgi = (await client.post("/invocations", json={"inputs": "x"})).json()
+        streamed = await client.post("/invocations", json={"inputs": "x", "stream": True})
+        none = await client.post("/invocations", json={})
+    assert chat["choices"][0]["message"]["content"] == "Hi"
+    assert text["choices"][0]["text"] == "Hi"
+    assert tgi == [{"generated_text": "Hi"}]
+    assert "generated_text" in streamed.text
+    assert (none.status_code, none.json()["error_type"]) == (422, "validation")
