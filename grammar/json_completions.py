@@ -332,7 +332,7 @@ class Completions:
         members: Members = []
         current = frame
         while (verdict := current.verdict()) is None:
-            known = self._members.get(current.number)
+            known = self._members.get((current.number, frozenset()))
             if known is not None and taken.isdisjoint(key for key, _ in known[1]):
                 # The rest was planned before: a long object must not be planned anew at each of its members.
                 return known[0], members + known[1]
