@@ -137,18 +137,8 @@ class Shape:
         found = self._children.get(key)
         if found is None:
             cls = self.classes[number]
-            parts = []
-            known = False
-            if cls.name is not None and cls.name in atom.named:
-                parts.append(atom.named[cls.name].formula())
-                known = True
-            for pattern, child in atom.patterned:
-                if pattern in cls.matches:
-                    parts.append(child.formula())
-                    known = True
-            if not known and atom.additional is not None:
-                parts.append(atom.additional.formula())
-            found = self._children[key] = self.pool.all_of(parts)
+            children = atom.asked_of(cls.name, cls.matches)
+            found = self._children[key] = self.pool.all_of(child.formula() for child in children)
         return found
 
     def bits(self, names: Iterable[str]) -> int:

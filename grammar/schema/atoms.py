@@ -138,6 +138,28 @@ class Properties:
     """Part of a constant, whose members may come in any order whatever the option."""
     domain = OBJECT
 
+    def asked_of(self, name: str | None, matches: frozenset[str]) -> list[Child]:
+        """The children that judge the value under a key: its name, if it is one of those named anywhere, and patterns."""
+        found = [self.named[name]] if name is not None and name in self.named else []
+        found += [child for pattern, child in self.patterned if pattern in matches]
+        if not found and self.additional is not None:
+            found = [self.additional]
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Leftovers(Properties):
+    """`additional` judges the keys that are not named here and match, of the patterns here, exactly those `matched`."""
+
+    matched: frozenset[str] = frozenset()
+
+    def asked_of(self, name: str | None, matches: frozenset[str]) -> list[Child]:
+        """The child, if the key is one of these."""
+        if name in self.named or self.additional is None:
+            return []
+        own = frozenset(pattern for pattern, _ in self.patterned)
+        return [self.additional] if matches & own == self.matched else []
+
 
 @dataclass(frozen=True, slots=True)
 class Required:

@@ -45,6 +45,7 @@ from grammar.schema.atoms import (
     restrict,
 )
 from grammar.schema.documents import Documents, Draft, Place, subschemas
+from grammar.schema.evaluated import present, unevaluated_items, unevaluated_properties
 from grammar.schema.validity import check, is_number
 
 _TYPE_NAMES: Final[Mapping[str, frozenset[str]]] = {
@@ -165,6 +166,31 @@ class Schema:
                 KEYWORDS[keyword][2](self, place, keyword)
         for pattern in raw.get("patternProperties") or ():
             check_pattern(pattern, f"{place.pointer}/patternProperties", "patternProperties")
+
+    def references(self, place: Place) -> list[str]:
+        """The keywords of a schema object that refer to another."""
+        return [k for k in _REFERENCES if k in place.raw and KEYWORDS[k][0] <= place.draft <= KEYWORDS[k][1]]
+
+    def target(self, place: Place, keyword: str) -> Place:
+        """The subschema that a reference names, on the dynamic scope where that matters."""
+        reference = place.raw[keyword]
+        target = self.documents.resolve(place, reference)
+        if self.documents.is_dynamic:
+            target = Place(target.raw, target.base, target.pointer, target.draft, place.scope)
+            if keyword != "$ref":
+                target = self._dynamic_target(place, keyword, reference, target)
+        return target
+
+    def _dynamic_target(self, place: Place, keyword: str, reference: str, target: Place) -> Place:
+        """The outermost resource of the dynamic scope that has the same dynamic anchor, if the first target has it."""
+        anchor = "$recursiveAnchor" if keyword == "$recursiveRef" else reference.partition("#")[2]
+        if self.documents.dynamic(target.base, anchor) is None:
+            return target
+        for uri in (*place.scope, target.base):
+            found = self.documents.dynamic(uri, anchor)
+            if found is not None:
+                return Place(found.raw, found.base, found.pointer, found.draft, place.scope)
+        return target
 
     def child(self, place: Place, raw: Any, *path: str | int) -> Location:
         """The Location of a subschema below `place`."""
@@ -392,8 +418,7 @@ def _dependencies(schema: Schema, place: Place, keyword: str) -> Formula:
             needed = pool.literal(Required(names)) if names else TRUE
         else:
             needed = schema.child(place, value, keyword, name).formula()
-        present = pool.all_of([_of(pool, OBJECT), pool.literal(Required(frozenset([name])))])
-        parts.append(pool.any_of([pool.negate(present), needed]))
+        parts.append(pool.any_of([pool.negate(present(pool, name)), needed]))
     return pool.all_of(parts)
 
 
@@ -462,25 +487,7 @@ def _if(schema: Schema, place: Place, keyword: str) -> Formula:
 
 
 def _reference(schema: Schema, place: Place, keyword: str) -> Formula:
-    reference = place.raw[keyword]
-    target = schema.documents.resolve(place, reference)
-    if schema.documents.is_dynamic:
-        target = Place(target.raw, target.base, target.pointer, target.draft, place.scope)
-        if keyword != "$ref":
-            target = _dynamic_target(schema, place, keyword, reference, target)
-    return schema.at(target).formula()
-
-
-def _dynamic_target(schema: Schema, place: Place, keyword: str, reference: str, target: Place) -> Place:
-    """The outermost resource of the dynamic scope that has the same dynamic anchor, if the first target has it."""
-    anchor = "$recursiveAnchor" if keyword == "$recursiveRef" else reference.partition("#")[2]
-    if schema.documents.dynamic(target.base, anchor) is None:
-        return target
-    for uri in (*place.scope, target.base):
-        found = schema.documents.dynamic(uri, anchor)
-        if found is not None:
-            return Place(found.raw, found.base, found.pointer, found.draft, place.scope)
-    return target
+    return schema.at(schema.target(place, keyword)).formula()
 
 
 def _unsupported(reason: str) -> Callable[[Schema, Place, str], Formula]:
@@ -550,7 +557,8 @@ _property_count = _bounded("minProperties", "maxProperties", PropertyCount)
 _ONCE: Final = frozenset([_length, _item_count, _property_count, _members, _items, _contains, _range])
 """Families of keywords that one function handles together."""
 
-_REFUSABLE: Final = ("pattern", "format", "uniqueItems", "unevaluatedItems", "unevaluatedProperties")
+_REFUSABLE: Final = ("pattern", "format", "uniqueItems")
+_REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 Rule = tuple[Draft, Draft, Callable[[Schema, Place, str], Formula]]
 _FIRST, _LAST = Draft.DRAFT4, Draft.DRAFT2020
 
@@ -577,7 +585,7 @@ KEYWORDS: Final[Mapping[str, Rule]] = {
     "dependencies": (_FIRST, _LAST, _dependencies),
     "dependentRequired": (Draft.DRAFT2019, _LAST, _dependencies),
     "dependentSchemas": (Draft.DRAFT2019, _LAST, _dependencies),
-    "unevaluatedProperties": (Draft.DRAFT2019, _LAST, _unsupported("evaluated names are not tracked yet")),
+    "unevaluatedProperties": (Draft.DRAFT2019, _LAST, unevaluated_properties),
     "prefixItems": (Draft.DRAFT2020, _LAST, _items),
     "items": (_FIRST, _LAST, _items),
     "additionalItems": (_FIRST, Draft.DRAFT2019, _items),
@@ -587,7 +595,7 @@ KEYWORDS: Final[Mapping[str, Rule]] = {
     "contains": (Draft.DRAFT6, _LAST, _contains),
     "minContains": (Draft.DRAFT2019, _LAST, _contains),
     "maxContains": (Draft.DRAFT2019, _LAST, _contains),
-    "unevaluatedItems": (Draft.DRAFT2019, _LAST, _unsupported("evaluated items are not tracked yet")),
+    "unevaluatedItems": (Draft.DRAFT2019, _LAST, unevaluated_items),
     "allOf": (_FIRST, _LAST, _all_of),
     "anyOf": (_FIRST, _LAST, _any_of),
     "oneOf": (_FIRST, _LAST, _one_of),
