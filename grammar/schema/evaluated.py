@@ -117,9 +117,7 @@ def unevaluated_properties(schema: "Schema", place: Place, keyword: str) -> Form
     return pool.all_of(clauses)
 
 
-def _looked_at(
-    schema: "Schema", place: Place, keyword: str
-) -> tuple[Formula, dict[str, Formula], dict[str, Formula]]:
+def _looked_at(schema: "Schema", place: Place, keyword: str) -> tuple[Formula, dict[str, Formula], dict[str, Formula]]:
     """Under which conditions all members are evaluated, those of each name, and those of each pattern."""
     pool = schema.pool
     everything: list[Formula] = []
@@ -188,9 +186,7 @@ def _prefix(place: Place) -> tuple[int, bool]:
     return len(prefix), "items" in raw
 
 
-def _positions(
-    pool: Formulas, child: Child, prefixes: list[tuple[Formula, int]], escape: Formula
-) -> Iterator[Formula]:
+def _positions(pool: Formulas, child: Child, prefixes: list[tuple[Formula, int]], escape: Formula) -> Iterator[Formula]:
     """For each run of positions that the same sources look at: its items satisfy `child`, or a source holds."""
     blank = Given(TRUE, child.pointer)
     ends = sorted({count for _, count in prefixes if count})
