@@ -18,6 +18,7 @@ from grammar.frames.objects import ObjectFrame
 from grammar.labels import Labels
 from grammar.lexical import Dfa
 from grammar.places import PlaceKind
+from grammar.pointers import opening_quote
 from grammar.tables import (
     ARGUMENT,
     BACKSLASH,
@@ -70,6 +71,10 @@ _ROW: Final = [DEAD] * (len(_STRUCTURAL) + 1)
 _NUMBER_BYTES: Final = frozenset(b"0123456789+-.eE")
 MAX_FILLS: Final = 200_000
 MAX_FORCED: Final = 1 << 16
+
+
+Position = tuple[int, int, int]
+"""State, register and stack node."""
 
 
 class Mask:
@@ -591,14 +596,71 @@ class Automaton:
                 parent, label = int(tables.h[MISSING]), int(tables.h[MISSING_LABEL])
                 tables.set_return(parent, label, self.returned(parent, label))
             elif code == walk.RECORDED:
-                if not cacheable:
+                if not cacheable or not self._goes_on_blindly((state, register, stack), spelled[at:last].tobytes()):
                     return None
                 cacheable, flags = False, 1
                 before = None if text is None else bytes(text) + spelled[first:at].tobytes()
-                consumed, state, register, stack = self._leave(state, stack, int(spelled[at]), before)
-                at += consumed
+                moved = self._taking_recorded((state, register, stack), int(spelled[at]), before)
+                if moved is None:
+                    return None
+                state, register, stack = moved
+                at += 1
                 if at == last:
                     return self.configuration(state, register, stack), False, False
+
+    def _goes_on_blindly(self, at: Position, rest: bytes) -> bool:
+        """Whether a token that closes what is to be remembered can go on, if it was an item, whatever its value.
+
+        That is all that a mask can tell: a token that goes on into the next value is nowhere legal.
+        """
+        if self.tables.get(KIND, at[0]) == KEY:
+            return True
+        moved = self._taking_recorded(at, rest[0], None)
+        for byte in rest[1:]:
+            if moved is None or self.tables.get(KIND, moved[0]) != PLAIN or byte in walk.CONTENT:
+                return False
+            moved = self._taking(moved, byte)
+        return moved is not None
+
+    def _taking(self, at: Position, byte: int) -> Position | None:
+        """Where one byte leads that closes nothing recorded; None if it cannot come."""
+        tables = self.tables
+        while True:
+            scratch = tables.stacks
+            tables.h[BUMP] = tables.h[INTERNED] = scratch
+            code, state, register, stack = walk.step(tables.mem, tables.h, *at, byte)
+            if code == walk.OK:
+                return int(state), int(register), self._interned(int(stack), scratch)
+            if code in (walk.STUCK, walk.RECORDED):
+                return None
+            missing = np.zeros((1, 8), np.int64)
+            missing[0, 5:] = (code, tables.h[MISSING], tables.h[MISSING_LABEL])
+            self._fill_missing(missing)
+
+    def _taking_recorded(self, at: Position, byte: int, text: bytes | None) -> Position | None:
+        """Where a byte leads that closes something recorded (a number ends with what follows it); None if it cannot."""
+        tables = self.tables
+        while True:
+            state, register, stack = at
+            if not tables.is_filled(state):
+                self.fill(state)
+            cell = tables.cell(state, byte)
+            is_key = tables.get(KIND, state) == KEY
+            if not is_key and (cell < 0 or cell >> SHIFT not in (POP, KEEP)):
+                return self._taking(at, byte)
+            parent, data = tables.get(STACK_STATE, stack), tables.get(STACK_DATA, stack)
+            label = cell & ARGUMENT
+            if is_key or label < walk.RECORDED_LABEL:
+                target = self.returned(parent, label)
+            else:
+                target = self.returned_item(parent, label, state, text)
+            if target == DEAD:
+                return None
+            if is_key and text is not None:
+                data = tables.used_with(data, self.open_string(text))  # The key may not come again.
+            at = target, data << 32, tables.get(STACK_PARENT, stack)
+            if cell >> SHIFT == POP:
+                return at
 
     def forced_bytes(self, configuration: int, text: bytes) -> bytes:
         """The bytes that every completion begins with: as long as one byte only can follow and the text may not end."""
@@ -634,23 +696,6 @@ class Automaton:
             node = tables.get(STACK_PARENT, node)
         return node, chain
 
-    def _leave(self, state: int, stack: int, byte: int, text: bytes | None) -> tuple[int, int, int, int]:
-        """Leave a frame whose text matters by `byte`: (bytes consumed, state, register, stack)."""
-        tables = self.tables
-        parent, data, below = (
-            tables.get(STACK_STATE, stack),
-            tables.get(STACK_DATA, stack),
-            tables.get(STACK_PARENT, stack),
-        )
-        cell = tables.cell(state, byte)
-        if tables.get(KIND, state) == KEY:
-            # The key may not come again.
-            target = self.returned(parent, cell & ARGUMENT)
-            used = data if text is None else tables.used_with(data, self.open_string(text))
-            return 1, target, used << 32, below
-        target = self.returned_item(parent, cell & ARGUMENT, state, text)
-        return int(cell >> SHIFT == POP), target, data << 32, below
-
     def returned_item(self, parent: int, label: int, state: int, text: bytes | None) -> int:
         """As `returned`, for an item whose value, which ends in `state`, is to be remembered."""
         raise NotImplementedError
@@ -658,7 +703,7 @@ class Automaton:
     @staticmethod
     def raw_string(text: bytes) -> bytes:
         """The content, as spelled, of the string that is open at the end of `text`."""
-        return text[_opening_quote(text) + 1 :]
+        return text[opening_quote(text) + 1 :]
 
     def open_string(self, text: bytes) -> bytes:
         """As `raw_string`, decoded."""
@@ -767,17 +812,6 @@ def _structural_map() -> npt.NDArray[np.uint8]:
 def _plain_live(machine: Machine, live: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     free = any_string()
     return walk.plain_live(machine.table, machine.classes, live, free.table, free.classes)
-
-
-def _opening_quote(text: bytes) -> int:
-    at = len(text)
-    while True:
-        at = text.rindex(b'"', 0, at)
-        slashes = at
-        while slashes and text[slashes - 1] == 0x5C:
-            slashes -= 1
-        if (at - slashes) % 2 == 0:
-            return at
 
 
 def _decoded(raw: bytes) -> bytes:

@@ -277,28 +277,55 @@ def conjuncts(pool: Formulas, formula: Formula) -> list[Conjunct]:
 def _branches(
     pool: Formulas, todo: tuple[Formula, ...], positive: frozenset[Any], negative: frozenset[Any]
 ) -> Iterator[tuple[frozenset[Any], frozenset[Any]]]:
-    while todo:
-        # Literals first: they prune the branches that the rest would open.
-        at = next((i for i, f in enumerate(todo) if f.kind in (Kind.LITERAL, Kind.AND, Kind.TRUE, Kind.FALSE)), 0)
-        formula, todo = todo[at], todo[:at] + todo[at + 1 :]
-        if formula is TRUE:
-            continue
+    while True:
+        split = _split(todo, positive, negative)
+        if split is None:
+            return
+        open_, now_positive, now_negative = split
+        # What is decided so far closes most branches of what is open, and satisfies others without a choice.
+        decided = len(now_positive) + len(now_negative) > len(positive) + len(negative)
+        positive, negative = now_positive, now_negative
+        if not open_:
+            yield positive, negative
+            return
+        todo = _decided(pool, open_, positive, negative) if decided else open_
+        if all(f is g for f, g in zip(todo, open_, strict=True)):
+            break
+    at = min(range(len(todo)), key=lambda i: len(todo[i].args))
+    for choice in _choices(pool, todo[at]):
+        yield from _branches(pool, (*choice, *todo[:at], *todo[at + 1 :]), positive, negative)
+
+
+def _split(
+    todo: tuple[Formula, ...], positive: frozenset[Any], negative: frozenset[Any]
+) -> tuple[tuple[Formula, ...], frozenset[Any], frozenset[Any]] | None:
+    """The compounds among the formulas and all that their literals decide; None if these contradict each other."""
+    open_: dict[int, Formula] = {}
+    holding, failing = set(positive), set(negative)
+    stack = list(todo)
+    while stack:
+        formula = stack.pop()
         if formula is FALSE:
-            return
+            return None
         if formula.kind is Kind.LITERAL:
-            if formula.atom in (negative if formula.positive else positive):
-                return
-            if formula.positive:
-                positive |= {formula.atom}
-            else:
-                negative |= {formula.atom}
+            if formula.atom in (failing if formula.positive else holding):
+                return None
+            (holding if formula.positive else failing).add(formula.atom)
         elif formula.kind is Kind.AND:
-            todo = (*formula.args, *todo)
-        else:
-            for choice in _choices(pool, formula):
-                yield from _branches(pool, (*choice, *todo), positive, negative)
-            return
-    yield positive, negative
+            stack.extend(formula.args)
+        elif formula is not TRUE:
+            open_[formula.number] = formula
+    return tuple(open_.values()), frozenset(holding), frozenset(failing)
+
+
+def _decided(
+    pool: Formulas, formulas: tuple[Formula, ...], positive: frozenset[Any], negative: frozenset[Any]
+) -> tuple[Formula, ...]:
+    def known(atom: Any) -> Formula | None:
+        return TRUE if atom in positive else FALSE if atom in negative else None
+
+    memo: dict[int, Formula] = {}
+    return tuple(pool.replace(f, known, memo) for f in formulas)
 
 
 def _choices(pool: Formulas, formula: Formula) -> Iterator[tuple[Formula, ...]]:

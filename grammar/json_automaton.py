@@ -4,9 +4,7 @@ States are keyed by what they wait for: ("value", formula…), ("object", frame)
 only numbers; every decision of the schema is taken here, once per state.
 """
 
-import json
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +12,7 @@ import numpy as np
 from grammar import walk
 from grammar.automaton import Automaton, bit_words, column
 from grammar.formula import FALSE, TRUE, Formula, Formulas
-from grammar.frames.arrays import ArrayFrame, Item
+from grammar.frames.arrays import UNKNOWN, ArrayFrame, Item
 from grammar.frames.languages import Machine, number_machine, string_machine
 from grammar.frames.members import Shape
 from grammar.frames.objects import Member, ObjectFrame
@@ -22,9 +20,9 @@ from grammar.frames.satisfy import Satisfiability
 from grammar.json_completions import Completions
 from grammar.options import JsonOptions
 from grammar.places import PlaceKind
-from grammar.pointers import open_pointer
-from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, restrict
-from grammar.schema.keywords import equal_scalar
+from grammar.pointers import open_pointer, opening_bracket
+from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, Constant, restrict
+from grammar.schema.constants import constant_in
 from grammar.tables import ALLOW_OFFSET, DEAD, KEY, PLAIN, POP, PUSH, SPEC, STACK_STATE, STEP, operation
 from grammar.tables import STRING as STRING_KIND
 from grammar.vocabulary import Vocabulary
@@ -45,6 +43,7 @@ _PLACES: Final = {
     ),
 }
 _WORDS: Final = {TRUE_VALUE: b"true", FALSE_VALUE: b"false", NULL: b"null"}
+_OPENING: Final = {0x22: STRING, 0x7B: OBJECT, 0x5B: ARRAY}
 Tracked = tuple[Formula, ...]
 
 
@@ -81,7 +80,7 @@ class JsonAutomaton(Automaton):
             case "object":
                 return self._write_object(row, key[1])
             case "after member":
-                return self._write_after(row, b"}", key[1].verdict(), ("next key", key[1]), more=bool(key[1].allowed))
+                return self._write_after(row, b"}", key[1], ("next key", key[1]), more=bool(key[1].allowed))
             case "next key":
                 self._push_key(row, key[1])
                 return self.gaps
@@ -91,9 +90,7 @@ class JsonAutomaton(Automaton):
             case "array":
                 return self._write_array(row, key[1])
             case "after item":
-                return self._write_after(
-                    row, b"]", key[1].verdict(), ("next item", key[1]), more=key[1].item is not None
-                )
+                return self._write_after(row, b"]", key[1], ("next item", key[1]), more=key[1].surely_goes_on)
             case "next item":
                 self._items(row, key[1])
                 return self.gaps
@@ -110,27 +107,29 @@ class JsonAutomaton(Automaton):
         return self.gaps
 
     def _write_object(self, row: list[int], frame: ObjectFrame) -> bool:
-        self._close(row, 0x7D, frame.verdict())
+        self._close(row, 0x7D, frame)
         if frame.allowed:
             self._push_key(row, frame)
         return self.gaps
 
     def _write_array(self, row: list[int], frame: ArrayFrame) -> bool:
-        self._close(row, 0x5D, frame.verdict())
+        self._close(row, 0x5D, frame)
         self._items(row, frame)
         return self.gaps
 
     def _write_after(
-        self, row: list[int], close: bytes, verdict: tuple[bool, ...] | None, following: Any, *, more: bool
+        self, row: list[int], close: bytes, frame: ObjectFrame | ArrayFrame, following: Any, *, more: bool
     ) -> bool:
-        self._close(row, close[0], verdict)
+        self._close(row, close[0], frame)
         if more:
             row[column(0x2C)] = operation(STEP, self._spaced(following))
         return self.gaps
 
-    def _close(self, row: list[int], byte: int, verdict: tuple[bool, ...] | None) -> None:
+    def _close(self, row: list[int], byte: int, frame: ObjectFrame | ArrayFrame) -> None:
+        verdict = frame.verdict()
         if verdict is not None:
-            row[column(byte)] = operation(POP, self.labels.number(verdict))
+            mark = walk.RECORDED_LABEL if frame.recorded else 0
+            row[column(byte)] = operation(POP, self.labels.number(verdict) + mark)
 
     def _spaced(self, key: Any) -> int:
         return self.state(("blank", key) if self.spaced else key)
@@ -139,6 +138,9 @@ class JsonAutomaton(Automaton):
         item = frame.item
         if item is not None:
             self._values(row, item.goal, item.tracked, self.state(("item", frame)), recorded=frame.is_recorded)
+            for byte, kind in _OPENING.items():
+                if not frame.surely_takes(kind):
+                    row[column(byte)] = DEAD
 
     def _push_key(self, row: list[int], frame: ObjectFrame) -> None:
         returning = self.state(("key", frame))
@@ -187,7 +189,7 @@ class JsonAutomaton(Automaton):
         return found
 
     def _beginnings(self, goal: Formula, tracked: Tracked, mark: int) -> list[tuple[int, int]]:
-        pool, found = self.pool, []
+        pool, judge, found = self.pool, self.satisfiable, []
         for kind, word in _WORDS.items():
             if restrict(pool, goal, kind) is TRUE:
                 label = self.labels.number(tuple(restrict(pool, f, kind) is TRUE for f in tracked))
@@ -202,9 +204,13 @@ class JsonAutomaton(Automaton):
             elif kind == NUMBER:
                 found.extend(self._number(asked, told, mark))
             elif kind == OBJECT:
-                found.append((column(0x7B), self.state(("object", self.satisfiable.objects.start(asked, told)))))
+                found.append(
+                    (column(0x7B), self.state(("object", judge.objects.start(asked, told, recorded=bool(mark)))))
+                )
             else:
-                found.append((column(0x5B), self.state(("array", self.satisfiable.arrays.frame(asked, told)))))
+                found.append(
+                    (column(0x5B), self.state(("array", judge.arrays.frame(asked, told, recorded=bool(mark)))))
+                )
         return found
 
     def _word(self, word: bytes, label: int) -> int:
@@ -286,6 +292,8 @@ class JsonAutomaton(Automaton):
         state, _, stack = self.configurations[configuration]
         key, parent = self.key_of(state), self.key_of(self.tables.get(STACK_STATE, stack))
         bound = parent[0] == "item" and parent[1].is_recorded and parent[1].verdict() is None
+        if bound and key[0] in ("object", "after member", "array", "after item"):
+            return text[opening_bracket(text) :]
         if bound and key[0] == "in number":
             return text[len(text.rstrip(b"0123456789+-.eE")) :]
         if (bound and key[0] != "word") or (parent[0] == "key" and parent[1].owes_further_keys):
@@ -305,7 +313,8 @@ class JsonAutomaton(Automaton):
             case "member":
                 return self._after_member(key[1].member(key[2]), label)
             case "item":
-                return self._after_item(key[1].item, label & (walk.RECORDED_LABEL - 1))
+                value = UNKNOWN if key[1].is_recorded else None
+                return self._after_item(key[1].item, label & (walk.RECORDED_LABEL - 1), value)
             case _:
                 return DEAD
 
@@ -315,21 +324,27 @@ class JsonAutomaton(Automaton):
     def _after_member(self, member: Member, label: int) -> int:
         verdict = self.labels.verdict(label)
         false = [a for a, held in zip(member.judged, verdict, strict=True) if not held]
-        return self.state(("after member", member.next.broken(false)))
+        return self.state(("after member", member.next.settled(false)))
 
-    def _after_item(self, item: Item, label: int, value: Formula | None = None) -> int:
+    def _after_item(self, item: Item, label: int, value: Constant | None) -> int:
         return self.state(("after item", item.frame.after(item.judged, self.labels.verdict(label), value)))
 
     def returned_item(self, parent: int, label: int, state: int, text: bytes | None) -> int:
         """As `returned`, for an item whose value, which ends in `state`, is to be remembered."""
         item = self.key_of(parent)[1].item
-        value = None if text is None else self._equal_to_last(self.key_of(state), text)
+        value = UNKNOWN if text is None else self._last_value(self.key_of(state), text)
         return self._after_item(item, label & (walk.RECORDED_LABEL - 1), value)
 
-    def _equal_to_last(self, key: Any, text: bytes) -> Formula:
-        """What holds of the scalars equal to the one that is open at the end of `text`."""
-        if key[0] == "word":
-            return equal_scalar(self.pool, json.loads(key[1]))
-        if key[0] == "in number":
-            return equal_scalar(self.pool, Decimal(text[len(text.rstrip(b"0123456789+-.eE")) :].decode()))
-        return equal_scalar(self.pool, self.open_string(text).decode())
+    def _last_value(self, key: Any, text: bytes) -> Constant:
+        """The value that is open at the end of `text`, as if it were closed there."""
+        match key[0]:
+            case "word":
+                return constant_in(key[1])
+            case "in number":
+                return constant_in(text[len(text.rstrip(b"0123456789+-.eE")) :])
+            case "object" | "after member":
+                return constant_in(text[opening_bracket(text) :] + b"}")
+            case "array" | "after item":
+                return constant_in(text[opening_bracket(text) :] + b"]")
+            case _:
+                return STRING, self.open_string(text).decode()

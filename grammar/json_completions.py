@@ -6,7 +6,7 @@ object the one whose needed members are shortest. What matters is that each plan
 
 import json
 from collections.abc import Iterator
-from decimal import Decimal
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -19,7 +19,7 @@ from grammar.frames.languages import Machine, characters_needed
 from grammar.frames.members import Shape, Way, lowest, numbers_of
 from grammar.frames.objects import Member, ObjectFrame
 from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, restrict
-from grammar.schema.keywords import equal_scalar
+from grammar.schema.constants import constant_in
 from grammar.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _FAR: Final = 1 << 28
 _LACKING: Final = 1000
-MOST_WORDS: Final = 4096
 _SHORT: Final = {8: b"\\b", 9: b"\\t", 10: b"\\n", 12: b"\\f", 13: b"\\r", 0x22: b'\\"', 0x5C: b"\\\\"}
 _FAVOURITES: Final = b"a0 A1_-bcdefghijklmnopqrstuvwxyzBCDEFGHIJKLMNOPQRSTUVWXYZ23456789"
 Finished = tuple[int, bytes]
@@ -57,16 +56,16 @@ class Route:
             if price(vocabulary, spelled) < cost.get(cls, _FAR):
                 self._letters[cls], cost[cls] = spelled, price(vocabulary, spelled)
         self.costs = np.array([cost[c] for c in range(machine.table.shape[1])], np.int64)
-        self.distance = self._distances()
+        self.distance = self._distances(np.where(machine.labels >= 0, 0, _FAR).astype(np.int64))
 
     def _spell(self, byte: int) -> bytes:
         if not self._string:
             return bytes([byte])
         return _SHORT.get(byte) or (b"\\u%04x" % byte if byte < 0x20 else bytes([byte]))
 
-    def _distances(self) -> npt.NDArray[np.int64]:
+    def _distances(self, distance: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """[state]: the cheapest way to a state whose `distance` is 0."""
         machine = self.machine
-        distance = np.where(machine.labels >= 0, 0, _FAR).astype(np.int64)
         while True:
             padded = np.append(distance, _FAR)
             nearer = np.minimum(distance, (padded[machine.table] + self.costs).min(axis=1, initial=_FAR))
@@ -117,19 +116,25 @@ class Route:
         return [self._letters[c] for c, t in enumerate(self.machine.table[state].tolist()) if t >= 0]
 
     def words(self, state: int, label: int) -> Iterator[bytes]:
-        """Words from `state` that end with `label`, shorter ones first (some thousands of each length)."""
-        level = [(state, b"")]
+        """Words from `state` that end with `label`, shorter ones first."""
         machine = self.machine
-        bytes_of = [(byte, self._spell(byte), int(machine.classes[byte])) for byte in self._order]
-        while level:
-            following: list[tuple[int, bytes]] = []
-            for q, word in level:
-                if machine.labels[q] == label:
-                    yield word
-                if len(following) < MOST_WORDS:
-                    targets = machine.table[q].tolist()
-                    following += [(targets[c], word + spelled) for _, spelled, c in bytes_of if targets[c] >= 0]
-            level = following
+        nearest = self._distances(np.where(machine.labels == label, 0, _FAR).astype(np.int64)).tolist()
+        bytes_of = [(self._spell(byte), int(machine.classes[byte])) for byte in self._order]
+        costs = self.costs.tolist()
+        # The best first, by what is spelled and what must still be: no beginning is followed that leads elsewhere.
+        queue: list[tuple[int, int, int, int, bytes]] = [(nearest[state], 0, 0, state, b"")]
+        count = 0
+        while queue:
+            _, _, spent, q, word = heappop(queue)
+            if machine.labels[q] == label:
+                yield word
+            targets = machine.table[q].tolist()
+            for spelled, cls in bytes_of:
+                target = targets[cls]
+                if target >= 0 and nearest[target] < _FAR:
+                    count += 1
+                    cost = spent + costs[cls]
+                    heappush(queue, (cost + nearest[target], count, cost, target, word + spelled))
 
 
 class Completions:
@@ -408,7 +413,7 @@ class Completions:
 
     def _landed(self, member: Member, label: int) -> ObjectFrame:
         verdict = self._automaton.labels.verdict(label)
-        return member.next.broken([a for a, held in zip(member.judged, verdict, strict=True) if not held])
+        return member.next.settled([a for a, held in zip(member.judged, verdict, strict=True) if not held])
 
     def _key(self, shape: Shape, number: int, taken: frozenset[bytes]) -> bytes:
         name = shape.classes[number].name
@@ -491,14 +496,14 @@ class Completions:
             return known
         items: list[bytes] = []
         current = frame
-        for goal in self._automaton.satisfiable.arrays.shortest(frame.formula):
-            step = self._item(current, goal)
+        goals = self._automaton.satisfiable.arrays.shortest(frame.formula)
+        while (verdict := current.verdict()) is None or goals:
+            # Past the goals, only constants that the array must differ from keep it open.
+            step = self._item(current, goals.pop(0) if goals else TRUE)
             if step is None:
                 return None
             current = step[1]
             items.append(step[0])
-        verdict = current.verdict()
-        assert verdict is not None
         result = (self._automaton.labels.number(verdict), items)
         if not self._open:
             self._items[frame.number] = result
@@ -508,13 +513,11 @@ class Completions:
         item = frame.item
         assert item is not None
         asked = self._automaton.pool.all_of([item.goal, goal])
-        value = self._try_value(asked, item.tracked)
+        value = self._try_value(asked, item.tracked) or self._try_value(item.goal, item.tracked)
         if value is None:
             return None
-        equal = (
-            equal_scalar(self._automaton.pool, json.loads(value[1], parse_float=Decimal)) if frame.is_recorded else None
-        )
-        return value[1], frame.after(item.judged, self._automaton.labels.verdict(value[0]), equal)
+        seen = constant_in(value[1]) if frame.is_recorded else None
+        return value[1], frame.after(item.judged, self._automaton.labels.verdict(value[0]), seen)
 
     def _next_items(self, frame: ArrayFrame) -> tuple[int, list[bytes]]:
         label, items = self._array(frame)

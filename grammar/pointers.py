@@ -31,6 +31,34 @@ def open_pointer(text: bytes) -> str:
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path if step is not None)
 
 
+def opening_bracket(text: bytes) -> int:
+    """Where the innermost object or array that is open at the end of `text` begins."""
+    at, depth = len(text), 0
+    while True:
+        at -= 1
+        byte = text[at]
+        if byte == 0x22:
+            at = opening_quote(text, at)
+        elif byte in b"}]":
+            depth += 1
+        elif byte in b"{[":
+            if not depth:
+                return at
+            depth -= 1
+
+
+def opening_quote(text: bytes, end: int | None = None) -> int:
+    """Where the string that is open at the end of `text[:end]` begins: quotes inside it are escaped."""
+    at = len(text) if end is None else end
+    while True:
+        at = text.rindex(b'"', 0, at)
+        slashes = at
+        while slashes and text[slashes - 1] == 0x5C:
+            slashes -= 1
+        if (at - slashes) % 2 == 0:
+            return at
+
+
 def _string_end(text: bytes, at: int) -> int | None:
     at += 1
     while at < len(text):

@@ -87,6 +87,9 @@ RECORDED: Final = 5
 RECORDED_LABEL: Final = 1 << 24
 """Labels from here on tell the parent that the key's text matters."""
 
+CONTENT: Final = b"-0123456789tfn"
+"""What numbers, true, false and null begin with: after an item whose value matters, a token may not go on into one."""
+
 IMPOSSIBLE: Final = 1 << 30
 
 
@@ -465,6 +468,14 @@ def content_hash(row: Int32) -> int:
 
 
 @kernel
+def is_blind(mem: Int32, h: Int64, s: int, byte: int) -> bool:
+    """Whether `byte` belongs to the content of a scalar: what a token may not reach once it closed a unique item."""
+    if mem[h[KIND] + s] != PLAIN:
+        return True
+    return byte == 0x2D or 0x30 <= byte <= 0x39 or byte == 0x74 or byte == 0x66 or byte == 0x6E
+
+
+@kernel
 def walk(
     mem: Int32,
     h: Int64,
@@ -483,7 +494,7 @@ def walk(
     """Walk trie nodes [begin, stop) from levels[depth - 1] = (s, reg, st, flags), setting the bits of legal tokens.
 
     Where something is missing, (node, s, reg, st, flags, code) is appended to `work`; returns the new `pending`.
-    flags bit 0: a recorded key was closed by this token; bit 1: a key was opened by it.
+    flags bit 0: a recorded key or item was closed by this token; bit 1: a key was opened by it; bit 2: it was an item.
     """
     offsets, classmaps, kinds = h[OFFSET], h[CLASSMAP], h[KIND]
     maps, flat = h[MAPS], h[FLAT]
@@ -499,6 +510,9 @@ def walk(
         st = levels[level - 1, 2]
         flags = levels[level - 1, 3]
         kind = mem[kinds + s]
+        if flags & 4 and is_blind(mem, h, s, int(byte[node])):
+            node = end[node]
+            continue
         offset = mem[offsets + s]
         cell = np.int64(-1)
         if offset > 0 and (kind == PLAIN or reg & 0xFFFFFFFF == 0):
@@ -551,7 +565,7 @@ def walk(
         if code == RECORDED:
             if flags & 2:
                 h[DATA_SEEN] = 1
-            flags |= 1
+            flags |= 1 if kind == KEY else 5
             code = OK
         if code == OK:
             if mem[h[KIND] + s2] == KEY and st2 != st:
@@ -790,13 +804,16 @@ def collect(
     while node < byte.shape[0]:
         level = depth[node]
         s, reg, st, recorded = levels[level - 1, 0], levels[level - 1, 1], levels[level - 1, 2], levels[level - 1, 3]
+        if recorded & 4 and is_blind(mem, h, s, int(byte[node])):
+            node = end[node]
+            continue
         code, s2, reg2, st2 = step(mem, h, s, reg, st, byte[node])
         if code == RECORDED and recorded:
             node = end[node]
             continue
         if code == OK or code == RECORDED:
             if code == RECORDED:
-                recorded = 1
+                recorded = 1 if mem[h[KIND] + s] == KEY else 5
             levels[level, 0], levels[level, 1], levels[level, 2], levels[level, 3] = s2, reg2, st2, recorded
             t = token[node]
             while t >= 0:

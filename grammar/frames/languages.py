@@ -442,6 +442,50 @@ def overlay(rest: Machine | None, literals: dict[bytes, int]) -> Machine:  # noq
     return trimmed(classes.astype(np.uint8), table, labels, literal=rest is None)
 
 
+def few_words(machine: Machine, label: int, most: int) -> list[str] | None:
+    """The words with this label, sorted; None if they are more than `most`."""
+    counts = _capped_counts(machine, label, most)
+    if not len(counts):
+        return []
+    counted = machine.least > 0 or machine.most is not None
+    if counts[0] > most and not counted:
+        return None
+    needed = characters_needed(machine) if counted else None
+
+    def fits(state: int, length: int, needed: npt.NDArray[np.int32]) -> bool:
+        return length + int(needed[state, max(machine.least - length, 0)]) <= (machine.most or 0)
+
+    found: list[bytes] = []
+    stack: list[tuple[int, bytes, int]] = [(0, b"", 0)]
+    while stack:
+        state, word, length = stack.pop()
+        if machine.labels[state] == label and length >= machine.least:
+            found.append(word)
+        if len(found) > most:
+            return None
+        for byte in range(256):
+            target = machine.step(state, byte)
+            if target < 0 or not counts[target]:
+                continue
+            longer = length + (not 0x80 <= byte < 0xC0)
+            if needed is None or machine.most is None or fits(target, longer, needed):
+                stack.append((target, word + bytes([byte]), longer))
+    return sorted(word.decode() for word in found)
+
+
+def _capped_counts(machine: Machine, label: int, most: int) -> npt.NDArray[np.int64]:
+    """[state]: how many words from here have the label, lengths aside; `most` + 1 stands for all larger counts."""
+    sizes = np.bincount(machine.classes, minlength=machine.table.shape[1])
+    own: npt.NDArray[np.int64] = (machine.labels == label).astype(np.int64)
+    counts = own
+    while True:
+        onward = np.append(counts, 0)[machine.table] @ sizes
+        grown: npt.NDArray[np.int64] = np.minimum(own + onward, most + 1)
+        if np.array_equal(grown, counts):
+            return counts
+        counts = grown
+
+
 def number_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: Verdict) -> Machine:
     """The number spellings that satisfy `goal`, labelled with the truth of each tracked formula."""
     goal, *others = _enumerated(pool, goal, tracked)
@@ -459,6 +503,8 @@ def _enumerated(pool: Formulas, goal: Formula, tracked: Sequence[Formula]) -> li
     """A goal that only listed numbers satisfy, and what is tracked of it, as plain lists of those numbers."""
     formulas = [goal, *tracked]
     values = frozenset(v for a in atoms(goal) if isinstance(a, OneOfNumbers) for v in a.values)
+    if any(isinstance(a, Whole) and a.plain for f in formulas for a in atoms(f)):
+        return formulas  # the spelling matters, not only the value
     if not values or pool.replace(goal, lambda a: FALSE if isinstance(a, OneOfNumbers) else None, {}) is not FALSE:
         return formulas
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from grammar.errors import GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import FALSE, TRUE, Conjunct, Formula, Formulas, atoms, evaluate
@@ -18,6 +17,7 @@ from grammar.frames.languages import (
     Machine,
     any_string,
     combine,
+    few_words,
     holds,
     overlay,
     product,
@@ -26,6 +26,9 @@ from grammar.frames.languages import (
 from grammar.lexical import Dfa
 from grammar.schema.atoms import (
     STRING,
+    Constant,
+    MemberAmong,
+    OneOfObjects,
     Pattern,
     Properties,
     PropertyCount,
@@ -33,7 +36,9 @@ from grammar.schema.atoms import (
     Required,
     restrict,
 )
+from grammar.schema.constants import equal_to
 
+Members = frozenset[tuple[str, Constant]]
 MAX_WITNESSES: Final = 16
 MAX_REACH: Final = 1 << 24
 """Words of the table that tells of each state of the key automaton which classes it can still reach."""
@@ -68,8 +73,12 @@ class Shape:
         names.update(required)
         self.sequenced = sum(_is_text(n) for n in names)
         """So many of the names, the first ones, have a place in schema order; the others may come in any order."""
+        remembered = {key for a in found if isinstance(a, OneOfObjects) for value in a.values for key, _ in value}
+        names.update(dict.fromkeys(sorted(remembered)))
         kinds, plain = self._open_keys()
-        names.update(dict.fromkeys(word for label in range(len(kinds)) for word in _few_words(plain, label)))
+        names.update(
+            dict.fromkeys(word for label in range(len(kinds)) for word in few_words(plain, label, MAX_FEW_KEYS) or ())
+        )
         self.names = [n for n in names if _is_text(n)]
         self.number = {n: i for i, n in enumerate(self.names)}
         self.classes: list[KeyClass] = [*(self._classify(n) for n in self.names), *kinds]
@@ -172,35 +181,6 @@ def _is_text(name: str) -> bool:
     return not any(0xD800 <= ord(c) < 0xE000 for c in name)
 
 
-def _few_words(machine: Machine, label: int) -> list[str]:
-    """The words with this label, sorted, if there are at most `MAX_FEW_KEYS`; else none."""
-    sizes = np.bincount(machine.classes, minlength=machine.table.shape[1])
-    counts = _capped_counts(machine, label, sizes)
-    if not len(counts) or counts[0] > MAX_FEW_KEYS:
-        return []
-    found: list[bytes] = []
-    stack: list[tuple[int, bytes]] = [(0, b"")]
-    while stack:
-        state, word = stack.pop()
-        if machine.labels[state] == label:
-            found.append(word)
-        steps = ((machine.step(state, byte), byte) for byte in range(256))
-        stack += [(target, word + bytes([byte])) for target, byte in steps if target >= 0 and counts[target]]
-    return sorted(word.decode() for word in found)
-
-
-def _capped_counts(machine: Machine, label: int, sizes: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
-    """[state]: how many words from here have the label; one more than `MAX_FEW_KEYS` stands for all larger counts."""
-    own: npt.NDArray[np.int64] = (machine.labels == label).astype(np.int64)
-    counts = own
-    while True:
-        onward = np.append(counts, 0)[machine.table] @ sizes
-        grown: npt.NDArray[np.int64] = np.minimum(own + onward, MAX_FEW_KEYS + 1)
-        if np.array_equal(grown, counts):
-            return counts
-        counts = grown
-
-
 def _reached_labels(machine: Machine) -> set[int]:
     """The labels of states that some word leads to: a trie laid over an automaton leaves others behind."""
     reached = np.zeros(len(machine.labels) + 1, np.bool_)
@@ -216,8 +196,8 @@ class Way:
     """One conjunct of an object formula, in the numbers of its shape."""
 
     __slots__ = (
-        "_judge", "_judged", "absent_sets", "broken", "least", "misnamed", "most", "needed", "possible", "properties",
-        "rules", "shape",
+        "_judge", "_judged", "absent_sets", "among", "broken", "least", "misnamed", "most", "needed", "pending",
+        "possible", "properties", "rules", "same", "shape", "unlike",
     )  # fmt: skip
 
     def __init__(self, shape: Shape, conjunct: Conjunct, satisfiable: "Judge") -> None:
@@ -230,6 +210,15 @@ class Way:
         self.broken: list[Properties] = [a for a in conjunct.negative if isinstance(a, Properties)]
         self.misnamed: list[PropertyNames] = [a for a in conjunct.negative if isinstance(a, PropertyNames)]
         self.properties: list[Properties] = [a for a in conjunct.positive if isinstance(a, Properties)]
+        self.pending: tuple[MemberAmong, ...] = tuple(a for a in conjunct.negative if isinstance(a, MemberAmong))
+        """Constants from which this object still has to differ: by the member just begun, or by what follows."""
+        self.unlike: frozenset[Members] = frozenset(
+            value for a in conjunct.negative if isinstance(a, OneOfObjects) for value in a.values
+        )
+        """What the members still to come must not be, all together."""
+        self.among: tuple[MemberAmong, ...] = tuple(a for a in conjunct.positive if isinstance(a, MemberAmong))
+        self.same = _common(a.values for a in conjunct.positive if isinstance(a, OneOfObjects))
+        """One of these is what the members still to come must be, all together; None: no matter."""
         for atom in conjunct.positive:
             if isinstance(atom, Required):
                 bits = shape.bits(atom.names)
@@ -265,12 +254,15 @@ class Way:
                 judged[1] |= 1 << number
         return bits & judged[0]
 
-    def without(self, broken: list[Properties]) -> "Way":
-        """This way with only these atoms left to break."""
+    def leaving(self, broken: list[Properties], pending: Iterable[MemberAmong]) -> "Way":
+        """This way once a member was taken, with only these atoms left to break and these constants to differ from."""
         lighter = object.__new__(Way)
         for name in Way.__slots__:
             setattr(lighter, name, getattr(self, name))
         lighter.broken = broken
+        lighter.pending = lighter.among = ()
+        lighter.same = _common([*(atom.then for atom in self.among), *([] if self.same is None else [self.same])])
+        lighter.unlike = self.unlike.union(*(atom.then for atom in pending))
         return lighter
 
     def child(self, number: int) -> Formula:
@@ -293,9 +285,48 @@ class Way:
             usable = self.good & open_classes
             if not usable & self.shape.rest and self._free_names(usable) < self.least:
                 return False
+        if self.same is not None:
+            return any(self._fits(value, open_classes, satisfiable) for value in self.same - self.unlike)
+        if self.unlike and not self._can_differ(open_classes, satisfiable):
+            return False
         if not self.broken and not self.misnamed:
             return True
         return self._witnessed(self.good & open_classes, count, satisfiable)
+
+    def _fits(self, value: Members, open_classes: int, satisfiable: "Judge") -> bool:
+        """Whether exactly these members can come, and then satisfy all that this way asks."""
+        taken = {self.shape.number.get(key, -1): equal_to(self.shape.pool, [constant]) for key, constant in value}
+        bits = sum(1 << number for number in taken if number >= 0)
+        if -1 in taken or bits & ~open_classes or self.needed & ~bits or len(taken) < self.least:
+            return False
+        if (self.most is not None and len(taken) > self.most) or any(not absent & ~bits for absent in self.absent_sets):
+            return False
+        named = [self.shape.classes[number] for number in taken]
+        if any(rule not in each.passes for rule in self.rules for each in named):
+            return False
+        if any(all(rule in each.passes for each in named) for rule in self.misnamed):
+            return False
+        pool = self.shape.pool
+        if not all(satisfiable(pool.all_of([equal, self.child(number)])) for number, equal in taken.items()):
+            return False
+        return all(
+            any(satisfiable(pool.all_of([e, pool.negate(self.shape.child(atom, n))])) for n, e in taken.items())
+            for atom in self.broken
+        )
+
+    def is_compared(self, open_classes: int) -> bool:
+        """Whether constants bear on which keys may come."""
+        return self.same is not None or not self.differs_anyway(open_classes)
+
+    def differs_anyway(self, open_classes: int) -> bool:
+        """Whether a key that no constant has can always be added."""
+        return not self.unlike or (self.most is None and bool(self.good & open_classes & self.shape.rest))
+
+    def _can_differ(self, open_classes: int, satisfiable: "Judge") -> bool:
+        """Whether what is still to come can differ from each of the `unlike` objects."""
+        if self.differs_anyway(open_classes):
+            return True
+        return Difference(self, self.good & open_classes, satisfiable).possible
 
     def _free_names(self, usable: int) -> int:
         free = usable & self.shape.named
@@ -332,41 +363,116 @@ class Way:
         """Each negated atom has some member to break it, within the count that is left."""
         if len(self.broken) + len(self.misnamed) > MAX_WITNESSES:
             raise GrammarTooLarge(f"more than {MAX_WITNESSES} negated object schemas at once")
-        choices = [self.witnesses(a, usable, satisfiable) for a in self.broken]
-        choices += [self.misnaming(a, usable) for a in self.misnamed]
-        if not all(choices):
+        choices: list[tuple[int, Properties | None]] = [
+            *((self.witnesses(a, usable, satisfiable), a) for a in self.broken),
+            *((self.misnaming(a, usable), None) for a in self.misnamed),
+        ]
+        if not all(bits for bits, _ in choices):
             return False
-        if self.most is None and usable & self.shape.rest and all(c & self.shape.rest for c in choices):
-            return True
+        if self.most is None:
+            # Of a key that has no name another can always come, just to break this atom.
+            choices = [(bits, atom) for bits, atom in choices if not bits & self.shape.rest]
         blocked = 0
         for bits in self.absent_sets:
             blocked |= bits
-        return self._assign(choices, count, blocked, satisfiable)
+        return self._assign(sorted(choices, key=lambda c: c[0].bit_count()), count, blocked, satisfiable)
 
-    def _assign(self, choices: list[int], count: int, blocked: int, satisfiable: "Judge") -> bool:
+    def _assign(
+        self, choices: list[tuple[int, Properties | None]], count: int, blocked: int, satisfiable: "Judge"
+    ) -> bool:
         """Search for members that break all negated atoms together; members may break several at once."""
         pool, shape = self.shape.pool, self.shape
 
         def search(at: int, chosen: dict[int, Formula], extra: int) -> bool:
             if at == len(choices):
-                return all(satisfiable(f) for f in chosen.values())
-            for number in _numbers(choices[at]):
+                return True
+            bits, atom = choices[at]
+            for number in _numbers(bits):
                 bit = 1 << number
                 new = number not in chosen and not bit & self.needed
                 if new and (bit & blocked or (self.most is not None and count + extra + 1 > self.most)):
                     continue
-                before = chosen.get(number, self.child(number))
-                if at < len(self.broken):
-                    asked = pool.all_of([before, pool.negate(shape.child(self.broken[at], number))])
-                else:
-                    asked = before
-                if asked is FALSE:
-                    continue
-                if search(at + 1, {**chosen, number: asked}, extra + new):
+                asked = chosen.get(number, self.child(number))
+                if atom is not None:
+                    asked = pool.all_of([asked, pool.negate(shape.child(atom, number))])
+                if satisfiable(asked) and search(at + 1, {**chosen, number: asked}, extra + new):
                     return True
             return False
 
         return search(0, {}, 0)
+
+
+def _common(sets: Iterable[frozenset[Members]]) -> frozenset[Members] | None:
+    """What all the sets have; None if there is no set."""
+    found: frozenset[Members] | None = None
+    for each in sets:
+        found = each if found is None else found & each
+    return found
+
+
+class Difference:
+    """Whether an object can be finished in one way so that it equals none of some constants.
+
+    Key by key, only along the constants that are still equal: at most as many steps as they have members in all.
+    """
+
+    def __init__(self, way: Way, usable: int, satisfiable: "Judge") -> None:
+        self._way = way
+        self._shape = way.shape
+        self._satisfiable = satisfiable
+        self._numbers = _numbers((usable | way.needed) & way.shape.named)
+        self._spare = bool(usable & way.shape.rest)
+
+    @property
+    def possible(self) -> bool:
+        """The answer."""
+        constants = [dict(value) for value in self._way.unlike]
+        return self._from(0, constants, 0)
+
+    def _from(self, at: int, constants: list[dict[str, Constant]], taken: int) -> bool:
+        """From the at-th key on, having taken some, against the constants that agree so far."""
+        if not constants or (self._spare and self._has_room(taken)):
+            return self._can_end(taken, at)
+        if at == len(self._numbers):
+            return self._can_end(taken, at) and all(constants)
+        number = self._numbers[at]
+        name = self._shape.names[number]
+        without = [c for c in constants if name not in c]
+        if not self._way.needed >> number & 1 and self._from(at + 1, without, taken):
+            return True
+        return self._with(at, number, [c for c in constants if name in c], taken)
+
+    def _with(self, at: int, number: int, constants: list[dict[str, Constant]], taken: int) -> bool:
+        name, child = self._shape.names[number], self._way.child(number)
+        values = {c[name] for c in constants}
+        taken |= 1 << number
+        pool = self._shape.pool
+        if self._satisfiable(pool.all_of([child, pool.negate(equal_to(pool, values))])) and self._from(
+            at + 1, [], taken
+        ):
+            return True
+        return any(
+            self._satisfiable(pool.all_of([child, equal_to(pool, [value])]))
+            and self._from(at + 1, [_less(c, name) for c in constants if c[name] == value], taken)
+            for value in values
+        )
+
+    def _has_room(self, taken: int) -> bool:
+        most = self._way.most
+        return most is None or (taken | self._way.needed).bit_count() < most
+
+    def _can_end(self, taken: int, at: int) -> bool:
+        """Whether the counts and the keys that must not all come allow these; keys from the at-th on are free."""
+        way = self._way
+        taken |= way.needed
+        free = 0 if self._spare else sum(not taken >> n & 1 for n in self._numbers[at:])
+        enough = self._spare or taken.bit_count() + free >= way.least
+        few = way.most is None or taken.bit_count() <= way.most
+        return enough and few and all(bits & ~taken for bits in way.absent_sets)
+
+
+def _less(constant: dict[str, Constant], name: str) -> dict[str, Constant]:
+    return {key: value for key, value in constant.items() if key != name}
 
 
 class Judge:
@@ -380,6 +486,15 @@ class Judge:
     def __call__(self, formula: Formula) -> bool:
         """Whether some value satisfies it."""
         raise NotImplementedError
+
+    def values(self, formula: Formula, most: int) -> frozenset[Constant] | None:
+        """All values that satisfy it; None if they are more than `most`."""
+        raise NotImplementedError
+
+    def has_at_least(self, formula: Formula, count: int) -> bool:
+        """Whether so many different values satisfy it."""
+        found = self.values(formula, count - 1)
+        return found is None or len(found) >= count
 
 
 def _numbers(bits: int) -> list[int]:
@@ -423,13 +538,30 @@ def step_key(pool: Formulas, formula: Formula, shape: Shape, number: int) -> For
             return None if atom in cls.passes else FALSE
         if isinstance(atom, Properties):
             return FALSE if shape.child(atom, number) is FALSE else None
+        if isinstance(atom, OneOfObjects):
+            return _begun(pool, atom, cls.name)
         raise UnsupportedConstraint(f"an atom about objects that members do not move: {atom}")
 
     return pool.replace(formula, change, {})
 
 
+def _begun(pool: Formulas, atom: OneOfObjects, name: str | None) -> Formula:
+    """Which constants are left once a key came, by what its value is to be."""
+    groups: dict[frozenset[Members], set[Constant]] = {}
+    rests: dict[Constant, set[Members]] = {}
+    for members in atom.values:
+        for key, value in members:
+            if key == name:
+                rests.setdefault(value, set()).add(members - {(key, value)})
+    for value, found in rests.items():
+        groups.setdefault(frozenset(found), set()).add(value)
+    return pool.any_of(pool.literal(MemberAmong(frozenset(values), then)) for then, values in groups.items())
+
+
 def at_close(atom: Any) -> bool:
     """An object atom's value when nothing more comes."""
+    if isinstance(atom, OneOfObjects):
+        return frozenset() in atom.values
     if isinstance(atom, Required):
         return False
     if isinstance(atom, PropertyCount):

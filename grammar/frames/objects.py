@@ -1,10 +1,15 @@
 """An open object: its formula in motion, the classes of keys still open, and what each key would ask of its value."""
 
-from typing import Any
+from itertools import combinations, product
+from typing import Any, Final
 
-from grammar.formula import FALSE, TRUE, Formula, Formulas, atoms, certain, conjuncts, evaluate
+from grammar.errors import GrammarTooLarge
+from grammar.formula import FALSE, TRUE, Conjunct, Formula, Formulas, atoms, certain, conjuncts, evaluate
 from grammar.frames.members import Judge, Shape, Way, at_close, numbers_of, step_key
-from grammar.schema.atoms import Properties
+from grammar.schema.atoms import MemberAmong, OneOfObjects, Properties, PropertyCount
+from grammar.schema.constants import equal_to
+
+MAX_TRIES: Final = 4096
 
 
 class Member:
@@ -13,7 +18,7 @@ class Member:
     __slots__ = ("goal", "judged", "next", "tracked")
 
     def __init__(
-        self, following: "ObjectFrame", goal: Formula, judged: tuple[Properties, ...], tracked: tuple[Formula, ...]
+        self, following: "ObjectFrame", goal: Formula, judged: tuple[Any, ...], tracked: tuple[Formula, ...]
     ) -> None:
         self.next = following
         self.goal = goal
@@ -25,7 +30,9 @@ class Member:
 class ObjectFrame:
     """One state of one open object. Interned by `Objects.frame`; compare by identity."""
 
-    __slots__ = ("_allowed", "_members", "_objects", "_ways", "formula", "number", "open", "shape", "tracked")
+    __slots__ = (
+        "_allowed", "_members", "_objects", "_ways", "formula", "number", "open", "recorded", "shape", "tracked",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -35,7 +42,11 @@ class ObjectFrame:
         tracked: tuple[Formula, ...],
         shape: Shape,
         open_classes: int,
+        *,
+        recorded: bool,
     ) -> None:
+        self.recorded = recorded
+        """Whether the object's value is remembered when it closes: it is an item that others must differ from."""
         self._objects = objects
         self.number = number
         self.formula = formula
@@ -76,7 +87,7 @@ class ObjectFrame:
             found = 0
             for way in self.ways:
                 candidates = way.good & self.open & ~found
-                if way.broken or way.misnamed or way.least or way.absent_sets:
+                if way.broken or way.misnamed or way.least or way.absent_sets or way.is_compared(self.open):
                     for number in numbers_of(candidates):
                         if self.member(number) is not None:
                             found |= 1 << number
@@ -111,53 +122,83 @@ class ObjectFrame:
         formula = step_key(pool, self.formula, shape, number)
         tracked = tuple(step_key(pool, f, shape, number) for f in self.tracked)
         opened = shape.after(self.open, number)
-        following = objects.frame(formula, tracked, shape, opened)
+        following = objects.frame(formula, tracked, shape, opened, recorded=self.recorded)
         goals = [self._asked(way, number, opened) for way in objects.ways(formula, shape)]
         goal = pool.any_of(g for g in goals if g is not None)
         if goal is FALSE or not objects.satisfiable(goal):
             return None
         sure = certain(formula)
-        judged = []
-        for atom in dict.fromkeys(a for f in (formula, *tracked) for a in atoms(f)):
-            if isinstance(atom, Properties) and atom not in sure and shape.child(atom, number) is not TRUE:
-                judged.append(atom)
-        return Member(following, goal, tuple(judged), tuple(shape.child(a, number) for a in judged))
+        judged = [
+            atom
+            for atom in dict.fromkeys(a for f in (formula, *tracked) for a in atoms(f))
+            if atom not in sure and self._is_judged(atom, number)
+        ]
+        return Member(following, goal, tuple(judged), tuple(self._judging(a, number) for a in judged))
+
+    def _is_judged(self, atom: Any, number: int) -> bool:
+        if isinstance(atom, Properties):
+            return self.shape.child(atom, number) is not TRUE
+        return isinstance(atom, MemberAmong)
+
+    def _judging(self, atom: Any, number: int) -> Formula:
+        """What the value under a key of class `number` has to satisfy for the atom to hold."""
+        if isinstance(atom, MemberAmong):
+            return equal_to(self._objects.pool, atom.values)
+        return self.shape.child(atom, number)
 
     def _asked(self, way: Way, number: int, opened: int) -> Formula | None:
         """What this way asks of the value under key class `number`; None if the way is then closed."""
         objects, pool = self._objects, self._objects.pool
-        child = way.child(number)
+        child = pool.all_of([way.child(number), *(self._judging(atom, number) for atom in way.among)])
         if child is FALSE:
             return None
-        if not way.broken:
-            return child if way.feasible(opened, objects.satisfiable) else None
-        if way.feasible(opened, objects.satisfiable):
+        if way.leaving(way.broken, way.pending).feasible(opened, objects.satisfiable):
             return child
-        # Some negated schema must be broken by this very member.
-        broken = way.broken
-        choices = []
-        for chosen in range(1, 1 << len(broken)):
-            rest = [a for i, a in enumerate(broken) if not chosen >> i & 1]
-            lighter = way.without(rest)
-            if lighter.feasible(opened, objects.satisfiable):
-                parts = [pool.negate(self.shape.child(a, number)) for i, a in enumerate(broken) if chosen >> i & 1]
-                choices.append(pool.all_of([child, *parts]))
-        return pool.any_of(choices) if choices else None
+        # Some negated schema must be broken, or some constant be differed from, by this very member.
+        parts = [
+            pool.all_of([child, *(pool.negate(self._judging(a, number)) for a in chosen)])
+            for chosen in self._to_break_now(way, opened)
+        ]
+        return pool.any_of(parts) if parts else None
 
-    def broken(self, false: list[Properties]) -> "ObjectFrame":
-        """The frame once these atoms turned out false."""
-        if not false:
-            return self
+    def _to_break_now(self, way: Way, opened: int) -> list[tuple[Any, ...]]:
+        """The least sets of negated atoms after whose breaking the others can be broken later on."""
+        judge = self._objects.satisfiable
+        later = way.good & opened
+        must: list[Any] = [a for a in way.broken if not way.witnesses(a, later, judge)]
+        must += [a for a in way.pending if not way.leaving([], [a]).feasible(opened, judge)]
+        others = [a for a in (*way.broken, *way.pending) if a not in must]
+        found: list[tuple[Any, ...]] = []
+        tries = 0
+        for size in range(len(others) + 1):
+            for more in combinations(others, size):
+                if any(set(more).issuperset(known) for known in found):
+                    continue
+                tries += 1
+                if tries > MAX_TRIES:
+                    raise GrammarTooLarge(f"more than {MAX_TRIES} ways to break negated object schemas")
+                left = [a for a in others if a not in more]
+                broken = [a for a in left if isinstance(a, Properties)]
+                if way.leaving(broken, [a for a in left if isinstance(a, MemberAmong)]).feasible(opened, judge):
+                    found.append(more)
+            if found and size == 0:
+                break
+        return [(*must, *more) for more in found]
+
+    def settled(self, false: list[Any]) -> "ObjectFrame":
+        """The frame once the member's value was judged: these atoms are false, the others hold."""
         gone = frozenset(false)
         memo: dict[int, Formula] = {}
+        pool = self._objects.pool
 
         def change(atom: Any) -> Formula | None:
-            return FALSE if isinstance(atom, Properties) and atom in gone else None
+            if atom in gone:
+                return FALSE
+            return pool.literal(OneOfObjects(atom.then)) if isinstance(atom, MemberAmong) else None
 
-        pool = self._objects.pool
         formula = pool.replace(self.formula, change, memo)
         tracked = tuple(pool.replace(f, change, memo) for f in self.tracked)
-        return self._objects.frame(formula, tracked, self.shape, self.open)
+        return self._objects.frame(formula, tracked, self.shape, self.open, recorded=self.recorded)
 
 
 class Objects:
@@ -172,21 +213,25 @@ class Objects:
         self._frames: dict[tuple[Any, ...], ObjectFrame] = {}
         self._ways: dict[tuple[int, int], list[Way]] = {}
 
-    def start(self, formula: Formula, tracked: tuple[Formula, ...]) -> ObjectFrame:
+    def start(self, formula: Formula, tracked: tuple[Formula, ...], *, recorded: bool = False) -> ObjectFrame:
         """A new object of which `formula` must hold and `tracked` be told."""
         members = tuple(dict.fromkeys(a for f in (formula, *tracked) for a in atoms(f)))
         shape = self._shapes.get(members)
         if shape is None:
             shape = Shape(self.pool, (formula, *tracked), ordered=self._ordered, strict=self._strict)
             self._shapes[members] = shape
-        return self.frame(formula, tracked, shape, shape.everything)
+        return self.frame(formula, tracked, shape, shape.everything, recorded=recorded)
 
-    def frame(self, formula: Formula, tracked: tuple[Formula, ...], shape: Shape, open_classes: int) -> ObjectFrame:
+    def frame(
+        self, formula: Formula, tracked: tuple[Formula, ...], shape: Shape, open_classes: int, *, recorded: bool
+    ) -> ObjectFrame:
         """The interned frame."""
-        key = (formula.number, tuple(f.number for f in tracked), id(shape), open_classes)
+        key = (formula.number, tuple(f.number for f in tracked), id(shape), open_classes, recorded)
         found = self._frames.get(key)
         if found is None:
-            found = self._frames[key] = ObjectFrame(self, len(self._frames), formula, tracked, shape, open_classes)
+            number = len(self._frames)
+            found = ObjectFrame(self, number, formula, tracked, shape, open_classes, recorded=recorded)
+            self._frames[key] = found
         return found
 
     def ways(self, formula: Formula, shape: Shape) -> list[Way]:
@@ -194,5 +239,22 @@ class Objects:
         key = (formula.number, id(shape))
         found = self._ways.get(key)
         if found is None:
-            found = self._ways[key] = [Way(shape, c, self.satisfiable) for c in conjuncts(self.pool, formula)]
+            ways = (each for conjunct in conjuncts(self.pool, formula) for each in _with_plain_counts(conjunct))
+            found = self._ways[key] = [Way(shape, each, self.satisfiable) for each in ways]
         return found
+
+
+def _with_plain_counts(conjunct: Conjunct) -> list[Conjunct]:
+    """The conjunct without negated counts: too few or too many members, each a way of its own."""
+    negated = [a for a in conjunct.negative if isinstance(a, PropertyCount)]
+    if not negated:
+        return [conjunct]
+    rest = conjunct.negative.difference(negated)
+    outside = [
+        [
+            *([PropertyCount(0, a.least - 1)] if a.least else []),
+            *([] if a.most is None else [PropertyCount(a.most + 1, None)]),
+        ]
+        for a in negated
+    ]
+    return [Conjunct(conjunct.positive.union(counts), rest) for counts in product(*outside)]

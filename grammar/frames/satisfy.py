@@ -10,9 +10,10 @@ from grammar.errors import GrammarTooLarge
 from grammar.formula import TRUE, Formula, Formulas, Kind
 from grammar.frames.arrays import Arrays
 from grammar.frames.languages import number_machine, string_machine
+from grammar.frames.listing import values
 from grammar.frames.members import Judge
 from grammar.frames.objects import Objects
-from grammar.schema.atoms import TYPES, Length, OneOfNumbers, OneOfStrings, Range, Whole, restrict
+from grammar.schema.atoms import TYPES, Constant, Length, OneOfNumbers, OneOfStrings, Range, Whole, restrict
 
 MAX_QUESTIONS = 60
 
@@ -56,6 +57,17 @@ class Satisfiability(Judge):
             self._lowest = outer
         else:
             self._lowest = min(outer, self._lowest)
+        return found
+
+    def values(self, formula: Formula, most: int) -> frozenset[Constant] | None:
+        """All values that satisfy the formula; None if they are more than `most`."""
+        key = ("values", most)
+        if key in formula.memo:
+            known: frozenset[Constant] | None = formula.memo[key]
+            return known
+        found = values(self, formula, most)
+        if not self.busy:
+            formula.memo[key] = found
         return found
 
     def of_type(self, formula: Formula, kind: str) -> bool:

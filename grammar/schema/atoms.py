@@ -22,6 +22,10 @@ TYPES: Final = (OBJECT, ARRAY, STRING, NUMBER, TRUE_VALUE, FALSE_VALUE, NULL)
 ALL_TYPES: Final = frozenset(TYPES)
 
 
+Constant = tuple[str, Any]
+"""A JSON value, hashable, equal as JSON: (kind, content); see `grammar.schema.constants`."""
+
+
 class Child(Protocol):
     """A subschema that becomes a formula when first asked."""
 
@@ -139,7 +143,7 @@ class Properties:
     domain = OBJECT
 
     def asked_of(self, name: str | None, matches: frozenset[str]) -> list[Child]:
-        """The children that judge the value under a key: its name, if it is one of those named anywhere, and patterns."""
+        """The children that judge the value under a key, given its name (None: not a known one) and its patterns."""
         found = [self.named[name]] if name is not None and name in self.named else []
         found += [child for pattern, child in self.patterned if pattern in matches]
         if not found and self.additional is not None:
@@ -217,11 +221,45 @@ class Contains:
 
 @dataclass(frozen=True, slots=True)
 class Unique:
-    """No further item equals one of `seen` (formulas that hold of one scalar each) or another further item."""
+    """No further item equals one of `seen` or another further item."""
 
-    seen: frozenset[Formula]
-    unseen: Formula
-    """What the next item must satisfy."""
+    seen: frozenset[Constant]
+    unknown: int = 0
+    """So many items have come whose values could not be told: looking ahead within one token."""
+    domain = ARRAY
+
+
+@dataclass(frozen=True, slots=True)
+class OneOfObjects:
+    """The members still to come are, all together, those of one of these objects."""
+
+    values: frozenset[frozenset[tuple[str, Constant]]]
+    domain = OBJECT
+
+
+@dataclass(frozen=True, slots=True)
+class MemberAmong:
+    """The value of the member whose key was read is one of these, and the members after it are one of `then`."""
+
+    values: frozenset[Constant]
+    then: frozenset[frozenset[tuple[str, Constant]]]
+    domain = OBJECT
+
+
+@dataclass(frozen=True, slots=True)
+class OneOfArrays:
+    """The items still to come are, all together, those of one of these arrays."""
+
+    values: frozenset[tuple[Constant, ...]]
+    domain = ARRAY
+
+
+@dataclass(frozen=True, slots=True)
+class ItemAmong:
+    """The next item is one of these values, and the items after it are one of `then`."""
+
+    values: frozenset[Constant]
+    then: frozenset[tuple[Constant, ...]]
     domain = ARRAY
 
 

@@ -78,16 +78,20 @@ def _in_place(schema: "Schema", place: Place) -> Iterator[tuple[Formula, Place]]
             branch = schema.child(place, each, keyword, i)
             yield branch.formula(), branch.place
     if "if" in raw:
-        test = schema.child(place, raw["if"], "if")
-        yield test.formula(), test.place
-        if "then" in raw:
-            yield test.formula(), place.child(raw["then"], "then")
-        if "else" in raw:
-            yield pool.negate(test.formula()), place.child(raw["else"], "else")
+        yield from _conditional(schema, place)
     for keyword in ("dependentSchemas", "dependencies"):
         for name, each in raw.get(keyword, {}).items():
             if isinstance(each, (dict, bool)):
                 yield present(pool, name), place.child(each, keyword, name)
+
+
+def _conditional(schema: "Schema", place: Place) -> Iterator[tuple[Formula, Place]]:
+    raw, test = place.raw, schema.child(place, place.raw["if"], "if")
+    yield test.formula(), test.place
+    if "then" in raw:
+        yield test.formula(), place.child(raw["then"], "then")
+    if "else" in raw:
+        yield schema.pool.negate(test.formula()), place.child(raw["else"], "else")
 
 
 def present(pool: Formulas, name: str) -> Formula:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
-from grammar.formula import FALSE, TRUE, Formula, Formulas, atoms, evaluate
+from grammar.formula import FALSE, TRUE, Formula, Formulas
 from grammar.lexical.ecma import parse
 from grammar.lexical.formats import FORMATS, INEXACT_FORMATS
 from grammar.lexical.numbersets import MOST_SPELLED_FREELY, NOTE
@@ -42,8 +42,8 @@ from grammar.schema.atoms import (
     Required,
     Unique,
     Whole,
-    restrict,
 )
+from grammar.schema.constants import constant_of, equal_to
 from grammar.schema.documents import Documents, Draft, Place, subschemas
 from grammar.schema.evaluated import present, unevaluated_items, unevaluated_properties
 from grammar.schema.validity import check, is_number
@@ -234,7 +234,7 @@ def equals(schema: Schema, value: Any, pointer: str, depth: int = 0) -> Formula:
     if depth > MAX_IN_PLACE:
         raise GrammarTooLarge(f"a constant nests deeper than {MAX_IN_PLACE}", pointer=pointer)
     if not isinstance(value, (dict, list)):
-        return equal_scalar(pool, value)
+        return _equal_scalar(pool, value)
     if isinstance(value, list):
         children = tuple(Given(equals(schema, v, pointer, depth + 1), pointer) for v in value)
         count = ItemCount(len(value), len(value))
@@ -249,15 +249,12 @@ def equals(schema: Schema, value: Any, pointer: str, depth: int = 0) -> Formula:
     return pool.all_of(parts)
 
 
-def equal_scalar(pool: Formulas, value: str | float | Decimal | None) -> Formula:
-    """The formula that the instance equals a string, number, boolean or null."""
-    if value is None:
-        return pool.literal(OfType(frozenset([NULL])))
-    if isinstance(value, bool):
-        return pool.literal(OfType(frozenset([TRUE_VALUE if value else FALSE_VALUE])))
+def _equal_scalar(pool: Formulas, value: str | float | None) -> Formula:
     if isinstance(value, str):
         return _strings(pool, frozenset([value]))
-    return pool.all_of([_of(pool, NUMBER), pool.literal(OneOfNumbers(frozenset([decimal(value)])))])
+    if value is None or isinstance(value, bool):
+        return equal_to(pool, [constant_of(value)])
+    return equal_to(pool, [(NUMBER, decimal(value))])
 
 
 def _of(pool: Formulas, *types: str) -> Formula:
@@ -503,52 +500,7 @@ def _unsupported(reason: str) -> Callable[[Schema, Place, str], Formula]:
 
 
 def _unique(schema: Schema, place: Place, keyword: str) -> Formula:
-    if place.raw[keyword] is not True:
-        return TRUE
-    pool, item = schema.pool, _every_item(schema, place)
-    if item is None:
-        return _unsupported("items that differ by position are not tracked")(schema, place, keyword)
-    if any(restrict(pool, item, kind) is not FALSE for kind in (OBJECT, ARRAY)):
-        return _unsupported("only items that are strings, numbers, booleans or null are tracked")(
-            schema, place, keyword
-        )
-    parts = [pool.literal(Unique(frozenset(), TRUE))]
-    most = _number_of_values(schema, item)
-    if most is not None:
-        parts.append(pool.literal(ItemCount(0, most)))
-    return pool.all_of(parts)
-
-
-def _every_item(schema: Schema, place: Place) -> Formula | None:
-    """What `items` asks of every item beside `uniqueItems`; None if positions differ."""
-    raw = place.raw
-    if "prefixItems" in raw or isinstance(raw.get("items"), list):
-        return None
-    return schema.child(place, raw["items"], "items").formula() if "items" in raw else TRUE
-
-
-def _number_of_values(schema: Schema, item: Formula) -> int | None:
-    """How many different values there are, if the formula lists them or they are whole numbers between bounds."""
-    pool = schema.pool
-    count = sum(restrict(pool, item, kind) is TRUE for kind in (TRUE_VALUE, FALSE_VALUE, NULL))
-    strings, numbers = restrict(pool, item, STRING), restrict(pool, item, NUMBER)
-    if strings is not FALSE:
-        texts = {v for a in atoms(strings) if isinstance(a, OneOfStrings) for v in a.values}
-        if not texts or any(not isinstance(a, OneOfStrings) for a in atoms(strings)):
-            return None
-        count += sum(evaluate(strings, lambda a, t=text: t in a.values) for text in texts)  # type: ignore[misc]
-    if numbers is not FALSE:
-        values = {v for a in atoms(numbers) if isinstance(a, OneOfNumbers) for v in a.values}
-        bounds = [a for a in atoms(numbers) if isinstance(a, Range)]
-        if values and all(isinstance(a, OneOfNumbers) for a in atoms(numbers)):
-            count += sum(evaluate(numbers, lambda a, v=value: v in a.values) for value in values)  # type: ignore[misc]
-        elif bounds and all(b.least is not None and b.most is not None for b in bounds):
-            raise UnsupportedConstraint(
-                "uniqueItems over numbers between two bounds is not tracked", keyword="uniqueItems"
-            )
-        else:
-            return None
-    return count
+    return schema.pool.literal(Unique(frozenset())) if place.raw[keyword] else TRUE
 
 
 _length = _bounded("minLength", "maxLength", Length)
@@ -557,7 +509,7 @@ _property_count = _bounded("minProperties", "maxProperties", PropertyCount)
 _ONCE: Final = frozenset([_length, _item_count, _property_count, _members, _items, _contains, _range])
 """Families of keywords that one function handles together."""
 
-_REFUSABLE: Final = ("pattern", "format", "uniqueItems")
+_REFUSABLE: Final = ("pattern", "format")
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 Rule = tuple[Draft, Draft, Callable[[Schema, Place, str], Formula]]
 _FIRST, _LAST = Draft.DRAFT4, Draft.DRAFT2020

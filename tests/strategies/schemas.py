@@ -114,6 +114,40 @@ def rich_objects(inner: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
     return st.builds(lambda base, more: {**base, **more}, objects(inner), some_of(keywords))
 
 
+def rich_arrays(inner: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
+    """The remaining array keywords over a plain array schema."""
+    keywords = {
+        "uniqueItems": st.just(True),
+        "contains": inner,
+        "minContains": st.integers(0, 2),
+        "maxContains": st.integers(0, 2),
+    }
+    return st.builds(lambda base, more: {**base, **more}, arrays(inner), some_of(keywords))
+
+
+def unevaluated(inner: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
+    """unevaluatedProperties and unevaluatedItems beside every kind of applicator."""
+    parts = st.one_of(objects(inner), rich_objects(inner), arrays(inner), rich_arrays(inner))
+    lists = st.lists(parts, min_size=1, max_size=2)
+    beside = {
+        "allOf": lists,
+        "anyOf": lists,
+        "oneOf": lists,
+        "if": parts,
+        "then": parts,
+        "else": parts,
+        "not": parts,
+        "dependentSchemas": st.dictionaries(st.sampled_from(NAMES), parts, max_size=1),
+        "properties": st.dictionaries(st.sampled_from(NAMES), inner, max_size=2),
+        "patternProperties": st.dictionaries(st.sampled_from(["^a", "b$"]), inner, max_size=1),
+        "prefixItems": st.lists(inner, min_size=1, max_size=2),
+        "contains": inner,
+    }
+    rest = st.one_of(st.booleans(), inner)
+    asked = some_of({"unevaluatedProperties": rest, "unevaluatedItems": rest})
+    return st.builds(lambda base, more: {**base, **more}, some_of(beside), asked)
+
+
 def unions(inner: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
     """anyOf, alone or beside other keywords."""
     options = st.lists(inner, min_size=1, max_size=3).map(lambda some: {"anyOf": some})
@@ -151,7 +185,9 @@ def everything(depth: int = 2) -> st.SearchStrategy[Schema]:
     if depth == 0:
         return st.one_of(leaves(), multiples())
     inner = everything(depth - 1)
-    return st.one_of(core(depth), multiples(), rich_objects(inner), logic(inner))
+    return st.one_of(
+        core(depth), multiples(), rich_objects(inner), rich_arrays(inner), unevaluated(inner), logic(inner)
+    )
 
 
 def recursive() -> st.SearchStrategy[Schema]:
