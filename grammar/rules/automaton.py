@@ -35,6 +35,7 @@ from grammar.tables import (
     PLAIN,
     POP,
     PUSH,
+    PUSH_CHILD,
     SHIFT,
     STACK_PARENT,
     STACK_STATE,
@@ -46,6 +47,9 @@ from grammar.vocabulary import Vocabulary
 _FIRST_BYTES: Final = b'{["-0123456789tfn'
 MAX_LABEL: Final = 1 << 24
 
+_PROBED: Final = 60
+_TRIED: Final = b'{["a0:,}]'
+_REMEMBERING: Final = "a JSON value whose keys or items must be remembered begins like something else here"
 _DIGITS: Final = frozenset(b"-0123456789")
 _IN_NUMBERS: Final = sum(1 << byte for byte in b"0123456789+-.eE")
 
@@ -61,9 +65,9 @@ class RuleAutomaton(JsonAutomaton):
     ) -> None:
         super().__init__(vocabulary, pool, TRUE, options)
         self._goals = list(goals)
-        for number, goal in enumerate(goals):
+        for schema, goal in zip(rules.schemas, goals, strict=True):
             if not self.satisfiable(goal):
-                raise UnsatisfiableConstraint(f"no value satisfies the schema in place {number + 1}")
+                raise UnsatisfiableConstraint(f"{schema.name}: no value satisfies this schema", pointer=schema.pointer)
         texts = [self.completions.value(goal, ())[1] for goal in goals]
         self._network = build(rules, texts)
         self._positions = Positions(self._network, bytewise=bool(goals))
@@ -71,6 +75,7 @@ class RuleAutomaton(JsonAutomaton):
         self._rule_map = self.tables.add_map(self._column_map())
         self._readings_of: dict[int, tuple[dict[int, int], bool]] = {}
         self._options = options
+        self._told_apart: set[int] = set()
         ended = self._stacks.number({END: NOTHING})
         first = {self._positions.entry(rules.start): ended}
         if self._network.is_nullable:
@@ -86,6 +91,20 @@ class RuleAutomaton(JsonAutomaton):
     def notes(self) -> tuple[str, ...]:
         """What the author of the grammar should know."""
         return self._network.notes
+
+    def probe(self) -> None:
+        """Fill the rows near the start, so that a value that cannot be read there is refused at once."""
+        todo, seen = [self.start], {self.start}
+        while todo and len(seen) < _PROBED:
+            state = todo.pop(0)
+            self.fill(state)
+            near = {self.tables.cell(state, byte) for byte in range(256)}
+            targets = [cell & ARGUMENT for cell in near if cell >= 0 and cell >> SHIFT == STEP]
+            pushed = [cell & ARGUMENT for cell in near if cell >= 0 and cell >> SHIFT == PUSH]
+            targets += [self.tables.get(PUSH_CHILD, push) for push in pushed]
+            fresh = {target for target in targets if self.key_of(target)[0] == "rules"} - seen
+            seen |= fresh
+            todo += sorted(fresh)
 
     def _column_map(self) -> Any:
         found = np.zeros(COLUMNS, np.uint8)
@@ -187,6 +206,8 @@ class RuleAutomaton(JsonAutomaton):
         return {byte: pushes[column(byte)] for byte in _FIRST_BYTES if column(byte) in pushes}
 
     def _with_values_beside(self, readings: dict[int, int], values: list[Value]) -> dict[int, int]:
+        for number in {number for number, _, _, _ in values}:
+            self._refuse_if_remembering(number)
         more = [
             (self._inside(self._side_start(number)), self._stacks.pushed(to, below)) for number, to, _, below in values
         ]
@@ -201,6 +222,22 @@ class RuleAutomaton(JsonAutomaton):
         rest = Closing(self._side).plan(configuration)
         return self._positions.foreign(configuration, lambda: self._explore_value(configuration), rest)
 
+    def _refuse_if_remembering(self, number: int) -> None:
+        """Refuse a value whose keys or items must be remembered, if a few of its texts show it."""
+        if number in self._told_apart:
+            return
+        self._told_apart.add(number)
+        todo, seen = [self._side_start(number)], {-1}
+        while todo and len(seen) < _PROBED:
+            configuration = todo.pop(0)
+            for byte in _TRIED:
+                moved = self._side.run(configuration, bytes([byte]), None)
+                if moved is not None and not moved[2]:
+                    raise UnsupportedConstraint(_REMEMBERING, keyword="json")
+                if moved is not None and moved[0] not in seen:
+                    seen.add(moved[0])
+                    todo.append(moved[0])
+
     def _explore_value(self, configuration: int) -> Position:
         side, moves = self._side, []
         for byte in range(256):
@@ -208,8 +245,7 @@ class RuleAutomaton(JsonAutomaton):
             if moved is None:
                 continue
             if not moved[2]:
-                reason = "a JSON value whose keys or items must be remembered begins like something else here"
-                raise UnsupportedConstraint(reason, keyword="json")
+                raise UnsupportedConstraint(_REMEMBERING, keyword="json")
             is_whole = side.configurations[moved[0]][0] == side.done
             moves.append((byte, DONE if is_whole else self._inside(moved[0])))
         return Position(tuple(moves), (), (), ends=side.accepts(configuration))

@@ -23,7 +23,7 @@ from grammar.rules.terms import Call, Choice, Concat, Json, Leaf, Repeat, Rules,
 MAX_NODES: Final = 200_000
 MAX_EDGES: Final = 1_000_000
 MAX_LEAST: Final = 1 << 20
-"""The longest shortest text, in bytes."""
+"""The bytes that the shortest way to an end may take, from wherever a text may stand."""
 MAX_MERGE_WORK: Final = 3_000_000
 FAR: Final = 1 << 60
 
@@ -129,11 +129,11 @@ class _Graph:
                 self.entry[name], self.exit[name] = self._node(), self._node()
                 self._wire(self.rules.bodies[name], self.entry[name], self.exit[name])
         self.cost = measure(self.edges, self.exit.values(), self.entry, self._leaf_price)
-        least = self.cost[self.entry[self.rules.start]]
-        if least >= FAR:
+        if self.cost[self.entry[self.rules.start]] >= FAR:
             raise UnsatisfiableConstraint(f"rule {self.rules.start!r} derives no text: every way through it recurses")
-        if least > MAX_LEAST:
-            raise GrammarTooLarge(f"the shortest text of this grammar has {least} bytes")
+        longest = max(cost for cost in self.cost if cost < FAR)
+        if longest > MAX_LEAST:
+            raise GrammarTooLarge(f"a part of this grammar cannot be finished in {MAX_LEAST} bytes")
 
     def price(self, label: Leaf) -> int:
         """The bytes of the shortest text of a label: none if it may be empty."""
@@ -359,7 +359,8 @@ def measure(
         reached, node = heapq.heappop(heap)
         if cost[node] <= reached:
             continue
-        cost[node] = reached
+        # Far beyond the limit, how far does not matter; sums must not reach FAR.
+        cost[node] = reached = min(reached, 1 << 40)
         for label, source in backward[node]:
             if not isinstance(label, Call):
                 heapq.heappush(heap, (reached + (0 if label is None else price(label)), source))
