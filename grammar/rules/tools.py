@@ -212,7 +212,7 @@ def _named(tools: Sequence[Any]) -> dict[str, Schema]:
         at = f"/{number}"
         function = tool.get("function", tool) if isinstance(tool, dict) else None
         name = function.get("name") if isinstance(function, dict) else None
-        if not isinstance(name, str) or not name:
+        if not isinstance(function, dict) or not isinstance(name, str) or not name:
             raise GrammarError("a tool is a function with a name", pointer=at, keyword="name")
         if name in found:
             raise GrammarError(f"two tools are named {name!r}", pointer=at, keyword="name")
