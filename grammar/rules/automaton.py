@@ -10,7 +10,8 @@ or a number could not be told from what follows it, the value is read beside the
 """
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 from typing import Any, Final
 
 import numpy as np
@@ -50,6 +51,7 @@ MAX_LABEL: Final = 1 << 24
 _PROBED: Final = 60
 _TRIED: Final = b'{["a0:,}]'
 _REMEMBERING: Final = "a JSON value whose keys or items must be remembered begins like something else here"
+_ANY_BYTE: Final = (1 << 256) - 1
 _DIGITS: Final = frozenset(b"-0123456789")
 _IN_NUMBERS: Final = sum(1 << byte for byte in b"0123456789+-.eE")
 
@@ -75,6 +77,8 @@ class RuleAutomaton(JsonAutomaton):
         self._rule_map = self.tables.add_map(self._column_map())
         self._readings_of: dict[int, tuple[dict[int, int], bool]] = {}
         self._options = options
+        self._cells: dict[tuple[tuple[int, int], ...], int] = {}
+        self._falling_rows: dict[int, list[int]] = {}
         self._told_apart: set[int] = set()
         ended = self._stacks.number({END: NOTHING})
         first = {self._positions.entry(rules.start): ended}
@@ -132,15 +136,34 @@ class RuleAutomaton(JsonAutomaton):
         if not falls and (not targets.keys().isdisjoint(begun) or _is_unclear(begun, values)):
             targets, begun = self._targets(self._with_values_beside(readings, values)), {}
         merged = operation(KEEP, state + 1)
-        row = [operation(KEEP) if falls else DEAD] * self._positions.count
-        for cls, found in targets.items():
-            row[cls] = merged if falls else self._cell(self._stacks.number(found))
+        row = self._falling(readings) if falls else [DEAD] * self._positions.count
+        for cls, moved in targets.items():
+            row[cls] = merged if falls else self._cell(tuple(moved))
         for byte, push in begun.items():
             row[byte] = merged if falls else operation(PUSH, push)
         self.tables.set_row(state, self.tables.add_cells(row), self._rule_map)
 
-    def _cell(self, stacks: int) -> int:
-        """How to come to stand at `stacks`, given that everything in it is known."""
+    def _falling(self, readings: dict[int, int]) -> list[int]:
+        """The row of a state from which no reading moves, but some may end: only bytes that may follow go on below."""
+        ended = [self._positions.at(top) for top, below in readings.items() if self._stacks.on_base[below]]
+        beyond = reduce(or_, (position.beyond for position in ended))
+        known = self._falling_rows.get(beyond)
+        if known is None:
+            keep = operation(KEEP)
+            known = self._falling_rows[beyond] = [keep if on else DEAD for on in self._positions.spread(beyond)]
+        return known.copy()
+
+    def _cell(self, moved: tuple[tuple[int, int], ...]) -> int:
+        """How to come to stand where all these readings stand; many bytes of many states lead to the same ones."""
+        known = self._cells.get(moved)
+        if known is None:
+            found: dict[int, int] = {}
+            for to, below in moved:
+                self._arrive(found, to, below)
+            known = self._cells[moved] = self._operation(self._stacks.number(found))
+        return known
+
+    def _operation(self, stacks: int) -> int:
         if self._stacks.items[stacks] == ((DONE, BASE),):
             return operation(POP)
         above, below = self._stacks.cut(stacks)
@@ -173,12 +196,15 @@ class RuleAutomaton(JsonAutomaton):
             todo.extend((entry, sets.pushed(after, grown)) for entry, after in position.calls)
         return found, falls
 
-    def _targets(self, readings: dict[int, int]) -> dict[int, dict[int, int]]:
-        """For each class of bytes: where the readings stand after it."""
-        found: dict[int, dict[int, int]] = {}
-        for top, below in readings.items():
+    def _targets(self, readings: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
+        """For each class of bytes: the readings that it moves, each as (position after it, stack set below)."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for top, below in sorted(readings.items()):
             for cls, to in self._positions.at(top).moves:
-                self._arrive(found.setdefault(cls, {}), to, below)
+                if cls in found:
+                    found[cls].append((to, below))
+                else:
+                    found[cls] = [(to, below)]
         return found
 
     def _arrive(self, found: dict[int, int], to: int, below: int) -> None:
@@ -248,7 +274,7 @@ class RuleAutomaton(JsonAutomaton):
                 raise UnsupportedConstraint(_REMEMBERING, keyword="json")
             is_whole = side.configurations[moved[0]][0] == side.done
             moves.append((byte, DONE if is_whole else self._inside(moved[0])))
-        return Position(tuple(moves), (), (), ends=side.accepts(configuration))
+        return Position(tuple(moves), (), (), ends=side.accepts(configuration), beyond=_ANY_BYTE)
 
     # ---------------------------------------------------------------- returns and ends
 
