@@ -79,6 +79,7 @@ class RuleAutomaton(JsonAutomaton):
         self._options = options
         self._cells: dict[tuple[tuple[int, int], ...], int] = {}
         self._falling_rows: dict[int, list[int]] = {}
+        self._clear: dict[int, bool] = {}
         self._told_apart: set[int] = set()
         ended = self._stacks.number({END: NOTHING})
         first = {self._positions.entry(rules.start): ended}
@@ -166,10 +167,23 @@ class RuleAutomaton(JsonAutomaton):
     def _operation(self, stacks: int) -> int:
         if self._stacks.items[stacks] == ((DONE, BASE),):
             return operation(POP)
-        above, below = self._stacks.cut(stacks)
+        above, below = self._stacks.cut(stacks, self._is_clear)
         if below == BASE:
             return operation(STEP, self._state(above))
         return operation(PUSH, self.tables.push_id(self._state(below), self._state(above)))
+
+    def _is_clear(self, stacks: int) -> bool:
+        """Whether no byte both moves a reading and may go on below: what lies below can wait until this has ended."""
+        known = self._clear.get(stacks)
+        if known is None:
+            readings, falls = self._readings(stacks)
+            known = not falls
+            if falls:
+                row = self._falling(readings)
+                moving = {cls for top in readings for cls, _ in self._positions.at(top).moves}
+                known = all(row[cls] == DEAD for cls in moving)
+            self._clear[stacks] = known
+        return known
 
     def _readings(self, stacks: int) -> tuple[dict[int, int], bool]:
         """Where readings stand once finished rules have ended and called ones begun; whether the base is reached."""
