@@ -21,8 +21,8 @@ from grammar.errors import GrammarTooLarge, UnsatisfiableConstraint
 from grammar.rules.callgraph import small_rules, strongly_connected
 from grammar.rules.terms import Call, Choice, Concat, Json, Leaf, Repeat, Rules, Term, Word, called
 
-MAX_NODES: Final = 200_000
-MAX_EDGES: Final = 1_000_000
+MAX_NODES: Final = 60_000
+MAX_EDGES: Final = 300_000
 MAX_LEAST: Final = 1 << 20
 """The bytes that the shortest way to an end may take, from wherever a text may stand."""
 MAX_MERGE_WORK: Final = 3_000_000
@@ -419,7 +419,7 @@ def _numbered(keys: Iterable[Hashable]) -> list[int]:
 
 
 def _identity(label: Leaf) -> Hashable:
-    return label.language.fingerprint if isinstance(label, Word) else label
+    return label.fingerprint if isinstance(label, Word) else label
 
 
 def _quotient(network: Network, classes: Sequence[int]) -> Network:

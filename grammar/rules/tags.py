@@ -67,10 +67,11 @@ class TagReader:
         if self._depth > MAX_NESTED:
             raise GrammarTooLarge(f"formats nested more than {MAX_NESTED} deep", pointer=at)
         kind = raw.get("type") if isinstance(raw, dict) else None
-        read = _FORMATS.get(kind) if isinstance(kind, str) else None
+        kind = kind if isinstance(kind, str) else ""
+        read = _FORMATS.get(kind)
         if read is None:
             if kind in _UNSUPPORTED:
-                raise UnsupportedConstraint(f"format {kind!r}: {_UNSUPPORTED[str(kind)]}", pointer=at, keyword="type")
+                raise UnsupportedConstraint(f"format {kind!r}: {_UNSUPPORTED[kind]}", pointer=at, keyword="type")
             known = ", ".join(sorted(_FORMATS))
             raise GrammarError(f"a format is an object whose type is one of {known}", pointer=at, keyword="type")
         found = read(self, raw, at, ends)

@@ -23,6 +23,11 @@ class Word:
         return self.language.states == 1 and not (self.language.table >= 0).any()
 
     @cached_property
+    def fingerprint(self) -> bytes:
+        """The same for equal languages."""
+        return self.language.fingerprint
+
+    @cached_property
     def first_bytes(self) -> int:
         """The bytes that a word can begin with, as a bit set."""
         return sum(1 << byte for byte in range(256) if self.language.step(0, byte) >= 0)
