@@ -5,7 +5,9 @@ from grammar.compile import (
     compile_ebnf,
     compile_json_schema,
     compile_regex,
+    compile_structural_tags,
     compile_substring,
+    compile_tools,
     load_grammar,
     warm,
 )
@@ -32,7 +34,9 @@ __all__ = [
     "compile_ebnf",
     "compile_json_schema",
     "compile_regex",
+    "compile_structural_tags",
     "compile_substring",
+    "compile_tools",
     "load_grammar",
     "warm",
 ]

@@ -69,6 +69,7 @@ _STRUCTURAL: Final = b'{}[]",:-0123456789tfn \n\t'
 _COLUMN: Final = {byte: i for i, byte in enumerate(_STRUCTURAL, 1)}
 _ROW: Final = [DEAD] * (len(_STRUCTURAL) + 1)
 _NUMBER_BYTES: Final = frozenset(b"0123456789+-.eE")
+_FIELD: Final = (1 << 28) - 1
 MAX_FILLS: Final = 200_000
 MAX_FORCED: Final = 1 << 16
 
@@ -448,8 +449,10 @@ class Automaton:
         """Fill what the noted places lack; how many things that was."""
         tables = self.tables
         count = 0
-        missing = {(code, at, label if code == walk.NO_RETURN else 0) for code, at, label in work[:, 5:].tolist()}
-        for code, number, label in sorted(missing):
+        # Many places lack the same few things, so they are told apart as one number each.
+        labels = np.where(work[:, 5] == walk.NO_RETURN, work[:, 7], 0)
+        for packed in np.unique(work[:, 5] << 56 | work[:, 6] << 28 | labels).tolist():
+            code, number, label = packed >> 56, packed >> 28 & _FIELD, packed & _FIELD
             if code == walk.UNFILLED:
                 if not tables.is_filled(number):
                     self.fill(number)

@@ -7,14 +7,16 @@ from typing import Any, Final
 import numpy as np
 
 from grammar.compiled import Grammar, Plan, decode_plan
-from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstraint
+from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
 from grammar.json_automaton import JsonAutomaton
 from grammar.options import GrammarLimits, JsonOptions
 from grammar.rules.compile import grammar_of
 from grammar.rules.gbnf import parse_gbnf
 from grammar.rules.lark import parse_lark
 from grammar.rules.substrings import substring_term
+from grammar.rules.tags import read_tags
 from grammar.rules.terms import Rules
+from grammar.rules.tools import FORMATS, read_tools
 from grammar.schema.keywords import Schema
 from grammar.text_automaton import TextAutomaton
 from grammar.vocabulary import Vocabulary
@@ -71,13 +73,49 @@ def compile_ebnf(
     """
     if not isinstance(grammar, str):
         raise GrammarError("a grammar is a text", keyword="grammar")
-    chosen = syntax or ("gbnf" if _DEFINES.search(grammar) else "lark")
-    if chosen not in _READERS:
-        raise GrammarError(f"syntax is lark or gbnf, not {chosen!r}", keyword="grammar")
+    if syntax is not None and syntax not in _READERS:
+        raise GrammarError(f"syntax is lark or gbnf, not {syntax!r}", keyword="grammar")
+    chosen = syntax or _syntax_of(grammar)
     parse, first = _READERS[chosen]
     told = {"syntax": chosen, "start": start or first, **_plain(options)}
     plan = Plan("ebnf", grammar, told, vocabulary.fingerprint)
     return _ready(grammar_of(lambda: parse(grammar, start or first), plan, vocabulary, JsonOptions(**options)))
+
+
+def compile_structural_tags(tags: dict[str, Any] | str, vocabulary: Vocabulary, **options: Any) -> Grammar:
+    """Free text with constrained islands: see grammar/rules/tags.py. Options: see `JsonOptions`."""
+    source = tags if isinstance(tags, str) else json.dumps(tags)
+    plan = Plan("structural_tags", source, _plain(options), vocabulary.fingerprint)
+    return _ready(grammar_of(lambda: read_tags(source, _read_ebnf), plan, vocabulary, JsonOptions(**options)))
+
+
+def compile_tools(
+    tools: list[Any],
+    vocabulary: Vocabulary,
+    *,
+    choice: Any = "auto",
+    parallel: bool = True,
+    format: str = "hermes",
+    reasoning: tuple[str, str] | list[str] | None = None,
+    **options: Any,
+) -> Grammar:
+    """A message that may or must call tools, as a family of models spells it: see grammar/rules/tools.py.
+
+    `choice` is OpenAI's `tool_choice`, `reasoning` what opens and closes free thought before the message. The other
+    options say how arguments are spelled: see `JsonOptions`.
+    """
+    spelling = FORMATS.get(format)
+    if spelling is None:
+        known = ", ".join(FORMATS)
+        raise UnsupportedConstraint(f"tool calls in the format {format!r}; known: {known}", keyword="format")
+    thought = None if reasoning is None else (reasoning[0], reasoning[1])
+    told = {"choice": choice, "parallel": parallel, "format": format, "reasoning": thought, **_plain(options)}
+    plan = Plan("tools", json.dumps(tools), told, vocabulary.fingerprint)
+
+    def rules() -> Rules:
+        return read_tools(tools, vocabulary, choice, parallel=parallel, spelling=spelling, reasoning=thought)
+
+    return _ready(grammar_of(rules, plan, vocabulary, JsonOptions(**options)))
 
 
 def compile_substring(quotable: str | dict[str, Any], vocabulary: Vocabulary, **options: Any) -> Grammar:
@@ -102,6 +140,10 @@ def load_grammar(data: bytes, vocabulary: Vocabulary) -> Grammar:
         return compile_regex(plan.source, vocabulary)
     if plan.kind == "ebnf":
         return compile_ebnf(plan.source, vocabulary, **plan.options)
+    if plan.kind == "structural_tags":
+        return compile_structural_tags(plan.source, vocabulary, **plan.options)
+    if plan.kind == "tools":
+        return compile_tools(json.loads(plan.source), vocabulary, **plan.options)
     if plan.kind == "substring":
         return compile_substring(json.loads(plan.source), vocabulary, **plan.options)
     return compile_choice(json.loads(plan.source), vocabulary)
@@ -127,6 +169,15 @@ def warm(vocabulary: Vocabulary) -> None:
 
 _DEFINES: Final = re.compile(r"^\s*[A-Za-z_][A-Za-z0-9_.-]*\s*::=", re.MULTILINE)
 _READERS: Final = {"lark": (parse_lark, "start"), "gbnf": (parse_gbnf, "root")}
+
+
+def _syntax_of(grammar: str) -> str:
+    return "gbnf" if _DEFINES.search(grammar) else "lark"
+
+
+def _read_ebnf(grammar: str) -> Rules:
+    parse, first = _READERS[_syntax_of(grammar)]
+    return parse(grammar, first)
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:

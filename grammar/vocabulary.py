@@ -3,23 +3,45 @@
 A token made only of plain string content (valid UTF-8 from a character's start; no quote, backslash or control
 character) is legal in every unconstrained string, so those tokens are precomputed as bit rows by character count and
 only the few others are walked. Special and padding ids are b"" and never legal; end ids are legal where a text may end.
+A special token that is named to the vocabulary is spelled with a byte that no text contains: only a grammar that asks
+for it by name allows it.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from grammar.trie import Int32, Trie, build_trie
 
+_MARK: Final = b"\xff"
+
+
+def special_spelling(name: str) -> bytes:
+    """How a special token is spelled in automata: no UTF-8 text contains the first byte."""
+    return _MARK + name.encode()
+
 
 class Vocabulary:
     """Tokens by id. Immutable; the derived arrays are built at first use and shared by all grammars."""
 
-    def __init__(self, tokens: Sequence[bytes], eos_token_ids: Sequence[int]) -> None:
-        self.tokens: tuple[bytes, ...] = tuple(bytes(token) for token in tokens)
+    def __init__(
+        self, tokens: Sequence[bytes], eos_token_ids: Sequence[int], special_tokens: Mapping[str, int] | None = None
+    ) -> None:
+        """`special_tokens` names special ids (b"" among `tokens`) that tool calls and tags may ask for."""
+        spelled = [bytes(token) for token in tokens]
+        self.special_tokens = MappingProxyType(dict(special_tokens or {}))
+        for name, token_id in self.special_tokens.items():
+            if not 0 <= token_id < len(spelled) or spelled[token_id]:
+                raise ValueError(
+                    f"special token {name!r} has the id of a token that spells text, or of none: {token_id}"
+                )
+            spelled[token_id] = special_spelling(name)
+        self.tokens: tuple[bytes, ...] = tuple(spelled)
         self.eos_token_ids: tuple[int, ...] = tuple(dict.fromkeys(int(i) for i in eos_token_ids))
         self.size = len(self.tokens)
         self.words = (self.size + 31) // 32
@@ -38,9 +60,13 @@ class Vocabulary:
 
     @cached_property
     def spelling_ids(self) -> list[int]:
-        """Ids of tokens that spell text: neither empty nor end tokens."""
-        ends = set(self.eos_token_ids)
-        return [i for i, token in enumerate(self.tokens) if token and i not in ends]
+        """Ids of tokens that spell text or are special by name: neither empty nor end tokens."""
+        unusual = set(self.eos_token_ids)
+        if self.special_tokens:
+            # A piece of a special spelling is none.
+            named = set(self.special_tokens.values())
+            unusual |= {i for i, token in enumerate(self.tokens) if _MARK in token and i not in named}
+        return [i for i, token in enumerate(self.tokens) if token and i not in unusual]
 
     @cached_property
     def trie(self) -> Trie:

@@ -115,8 +115,40 @@ class RegexFormat(Request):
     pattern: str | None = None
 
 
+class GrammarFormat(Request):
+    """A context-free grammar; without `syntax`, a text with `::=` is GBNF and any other Lark."""
+
+    type: Literal["grammar"]
+    grammar: str
+    syntax: Literal["lark", "gbnf"] | None = None
+
+
+class StructuralTagFormat(Request):
+    """Free text with constrained parts: vLLM's `structures` and `triggers`, or xgrammar's `format`."""
+
+    type: Literal["structural_tag"]
+    format: dict[str, Any] | None = None
+    structures: list[dict[str, Any]] | None = None
+    triggers: list[str] | None = None
+
+
+class SubstringFormat(Request):
+    """A quotation: a run of the text's characters, or of its words or chunks (`{"substring_words": …}`)."""
+
+    type: Literal["substring"]
+    value: str | dict[str, Any]
+
+
 ResponseFormat = Annotated[
-    TextFormat | JsonObjectFormat | SchemaFormat | JsonFormat | RegexFormat, Field(discriminator="type")
+    TextFormat
+    | JsonObjectFormat
+    | SchemaFormat
+    | JsonFormat
+    | RegexFormat
+    | GrammarFormat
+    | StructuralTagFormat
+    | SubstringFormat,
+    Field(discriminator="type"),
 ]
 
 
@@ -206,6 +238,7 @@ class StructuredOutputs(Request):
     regex: str | None = None
     choice: list[str] | None = None
     grammar: str | None = None
+    structural_tag: dict[str, Any] | str | None = None
     json_object: bool | None = None
 
 
@@ -220,7 +253,8 @@ class Constraints(Request):
     regex: str | None = None
     ebnf: str | None = None
     json_schema: JsonSchema | str | None = None
-    grammar: str | None = Field(default=None, description="llama.cpp's GBNF.")
+    grammar: str | None = Field(default=None, description="llama.cpp's GBNF, or Lark.")
+    structural_tag: dict[str, Any] | str | None = None
 
 
 class Sampler(Constraints):

@@ -93,6 +93,7 @@ class SglangSampling(Request):
     json_schema: str | JsonSchema | None = None
     regex: str | None = None
     ebnf: str | None = None
+    structural_tag: str | dict[str, Any] | None = None
     logit_bias: dict[str, float] | None = None
 
 

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from engine.tokenizer import Tokenizer
-from grammar import GrammarError, Vocabulary, compile_json_schema, compile_regex
+from grammar import (
+    GrammarError,
+    Vocabulary,
+    compile_ebnf,
+    compile_json_schema,
+    compile_regex,
+    compile_structural_tags,
+    compile_substring,
+)
 from service.serving import run
 from service.settings import PREFIX, Settings, SettingsError, load_settings
 
@@ -33,7 +41,7 @@ _ALIASES = {
     "body_limit_bytes": ["--payload-limit"],
     "drain_s": ["--graceful-termination-timeout"],
 }
-_BENCHES = ("serving", "grammar", "engine", "watermark", "memory")
+_BENCHES = ("serving", "grammar", "rules", "engine", "watermark", "memory")
 _LOCAL = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}
 
 
@@ -107,6 +115,9 @@ def _compile_parser(commands: Any) -> None:
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--schema", metavar="FILE", help="a JSON Schema; - is stdin")
     kind.add_argument("--regex", metavar="PATTERN")
+    kind.add_argument("--grammar", metavar="FILE", help="a grammar in Lark or GBNF; - is stdin")
+    kind.add_argument("--structural-tag", metavar="FILE", help="a structural tag; - is stdin")
+    kind.add_argument("--substring", metavar="FILE", help="a text to quote from; - is stdin")
     parser.add_argument("--model", default=Settings.model_fields["model"].default, help="whose vocabulary")
     parser.add_argument("--whitespace", choices=["json", "spaced", "compact"], default="spaced")
     parser.add_argument("--property-order", choices=["schema", "any"], default="schema")
@@ -116,15 +127,17 @@ def _compile_parser(commands: Any) -> None:
 def _compile(options: argparse.Namespace) -> int:
     tokenizer = Tokenizer.load(options.model)
     vocabulary = Vocabulary(tokenizer.vocabulary_bytes, tokenizer.eos_token_ids)
+    spelling = {"whitespace": options.whitespace, "property_order": options.property_order}
     if options.regex is not None:
         grammar = compile_regex(options.regex, vocabulary)
+    elif options.grammar is not None:
+        grammar = compile_ebnf(_read(options.grammar), vocabulary, **spelling)
+    elif options.structural_tag is not None:
+        grammar = compile_structural_tags(_read(options.structural_tag), vocabulary, **spelling)
+    elif options.substring is not None:
+        grammar = compile_substring(_read(options.substring), vocabulary)
     else:
-        grammar = compile_json_schema(
-            json.loads(_read(options.schema)),
-            vocabulary,
-            whitespace=options.whitespace,
-            property_order=options.property_order,
-        )
+        grammar = compile_json_schema(json.loads(_read(options.schema)), vocabulary, **spelling)
     explanation: Any = grammar.explain()
     say(explanation if isinstance(explanation, str) else json.dumps(explanation, indent=2, ensure_ascii=False))
     say(f"least budget: {grammar.least_budget} tokens; {grammar.nbytes} bytes; fingerprint {grammar.fingerprint}")

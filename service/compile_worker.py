@@ -21,8 +21,11 @@ from grammar import (
     GrammarTooLarge,
     Vocabulary,
     compile_choice,
+    compile_ebnf,
     compile_json_schema,
     compile_regex,
+    compile_structural_tags,
+    compile_substring,
     load_grammar,
     warm,
 )
@@ -47,6 +50,9 @@ _BUILDERS: dict[str, Callable[..., Grammar]] = {
     ConstraintKind.JSON_SCHEMA: compile_json_schema,
     ConstraintKind.REGEX: compile_regex,
     ConstraintKind.CHOICE: compile_choice,
+    ConstraintKind.EBNF: compile_ebnf,
+    ConstraintKind.STRUCTURAL_TAGS: compile_structural_tags,
+    ConstraintKind.SUBSTRING: compile_substring,
 }
 
 

@@ -15,18 +15,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any
 
-from grammar.errors import UnsupportedConstraint
 from schemas.base import FormworkRequest, JsonSchema
 from schemas.chat import (
     Constraints,
+    GrammarFormat,
     JsonFormat,
     JsonObjectFormat,
     RegexFormat,
     ResponseFormat,
     SchemaFormat,
     StructuredOutputs,
+    SubstringFormat,
     TextFormat,
 )
 from schemas.tgi import JsonGrammar, RegexGrammar, TgiGrammar
@@ -37,6 +38,9 @@ class ConstraintKind(StrEnum):
     JSON_SCHEMA = "json_schema"
     REGEX = "regex"
     CHOICE = "choice"
+    EBNF = "ebnf"
+    STRUCTURAL_TAGS = "structural_tags"
+    SUBSTRING = "substring"
 
 
 ANY_OBJECT: JsonSchema = {"type": "object"}
@@ -44,7 +48,7 @@ ANY_OBJECT: JsonSchema = {"type": "object"}
 
 @dataclass(frozen=True)
 class Constraint:
-    """`source` is JSON text: a schema, a list of choices, a regex or grammar as a string; `options` likewise."""
+    """`source` is JSON text: a schema, a list of choices, a structural tag, a regex or grammar; `options` likewise."""
 
     kind: ConstraintKind
     source: str
@@ -65,13 +69,33 @@ class Constraint:
 
 def json_schema(schema: JsonSchema, options: FormworkRequest | None, param: str) -> Constraint:
     """A JSON Schema with the service's defaults: named properties in order, `", "` and `": "`."""
+    return Constraint(ConstraintKind.JSON_SCHEMA, _text(schema), _text(_settings(options)), param)
+
+
+def ebnf(grammar: str, options: FormworkRequest | None, param: str, syntax: str | None = None) -> Constraint:
+    """A grammar in Lark or GBNF; JSON inside of it has the service's defaults."""
+    if not grammar.strip():
+        raise InvalidBody("a grammar must not be empty", param=param)
+    return Constraint(ConstraintKind.EBNF, _text(grammar), _text({"syntax": syntax, **_settings(options)}), param)
+
+
+def structural_tag(tag: dict[str, Any] | str, options: FormworkRequest | None, param: str) -> Constraint:
+    """A structural tag, as a value or as JSON text."""
+    return Constraint(ConstraintKind.STRUCTURAL_TAGS, _text(tag), _text(_settings(options)), param)
+
+
+def substring(quotable: str | dict[str, Any], param: str) -> Constraint:
+    """A quotation from a text."""
+    return Constraint(ConstraintKind.SUBSTRING, _text(quotable), param=param)
+
+
+def _settings(options: FormworkRequest | None) -> dict[str, Any]:
     chosen = options or FormworkRequest()
-    settings = {
+    return {
         "property_order": chosen.property_order or "schema",
         "whitespace": chosen.whitespace or "spaced",
         "formats": chosen.formats or "assert",
     }
-    return Constraint(ConstraintKind.JSON_SCHEMA, _text(schema), _text(settings), param)
 
 
 def regex(pattern: str, param: str) -> Constraint:
@@ -84,13 +108,6 @@ def choice(options: list[str], param: str) -> Constraint:
     if not options:
         raise InvalidBody("a list of choices must not be empty", param=param)
     return Constraint(ConstraintKind.CHOICE, _text(options), param=param)
-
-
-def refuse_ebnf(param: str) -> NoReturn:
-    """EBNF has a place in the vocabulary of requests, but no compiler yet."""
-    raise UnsupportedConstraint(
-        "EBNF grammars are not supported; use a JSON Schema, a regular expression or choices", keyword=param
-    )
 
 
 def of_response_format(format_: ResponseFormat | None, options: FormworkRequest | None) -> Constraint | None:
@@ -108,7 +125,13 @@ def of_response_format(format_: ResponseFormat | None, options: FormworkRequest 
         return json_schema(chosen.schema_, options, f"response_format.{where}.schema")
     if isinstance(format_, JsonFormat):
         return json_schema(_schema_value(format_.value, "response_format.value"), options, "response_format.value")
-    return regex(*_pattern(format_))
+    if isinstance(format_, RegexFormat):
+        return regex(*_pattern(format_))
+    if isinstance(format_, GrammarFormat):
+        return ebnf(format_.grammar, options, "response_format.grammar", format_.syntax)
+    if isinstance(format_, SubstringFormat):
+        return substring(format_.value, "response_format.value")
+    return structural_tag(format_.model_dump(exclude_none=True), options, "response_format")
 
 
 def of_tgi(grammar: TgiGrammar | None, options: FormworkRequest | None) -> Constraint | None:
@@ -133,8 +156,10 @@ def of_spellings(body: Constraints, options: FormworkRequest | None) -> Constrai
         if (value := getattr(body, name)) is not None:
             found.append(regex(value, name))
     for name in ("guided_grammar", "ebnf", "grammar"):
-        if getattr(body, name) is not None:
-            refuse_ebnf(name)
+        if (value := getattr(body, name)) is not None:
+            found.append(ebnf(value, options, name))
+    if body.structural_tag is not None:
+        found.append(structural_tag(body.structural_tag, options, "structural_tag"))
     if body.guided_choice is not None:
         found.append(choice(body.guided_choice, "guided_choice"))
     return only_one(found)
@@ -160,9 +185,11 @@ def _structured(body: StructuredOutputs, options: FormworkRequest | None) -> lis
     if body.choice is not None:
         found.append(choice(body.choice, f"{where}.choice"))
     if body.grammar is not None:
-        refuse_ebnf(f"{where}.grammar")
+        found.append(ebnf(body.grammar, options, f"{where}.grammar"))
+    if body.structural_tag is not None:
+        found.append(structural_tag(body.structural_tag, options, f"{where}.structural_tag"))
     if not found:
-        raise InvalidBody("give one of json, json_object: true, regex, choice, grammar", param=where)
+        raise InvalidBody("give one of json, json_object: true, regex, choice, grammar, structural_tag", param=where)
     return found
 
 

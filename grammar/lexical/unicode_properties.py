@@ -6,7 +6,9 @@ exact for Python's Unicode version. Scripts are not in Python's tables: they are
 
 import sys
 import unicodedata
+from collections.abc import Iterable
 from functools import cache
+from typing import Final
 
 from grammar.errors import GrammarError, UnsupportedConstraint
 from grammar.lexical import codepoints
@@ -69,18 +71,26 @@ def _categories() -> dict[str, Ranges]:
     return {key: codepoints.ranges(piece) for key, piece in pieces.items()}
 
 
+_CASED: Final = 0x20000
+"""Characters with case lie in the first two planes; those above hold ideographs, tags and private use."""
+
+
 def fold_case(piece: Ranges) -> Ranges:
     """`piece` with every character that differs from a member by case only (simple folding)."""
-    added = [(code, code) for code in _case_partners() if codepoints.contains(piece, code)]
-    partners = [(other, other) for code, _ in added for other in _case_partners()[code]]
-    return codepoints.ranges([*piece, *partners])
+    found = _case_partners()
+    # Most often a letter is folded, not a class of them.
+    if codepoints.size(piece) < len(found):
+        cased: Iterable[int] = (code for low, high in piece for code in range(low, high + 1) if code in found)
+    else:
+        cased = (code for code in found if codepoints.contains(piece, code))
+    return codepoints.ranges([*piece, *((other, other) for code in cased for other in found[code])])
 
 
 @cache
 def _case_partners() -> dict[int, tuple[int, ...]]:
     """The other members of each cased character's folding class."""
     classes: dict[str, set[int]] = {}
-    for code in range(sys.maxunicode + 1):
+    for code in range(_CASED):
         char = chr(code)
         folded = char.casefold()
         if len(folded) == 1 and folded != char:

@@ -10,7 +10,8 @@ or a number could not be told from what follows it, the value is read beside the
 """
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 from typing import Any, Final
 
 import numpy as np
@@ -35,6 +36,7 @@ from grammar.tables import (
     PLAIN,
     POP,
     PUSH,
+    PUSH_CHILD,
     SHIFT,
     STACK_PARENT,
     STACK_STATE,
@@ -46,6 +48,10 @@ from grammar.vocabulary import Vocabulary
 _FIRST_BYTES: Final = b'{["-0123456789tfn'
 MAX_LABEL: Final = 1 << 24
 
+_PROBED: Final = 60
+_TRIED: Final = b'{["a0:,}]'
+_REMEMBERING: Final = "a JSON value whose keys or items must be remembered begins like something else here"
+_ANY_BYTE: Final = (1 << 256) - 1
 _DIGITS: Final = frozenset(b"-0123456789")
 _IN_NUMBERS: Final = sum(1 << byte for byte in b"0123456789+-.eE")
 
@@ -61,9 +67,9 @@ class RuleAutomaton(JsonAutomaton):
     ) -> None:
         super().__init__(vocabulary, pool, TRUE, options)
         self._goals = list(goals)
-        for number, goal in enumerate(goals):
+        for schema, goal in zip(rules.schemas, goals, strict=True):
             if not self.satisfiable(goal):
-                raise UnsatisfiableConstraint(f"no value satisfies the schema in place {number + 1}")
+                raise UnsatisfiableConstraint(f"{schema.name}: no value satisfies this schema", pointer=schema.pointer)
         texts = [self.completions.value(goal, ())[1] for goal in goals]
         self._network = build(rules, texts)
         self._positions = Positions(self._network, bytewise=bool(goals))
@@ -71,6 +77,10 @@ class RuleAutomaton(JsonAutomaton):
         self._rule_map = self.tables.add_map(self._column_map())
         self._readings_of: dict[int, tuple[dict[int, int], bool]] = {}
         self._options = options
+        self._cells: dict[tuple[tuple[int, int], ...], int] = {}
+        self._falling_rows: dict[int, list[int]] = {}
+        self._clear: dict[int, bool] = {}
+        self._told_apart: set[int] = set()
         ended = self._stacks.number({END: NOTHING})
         first = {self._positions.entry(rules.start): ended}
         if self._network.is_nullable:
@@ -86,6 +96,20 @@ class RuleAutomaton(JsonAutomaton):
     def notes(self) -> tuple[str, ...]:
         """What the author of the grammar should know."""
         return self._network.notes
+
+    def probe(self) -> None:
+        """Fill the rows near the start, so that a value that cannot be read there is refused at once."""
+        todo, seen = [self.start], {self.start}
+        while todo and len(seen) < _PROBED:
+            state = todo.pop(0)
+            self.fill(state)
+            near = {self.tables.cell(state, byte) for byte in range(256)}
+            targets = [cell & ARGUMENT for cell in near if cell >= 0 and cell >> SHIFT == STEP]
+            pushed = [cell & ARGUMENT for cell in near if cell >= 0 and cell >> SHIFT == PUSH]
+            targets += [self.tables.get(PUSH_CHILD, push) for push in pushed]
+            fresh = {target for target in targets if self.key_of(target)[0] == "rules"} - seen
+            seen |= fresh
+            todo += sorted(fresh)
 
     def _column_map(self) -> Any:
         found = np.zeros(COLUMNS, np.uint8)
@@ -113,21 +137,53 @@ class RuleAutomaton(JsonAutomaton):
         if not falls and (not targets.keys().isdisjoint(begun) or _is_unclear(begun, values)):
             targets, begun = self._targets(self._with_values_beside(readings, values)), {}
         merged = operation(KEEP, state + 1)
-        row = [operation(KEEP) if falls else DEAD] * self._positions.count
-        for cls, found in targets.items():
-            row[cls] = merged if falls else self._cell(self._stacks.number(found))
+        row = self._falling(readings) if falls else [DEAD] * self._positions.count
+        for cls, moved in targets.items():
+            row[cls] = merged if falls else self._cell(tuple(moved))
         for byte, push in begun.items():
             row[byte] = merged if falls else operation(PUSH, push)
         self.tables.set_row(state, self.tables.add_cells(row), self._rule_map)
 
-    def _cell(self, stacks: int) -> int:
-        """How to come to stand at `stacks`, given that everything in it is known."""
+    def _falling(self, readings: dict[int, int]) -> list[int]:
+        """The row of a state from which no reading moves, but some may end: only bytes that may follow go on below."""
+        ended = [self._positions.at(top) for top, below in readings.items() if self._stacks.on_base[below]]
+        beyond = reduce(or_, (position.beyond for position in ended))
+        known = self._falling_rows.get(beyond)
+        if known is None:
+            keep = operation(KEEP)
+            known = self._falling_rows[beyond] = [keep if on else DEAD for on in self._positions.spread(beyond)]
+        return known.copy()
+
+    def _cell(self, moved: tuple[tuple[int, int], ...]) -> int:
+        """How to come to stand where all these readings stand; many bytes of many states lead to the same ones."""
+        known = self._cells.get(moved)
+        if known is None:
+            found: dict[int, int] = {}
+            for to, below in moved:
+                self._arrive(found, to, below)
+            known = self._cells[moved] = self._operation(self._stacks.number(found))
+        return known
+
+    def _operation(self, stacks: int) -> int:
         if self._stacks.items[stacks] == ((DONE, BASE),):
             return operation(POP)
-        above, below = self._stacks.cut(stacks)
+        above, below = self._stacks.cut(stacks, self._is_clear)
         if below == BASE:
             return operation(STEP, self._state(above))
         return operation(PUSH, self.tables.push_id(self._state(below), self._state(above)))
+
+    def _is_clear(self, stacks: int) -> bool:
+        """Whether no byte both moves a reading and may go on below: what lies below can wait until this has ended."""
+        known = self._clear.get(stacks)
+        if known is None:
+            readings, falls = self._readings(stacks)
+            known = not falls
+            if falls:
+                row = self._falling(readings)
+                moving = {cls for top in readings for cls, _ in self._positions.at(top).moves}
+                known = all(row[cls] == DEAD for cls in moving)
+            self._clear[stacks] = known
+        return known
 
     def _readings(self, stacks: int) -> tuple[dict[int, int], bool]:
         """Where readings stand once finished rules have ended and called ones begun; whether the base is reached."""
@@ -154,12 +210,15 @@ class RuleAutomaton(JsonAutomaton):
             todo.extend((entry, sets.pushed(after, grown)) for entry, after in position.calls)
         return found, falls
 
-    def _targets(self, readings: dict[int, int]) -> dict[int, dict[int, int]]:
-        """For each class of bytes: where the readings stand after it."""
-        found: dict[int, dict[int, int]] = {}
-        for top, below in readings.items():
+    def _targets(self, readings: dict[int, int]) -> dict[int, list[tuple[int, int]]]:
+        """For each class of bytes: the readings that it moves, each as (position after it, stack set below)."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for top, below in sorted(readings.items()):
             for cls, to in self._positions.at(top).moves:
-                self._arrive(found.setdefault(cls, {}), to, below)
+                if cls in found:
+                    found[cls].append((to, below))
+                else:
+                    found[cls] = [(to, below)]
         return found
 
     def _arrive(self, found: dict[int, int], to: int, below: int) -> None:
@@ -187,6 +246,8 @@ class RuleAutomaton(JsonAutomaton):
         return {byte: pushes[column(byte)] for byte in _FIRST_BYTES if column(byte) in pushes}
 
     def _with_values_beside(self, readings: dict[int, int], values: list[Value]) -> dict[int, int]:
+        for number in {number for number, _, _, _ in values}:
+            self._refuse_if_remembering(number)
         more = [
             (self._inside(self._side_start(number)), self._stacks.pushed(to, below)) for number, to, _, below in values
         ]
@@ -201,6 +262,22 @@ class RuleAutomaton(JsonAutomaton):
         rest = Closing(self._side).plan(configuration)
         return self._positions.foreign(configuration, lambda: self._explore_value(configuration), rest)
 
+    def _refuse_if_remembering(self, number: int) -> None:
+        """Refuse a value whose keys or items must be remembered, if a few of its texts show it."""
+        if number in self._told_apart:
+            return
+        self._told_apart.add(number)
+        todo, seen = [self._side_start(number)], {-1}
+        while todo and len(seen) < _PROBED:
+            configuration = todo.pop(0)
+            for byte in _TRIED:
+                moved = self._side.run(configuration, bytes([byte]), None)
+                if moved is not None and not moved[2]:
+                    raise UnsupportedConstraint(_REMEMBERING, keyword="json")
+                if moved is not None and moved[0] not in seen:
+                    seen.add(moved[0])
+                    todo.append(moved[0])
+
     def _explore_value(self, configuration: int) -> Position:
         side, moves = self._side, []
         for byte in range(256):
@@ -208,11 +285,10 @@ class RuleAutomaton(JsonAutomaton):
             if moved is None:
                 continue
             if not moved[2]:
-                reason = "a JSON value whose keys or items must be remembered begins like something else here"
-                raise UnsupportedConstraint(reason, keyword="json")
+                raise UnsupportedConstraint(_REMEMBERING, keyword="json")
             is_whole = side.configurations[moved[0]][0] == side.done
             moves.append((byte, DONE if is_whole else self._inside(moved[0])))
-        return Position(tuple(moves), (), (), ends=side.accepts(configuration))
+        return Position(tuple(moves), (), (), ends=side.accepts(configuration), beyond=_ANY_BYTE)
 
     # ---------------------------------------------------------------- returns and ends
 

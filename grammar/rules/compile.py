@@ -1,7 +1,6 @@
 """Rules and a vocabulary in, a `Grammar` out: what every spelling of a context-free constraint ends in."""
 
 from collections.abc import Callable
-from typing import Any
 
 from grammar.compiled import Grammar, Plan
 from grammar.errors import GrammarError, GrammarTooLarge
@@ -9,6 +8,7 @@ from grammar.formula import Formula, Formulas
 from grammar.options import JsonOptions
 from grammar.rules.automaton import RuleAutomaton
 from grammar.rules.terms import Rules
+from grammar.rules.terms import Schema as Embedded
 from grammar.schema.keywords import Schema
 from grammar.vocabulary import Vocabulary
 
@@ -18,8 +18,10 @@ def grammar_of(read: Callable[[], Rules], plan: Plan, vocabulary: Vocabulary, op
     try:
         rules = read()
         pool = Formulas()
-        sources = [_source(schema, number, pool, options) for number, schema in enumerate(rules.schemas)]
+        sources = [_source(schema, pool, options) for schema in rules.schemas]
         automaton = RuleAutomaton(vocabulary, rules, pool, [formula for _, formula in sources], options)
+        if sources:
+            automaton.probe()
     except RecursionError:
         raise GrammarTooLarge("this grammar nests too deeply") from None
 
@@ -29,14 +31,14 @@ def grammar_of(read: Callable[[], Rules], plan: Plan, vocabulary: Vocabulary, op
     return Grammar(automaton, automaton.start, plan, notes)
 
 
-def _source(schema: Any, number: int, pool: Formulas, options: JsonOptions) -> tuple[Schema, Formula]:
+def _source(schema: Embedded, pool: Formulas, options: JsonOptions) -> tuple[Schema, Formula]:
     try:
-        source = Schema(schema, options.documents, assert_formats=options.formats == "assert", pool=pool)
+        source = Schema(schema.value, options.documents, assert_formats=options.formats == "assert", pool=pool)
         source.check()
         return source, source.root.formula()
     except GrammarError as error:
-        where = f"schema {number + 1} of this grammar: {error.message}"
-        raise type(error)(where, pointer=error.pointer, keyword=error.keyword, reason=error.reason) from None
+        message, pointer = f"{schema.name}: {error.message}", schema.pointer + error.pointer
+        raise type(error)(message, pointer=pointer, keyword=error.keyword, reason=error.reason) from None
 
 
 def _schema_notes(source: Schema) -> list[str]:

@@ -17,7 +17,21 @@ from grammar.rules.callgraph import strongly_connected
 from grammar.rules.common import COMMON
 from grammar.rules.source import Source
 from grammar.rules.substrings import substring_term
-from grammar.rules.terms import EMPTY, Call, Json, Repeat, Rules, Term, Word, called, choice, optional, sequence, text
+from grammar.rules.terms import (
+    EMPTY,
+    Call,
+    Json,
+    Repeat,
+    Rules,
+    Schema,
+    Term,
+    Word,
+    called,
+    choice,
+    optional,
+    sequence,
+    text,
+)
 
 _SPACE: Final = re.compile(r"(?:[ \t]+|//[^\n]*|#[^\n]*|\\\r?\n)*")
 _LINES: Final = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|#[^\n]*)*")
@@ -53,7 +67,7 @@ class _Reader:
         self._instances: dict[tuple[str, tuple[str, ...]], str] = {}
         self._ignored: list[Build] = []
         self._called: dict[str, int] = {}
-        self._schemas: list[Any] = []
+        self._schemas: list[Schema] = []
         self._in_terminal = False
         self._parameters: tuple[str, ...] = ()
         self._bodies: dict[str, Term] = {}
@@ -301,7 +315,7 @@ class _Reader:
         kind = source.match(_NAMES)
         source.match(_SPACE)
         if kind == "json":
-            self._schemas.append(source.json())
+            self._schemas.append(Schema(source.json(), f"%json in {source.place(begun)}"))
             return self._terminal(Json(len(self._schemas) - 1))
         if kind == "regex":
             return self._terminal(substring_term(source.json(), source.place(begun)))

@@ -13,17 +13,18 @@ begin with each other are a left-linear grammar over what follows their first sy
 import heapq
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 from typing import Final
 
 from grammar.errors import GrammarTooLarge, UnsatisfiableConstraint
 from grammar.rules.callgraph import small_rules, strongly_connected
 from grammar.rules.terms import Call, Choice, Concat, Json, Leaf, Repeat, Rules, Term, Word, called
 
-MAX_NODES: Final = 200_000
-MAX_EDGES: Final = 1_000_000
+MAX_NODES: Final = 60_000
+MAX_EDGES: Final = 300_000
 MAX_LEAST: Final = 1 << 20
-"""The longest shortest text, in bytes."""
+"""The bytes that the shortest way to an end may take, from wherever a text may stand."""
 MAX_MERGE_WORK: Final = 3_000_000
 FAR: Final = 1 << 60
 
@@ -69,26 +70,45 @@ class Network:
         self.cost = measure(self.edges, finals, self.entries, self._leaf_price)
 
     @cached_property
-    def following(self) -> list[int]:
-        """For each node the bytes that may come next in some text, as a bit set."""
+    def rule_of(self) -> list[str]:
+        """The rule of each node: nodes are numbered rule by rule, the entry first."""
         names = {node: name for name, node in self.entries.items()}
-        ends = dict.fromkeys(self.entries, 0)
+        found: list[str] = []
+        for node in range(len(self.edges)):
+            found.append(names.get(node, found[-1] if found else ""))
+        return found
+
+    @cached_property
+    def _next_bytes(self) -> tuple[list[int], dict[str, int]]:
+        """For each node, and after each rule, the bytes that may come next in some text, as bit sets."""
+        after = dict.fromkeys(self.entries, 0)
         found = [0] * len(self.edges)
         changed = True
         while changed:
             changed = False
-            # Entries are numbered before the nodes of their rule.
-            rule = ""
-            for node, edges in enumerate(self.edges):
-                rule = names.get(node, rule)
-                bits = ends[rule] if self.final[node] else 0
-                for label, target in edges:
+            for node in range(len(self.edges) - 1, -1, -1):
+                bits = after[self.rule_of[node]] if self.final[node] else 0
+                for label, target in self.edges[node]:
                     bits |= found[self.entries[label.name]] if isinstance(label, Call) else label.first_bytes
-                    if isinstance(label, Call):
-                        ends[label.name] |= found[target]
+                    if isinstance(label, Call) and found[target] | after[label.name] != after[label.name]:
+                        after[label.name] |= found[target]
+                        changed = True
                 if bits != found[node]:
                     found[node], changed = bits, True
-        return found
+        return found, after
+
+    def following(self, node: int) -> int:
+        """The bytes that may come next at a node, as a bit set."""
+        return self._next_bytes[0][node]
+
+    def after_rule(self, node: int) -> int:
+        """The bytes that may come next where the node's rule has ended."""
+        return self._next_bytes[1][self.rule_of[node]]
+
+    @cached_property
+    def after_any_rule(self) -> int:
+        """The bytes that may come next where some rule has ended."""
+        return reduce(or_, self._next_bytes[1].values(), 0)
 
     def _price(self, label: Leaf) -> int:
         return self.cost[self.entries[label.name]] if isinstance(label, Call) else self._leaf_price(label)
@@ -129,11 +149,11 @@ class _Graph:
                 self.entry[name], self.exit[name] = self._node(), self._node()
                 self._wire(self.rules.bodies[name], self.entry[name], self.exit[name])
         self.cost = measure(self.edges, self.exit.values(), self.entry, self._leaf_price)
-        least = self.cost[self.entry[self.rules.start]]
-        if least >= FAR:
+        if self.cost[self.entry[self.rules.start]] >= FAR:
             raise UnsatisfiableConstraint(f"rule {self.rules.start!r} derives no text: every way through it recurses")
-        if least > MAX_LEAST:
-            raise GrammarTooLarge(f"the shortest text of this grammar has {least} bytes")
+        longest = max(cost for cost in self.cost if cost < FAR)
+        if longest > MAX_LEAST:
+            raise GrammarTooLarge(f"a part of this grammar cannot be finished in {MAX_LEAST} bytes")
 
     def price(self, label: Leaf) -> int:
         """The bytes of the shortest text of a label: none if it may be empty."""
@@ -359,7 +379,8 @@ def measure(
         reached, node = heapq.heappop(heap)
         if cost[node] <= reached:
             continue
-        cost[node] = reached
+        # Far beyond the limit, how far does not matter; sums must not reach FAR.
+        cost[node] = reached = min(reached, 1 << 40)
         for label, source in backward[node]:
             if not isinstance(label, Call):
                 heapq.heappush(heap, (reached + (0 if label is None else price(label)), source))
@@ -398,7 +419,7 @@ def _numbered(keys: Iterable[Hashable]) -> list[int]:
 
 
 def _identity(label: Leaf) -> Hashable:
-    return label.language.fingerprint if isinstance(label, Word) else label
+    return label.fingerprint if isinstance(label, Word) else label
 
 
 def _quotient(network: Network, classes: Sequence[int]) -> Network:

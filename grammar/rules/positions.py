@@ -42,6 +42,8 @@ class Position:
     """(schema number, the position after its JSON text, the bytes that may follow it as a bit set)."""
     ends: bool
     """Whether the rule may end here."""
+    beyond: int
+    """The bytes that may follow that end, as a bit set."""
 
 
 class Positions:
@@ -64,8 +66,9 @@ class Positions:
         self._representatives = np.unique(self.classes, return_index=True)[1]
         self._elements: list[frozenset[Element]] = [frozenset(), frozenset([_DONE_ELEMENT])]
         self._numbers: dict[frozenset[Element], int] = {self._elements[DONE]: DONE}
-        end = Position((), (), (), ends=False)
-        self._known: list[Position | None] = [end, Position((), (), (), ends=True)]
+        end = Position((), (), (), ends=False, beyond=0)
+        done = Position((), (), (), ends=True, beyond=network.after_any_rule)
+        self._known: list[Position | None] = [end, done]
         self._entries: dict[str, int] = {}
         self._starred: dict[int, bool] = {}
         self._costs: dict[int, int] = {}
@@ -96,6 +99,10 @@ class Positions:
             self._explorers[found] = explore
             self._costs[found], self._foreign_texts[found] = len(rest), rest
         return found
+
+    def spread(self, bits: int) -> list[bool]:
+        """For each class, whether its bytes are in a bit set that respects the classes."""
+        return [bool(bits >> byte & 1) for byte in self._representatives.tolist()]
 
     def is_starred(self, number: int) -> bool:
         """Whether the rest of the rule is any number of rounds that come back here.
@@ -159,11 +166,13 @@ class Positions:
         calls: dict[str, list[Element]] = {}
         values: dict[int, list[Element]] = {}
         ends = _DONE_ELEMENT in elements
+        beyond = network.after_any_rule if ends else 0
         for word, state, node in sorted(elements):
             if word >= 0:
                 self._step(word, state, node, targets)
             elif state:
-                ends |= network.final[node]
+                if network.final[node]:
+                    ends, beyond = True, beyond | network.after_rule(node)
                 for label, target in network.edges[node]:
                     if isinstance(label, Word):
                         self._step(self._words[id(label)], 0, target, targets)
@@ -176,10 +185,11 @@ class Positions:
             calls=tuple((self.entry(name), self._number(found)) for name, found in calls.items()),
             values=tuple((number, self._number(found), self._following(found)) for number, found in values.items()),
             ends=ends,
+            beyond=beyond,
         )
 
     def _following(self, elements: list[Element]) -> int:
-        return reduce(or_, (self._network.following[node] for _, _, node in elements))
+        return reduce(or_, (self._network.following(node) for _, _, node in elements))
 
     def _step(self, word: int, state: int, node: int, targets: dict[int, list[Element]]) -> None:
         language = self._languages[word].language

@@ -10,6 +10,7 @@ nests, as they are for JSON.
 """
 
 import heapq
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from grammar.errors import GrammarTooLarge
@@ -19,7 +20,7 @@ BASE: Final = 0
 """Whatever lies below."""
 NOTHING: Final = 1
 """No stack at all: where nothing can follow."""
-MAX_HEIGHT: Final = 300
+MAX_HEIGHT: Final = 128
 MAX_SETS: Final = 2_000_000
 
 Items = tuple[tuple[int, int], ...]
@@ -97,12 +98,13 @@ class Stacks:
             self._based[key] = known
         return known
 
-    def cut(self, stacks: int) -> tuple[int, int]:
-        """(the part above the first choke point, on a base; the part from there on): BASE if there is none."""
-        choke = self._choke(stacks)
-        if choke in (BASE, NOTHING):
-            return stacks, BASE
-        return self._without(stacks, choke, {}), choke
+    def cut(self, stacks: int, is_clear: Callable[[int], bool]) -> tuple[int, int]:
+        """(the part above the first choke point where that is clear, the part from there on): BASE if there is none."""
+        for choke in self._chokes(stacks):
+            above = self._without(stacks, choke, {})
+            if is_clear(above):
+                return above, choke
+        return stacks, BASE
 
     def cost(self, stacks: int) -> int:
         """The bytes of the cheapest way down to the base or to the end."""
@@ -120,20 +122,19 @@ class Stacks:
             parts.append(self._positions.shortest(top))
         return b"".join(parts)
 
-    def _choke(self, stacks: int) -> int:
-        """The first set, this one aside, that every stack passes and that makes a frame; highest sets open first."""
+    def _chokes(self, stacks: int) -> Iterator[int]:
+        """The sets, this one aside, that every stack passes and that make a frame; highest sets are opened first."""
         waiting = {below for _, below in self.items[stacks]} | ({BASE} if self.on_base[stacks] else set())
         heap = [(-self._height[below], below) for below in waiting]
         heapq.heapify(heap)
         while heap:
             _, found = heapq.heappop(heap)
             if not heap and self._is_frame(found):
-                return found
+                yield found
             below = {below for _, below in self.items[found]} | ({BASE} if self.on_base[found] else set())
             for number in below - waiting:
                 waiting.add(number)
                 heapq.heappush(heap, (-self._height[number], number))
-        return BASE
 
     def _is_frame(self, stacks: int) -> bool:
         """Whether it is worth a frame of its own.

@@ -6,7 +6,7 @@ Nothing here knows how rules are written (lark.py, gbnf.py, tags.py) or how they
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from grammar.lexical import Dfa, literal_language
 
@@ -21,6 +21,11 @@ class Word:
     def is_blank(self) -> bool:
         """Whether the empty word is the only one."""
         return self.language.states == 1 and not (self.language.table >= 0).any()
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """The same for equal languages."""
+        return self.language.fingerprint
 
     @cached_property
     def first_bytes(self) -> int:
@@ -89,12 +94,21 @@ EMPTY = Concat(())
 
 
 @dataclass(frozen=True, slots=True)
+class Schema:
+    """A JSON Schema inside a grammar, with its name and place in it for errors."""
+
+    value: Any
+    name: str
+    pointer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """A whole grammar: every name that a body calls is a key of `bodies`."""
 
     start: str
     bodies: Mapping[str, Term]
-    schemas: tuple[object, ...] = ()
+    schemas: "tuple[Schema, ...]" = ()
     notes: tuple[str, ...] = field(default=())
 
 
@@ -143,3 +157,16 @@ def called(term: Term) -> set[str]:
             found.add(part.name)
         todo.extend(children(part))
     return found
+
+
+def renamed(term: Term, prefix: str, offset: int) -> Term:
+    """The term with `prefix` before every name it calls and `offset` added to the numbers of its schemas."""
+    if isinstance(term, Call):
+        return Call(prefix + term.name)
+    if isinstance(term, Json):
+        return Json(term.number + offset)
+    if isinstance(term, Repeat):
+        return Repeat(renamed(term.item, prefix, offset), term.low, term.high)
+    if isinstance(term, Word):
+        return term
+    return type(term)(tuple(renamed(item, prefix, offset) for item in term.items))

@@ -23,7 +23,9 @@ from service.text import Piece, Shown
 LLAMA_NAMES = {"max_tokens": "n_predict"}
 SGLANG_NAMES = {
     "prompt": "text",
-    **{f: f"sampling_params.{f}" for f in ("json_schema", "regex", "ebnf", "n", "stop", "logit_bias")},
+    **{
+        f: f"sampling_params.{f}" for f in ("json_schema", "regex", "ebnf", "structural_tag", "n", "stop", "logit_bias")
+    },
     "max_tokens": "sampling_params.max_new_tokens",
 }
 _NEVER = -100.0  # what llama.cpp says as `false`

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from service import cli
@@ -73,3 +75,22 @@ def test_health_is_1_where_nobody_listens() -> None:
 def test_bench_names_its_benchmarks(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "nothing"]) == 2
     assert "serving" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "kind"),
+    [
+        ("--grammar", 'start: "a" start "b" | "c"\nidle: "d"', "ebnf"),
+        ("--structural-tag", '{"type": "structural_tag", "format": {"type": "any_text"}}', "structural_tags"),
+        ("--substring", "the cat sat", "substring"),
+    ],
+)
+def test_compile_explains_every_kind_of_constraint(
+    flag: str, text: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "constraint"
+    file.write_text(text, encoding="utf-8")
+    assert main(["compile", flag, str(file)]) == 0
+    said = capsys.readouterr().out
+    assert f'"kind": "{kind}"' in said
+    assert ("'idle' is unreachable" in said) == (kind == "ebnf")

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from grammar.errors import UnsupportedConstraint
 from schemas.base import FormworkRequest
 from schemas.chat import ChatRequest
 from schemas.tgi import GenerateRequest
@@ -121,7 +120,39 @@ def test_what_is_no_constraint_is_refused(fields: dict[str, Any]) -> None:
         of(**fields)
 
 
-@pytest.mark.parametrize("fields", [{"ebnf": "a"}, {"guided_grammar": "a"}, {"structured_outputs": {"grammar": "a"}}])
-def test_grammars_are_refused_by_name(fields: dict[str, Any]) -> None:
-    with pytest.raises(UnsupportedConstraint, match="EBNF"):
-        of(**fields)
+SAME_GRAMMAR: list[dict[str, Any]] = [
+    {"response_format": {"type": "grammar", "grammar": 'root ::= "a"'}},
+    {"ebnf": 'root ::= "a"'},
+    {"grammar": 'root ::= "a"'},
+    {"guided_grammar": 'root ::= "a"'},
+    {"structured_outputs": {"grammar": 'root ::= "a"'}},
+]
+TAG: dict[str, Any] = {"type": "structural_tag", "format": {"type": "any_text"}}
+SAME_TAG: list[dict[str, Any]] = [
+    {"response_format": TAG},
+    {"structural_tag": TAG},
+    {"structured_outputs": {"structural_tag": TAG}},
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "same"), [(ConstraintKind.EBNF, SAME_GRAMMAR), (ConstraintKind.STRUCTURAL_TAGS, SAME_TAG)]
+)
+def test_all_spellings_of_a_grammar_or_a_tag_are_one_constraint(
+    kind: ConstraintKind, same: list[dict[str, Any]]
+) -> None:
+    found = [of(**fields) for fields in same]
+    assert {each.key for each in found if each} == {found[0].key if found[0] else ""}
+    assert all(each is not None and each.kind is kind and each.schema is None for each in found)
+
+
+def test_a_quotation_is_a_constraint() -> None:
+    found = of(response_format={"type": "substring", "value": {"substring_words": "the cat"}})
+    assert found is not None
+    assert (found.kind, json.loads(found.source)) == (ConstraintKind.SUBSTRING, {"substring_words": "the cat"})
+
+
+def test_an_empty_grammar_is_refused_by_its_field() -> None:
+    with pytest.raises(InvalidBody) as caught:
+        of(structured_outputs={"grammar": " "})
+    assert caught.value.param == "structured_outputs.grammar"
