@@ -132,15 +132,15 @@ def _scores(  # noqa: PLR0913, PLR0917
         page, block = pages[key // page_size], key % page_size // LANES
         k0 = page * page_stride + head * head_stride + block * dim * LANES
         if rows == 8:
-            _dot8(tile, 0, dim, flat, k0, dim, scores, key - begin, stride, 0)
+            _dot8(tile, 0, dim, 1, flat, k0, dim, scores, key - begin, stride, 0)
         elif rows == 4:
-            _dot4(tile, 0, dim, flat, k0, dim, scores, key - begin, stride, 0)
+            _dot4(tile, 0, dim, 1, flat, k0, dim, scores, key - begin, stride, 0)
         elif rows == 3:
-            _dot3(tile, 0, dim, flat, k0, dim, scores, key - begin, stride, 0)
+            _dot3(tile, 0, dim, 1, flat, k0, dim, scores, key - begin, stride, 0)
         elif rows == 2:
-            _dot2(tile, 0, dim, flat, k0, dim, scores, key - begin, stride, 0)
+            _dot2(tile, 0, dim, 1, flat, k0, dim, scores, key - begin, stride, 0)
         else:
-            _dot1(tile, 0, dim, flat, k0, dim, scores, key - begin, stride, 0)
+            _dot1(tile, 0, dim, 1, flat, k0, dim, scores, key - begin, stride, 0)
 
 
 @kernel

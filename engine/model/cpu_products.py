@@ -36,16 +36,44 @@ def lay_out(weight: Floats) -> Floats:
 def product(rows: Floats, weight: Floats, bias: Floats, out: Floats) -> None:
     """(count, in) rows times a weight as `lay_out` made it, plus the bias (or empty), to (count, padded out)."""
     count, inputs = rows.shape
-    x, w, y = rows.reshape(-1), weight.reshape(-1), out.reshape(-1)
+    w, y = weight.reshape(-1), out.reshape(-1)
+    panels = np.empty(min(count, _BLOCK) * inputs, np.float32)
     for top in range(0, count, _BLOCK):
         bottom = min(count, top + _BLOCK)
+        _pack(rows, top, bottom, panels)
         for at in range(0, inputs, _CHUNK):
             depth = min(_CHUNK, inputs - at)
             for column in range(weight.shape[0]):
-                _block(x, inputs, at, depth, w, (column * inputs + at) * LANES, y, out.shape[1], column, top, bottom)
+                w0, y0 = (column * inputs + at) * LANES, top * out.shape[1] + column * LANES
+                _block(panels, inputs, at, depth, w, w0, y, out.shape[1], y0, bottom - top)
         for row in range(top, bottom):
             for column in range(bias.shape[0]):
                 out[row, column] += bias[column]
+
+
+@kernel
+def _tile_rows(left: int) -> int:
+    """How many of the rows left go through the inner loop together."""
+    if HAS_WIDE_REGISTERS and left >= 4:
+        return 8 if left >= 8 else 4
+    return min(left, 3)
+
+
+@kernel
+def _pack(rows: Floats, top: int, bottom: int, panels: Floats) -> None:
+    """Rows that go through the inner loop together, input by input, so that it reads them as one stream.
+
+    Eight streams a row's length apart would fall on the same few sets of the nearest cache.
+    """
+    inputs = rows.shape[1]
+    row = top
+    while row < bottom:
+        count = _tile_rows(bottom - row)
+        base = (row - top) * inputs
+        for r in range(count):
+            for d in range(inputs):
+                panels[base + d * count + r] = rows[row + r, d]
+        row += count
 
 
 @kernel
@@ -58,26 +86,22 @@ def _block(  # noqa: PLR0913, PLR0917 - the coordinates of one block in three ar
     w0: int,
     y: Floats,
     width: int,
-    column: int,
-    top: int,
-    bottom: int,
+    y0: int,
+    rows: int,
 ) -> None:
-    """Sixteen outputs of rows top … bottom - 1, over inputs at … at + depth - 1; added to `y` unless `at` is 0."""
-    row = top
-    while row < bottom:
-        x0, y0 = row * inputs + at, row * width + column * LANES
-        if HAS_WIDE_REGISTERS and bottom - row >= 8:
-            _dot8(x, x0, inputs, w, w0, depth, y, y0, width, at)
-            row += 8
-        elif HAS_WIDE_REGISTERS and bottom - row >= 4:
-            _dot4(x, x0, inputs, w, w0, depth, y, y0, width, at)
-            row += 4
-        elif bottom - row >= 3:
-            _dot3(x, x0, inputs, w, w0, depth, y, y0, width, at)
-            row += 3
-        elif bottom - row == 2:
-            _dot2(x, x0, inputs, w, w0, depth, y, y0, width, at)
-            row += 2
+    """Sixteen outputs of a block's rows, over inputs at … at + depth - 1; added to `y` unless `at` is 0."""
+    row = 0
+    while row < rows:
+        count = _tile_rows(rows - row)
+        x0, place = row * inputs + at * count, y0 + row * width
+        if count == 8:
+            _dot8(x, x0, 1, 8, w, w0, depth, y, place, width, at)
+        elif count == 4:
+            _dot4(x, x0, 1, 4, w, w0, depth, y, place, width, at)
+        elif count == 3:
+            _dot3(x, x0, 1, 3, w, w0, depth, y, place, width, at)
+        elif count == 2:
+            _dot2(x, x0, 1, 2, w, w0, depth, y, place, width, at)
         else:
-            _dot1(x, x0, inputs, w, w0, depth, y, y0, width, at)
-            row += 1
+            _dot1(x, x0, 1, 1, w, w0, depth, y, place, width, at)
+        row += count

@@ -48,7 +48,7 @@ HAS_WIDE_REGISTERS = bool(llvm.get_host_cpu_features().get("avx512f", False))
 
 
 def dot_tile(rows: int) -> Callable[..., None]:
-    """scores[s0 + r·s_stride + lane] = Σ_d query[q0 + r·q_stride + d] · keys[k0 + 16·d + lane], for `rows` rows.
+    """scores[s0 + r·s_stride + lane] = Σ_d query[q0 + r·q_stride + d·d_stride] · keys[k0 + 16·d + lane], for each row.
 
     With `further` not 0 the sums are added to what stands in `scores`.
     Even and odd dimensions have an accumulator each, so that a single row is not bound by the latency of its additions.
@@ -60,6 +60,7 @@ def dot_tile(rows: int) -> Callable[..., None]:
         query: Any,
         q0: Any,
         q_stride: Any,
+        d_stride: Any,
         keys: Any,
         k0: Any,
         dim: Any,
@@ -69,8 +70,8 @@ def dot_tile(rows: int) -> Callable[..., None]:
         further: Any,
     ) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            q, k, s = (data(context, builder, signature, arguments, i) for i in (0, 3, 6))
-            _, q0, q_stride, _, k0, dim, _, s0, s_stride, further = arguments
+            q, k, s = (data(context, builder, signature, arguments, i) for i in (0, 4, 7))
+            _, q0, q_stride, d_stride, _, k0, dim, _, s0, s_stride, further = arguments
             sums = [[variable(builder) for _ in range(2)] for _ in range(rows)]
             firsts = [builder.add(q0, builder.mul(q_stride, dim.type(r))) for r in range(rows)]
             places = [builder.add(s0, builder.mul(s_stride, dim.type(r))) for r in range(rows)]
@@ -80,8 +81,9 @@ def dot_tile(rows: int) -> Callable[..., None]:
 
             def accumulate(d: Any, parity: int) -> None:
                 key = load(builder, k, builder.add(k0, builder.mul(d, dim.type(LANES))))
+                step = builder.mul(d, d_stride)
                 for r in range(rows):
-                    x = splat(builder, builder.load(builder.gep(q, [builder.add(firsts[r], d)])))
+                    x = splat(builder, builder.load(builder.gep(q, [builder.add(firsts[r], step)])))
                     sum_ = sums[r][parity]
                     builder.store(fma(builder, x, key, builder.load(sum_)), sum_)
 
@@ -97,7 +99,7 @@ def dot_tile(rows: int) -> Callable[..., None]:
                 store(builder, s, places[r], total)
             return context.get_dummy_value()
 
-        return _void(query, q0, q_stride, keys, k0, dim, scores, s0, s_stride, further), generate
+        return _void(query, q0, q_stride, d_stride, keys, k0, dim, scores, s0, s_stride, further), generate
 
     made: Callable[..., None] = tile
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from engine.admission import Admission
@@ -66,6 +67,7 @@ def house(
     max_waiting: int = 100,
     sharing: bool = True,
     proposer: ForcedText | None = None,
+    helper: Executor | None = None,
 ) -> House:
     """A loop over a runner (by default one without a model)."""
     runner = runner or SlotRunner()
@@ -88,7 +90,7 @@ def house(
         proposer=proposer,
     )
     clock = Clock()
-    loop = EngineLoop(Rooms(info, runner, scheduler, CpuSampler(info.vocab_size), admission), clock)
+    loop = EngineLoop(Rooms(info, runner, scheduler, CpuSampler(info.vocab_size), admission), clock, helper)
     return House(runner, scheduler, loop, clock)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import jsonschema
@@ -68,7 +69,7 @@ class TellingRunner(SlotRunner):
         return row
 
 
-def made(runner: SlotRunner | None = None, *, drafts: bool = True) -> House:
+def made(runner: SlotRunner | None = None, *, drafts: bool = True, helper: Executor | None = None) -> House:
     """A house whose engine has the grammar."""
     store = GrammarStore(lambda data: grammar.load_grammar(data, VOCABULARY), 1 << 30)
     store.add(Plan(GRAMMAR.fingerprint, GRAMMAR.to_bytes()))
@@ -78,6 +79,7 @@ def made(runner: SlotRunner | None = None, *, drafts: bool = True) -> House:
         grammars=store,
         max_batch_tokens=40,
         proposer=ForcedText(encode) if drafts else None,
+        helper=helper,
     )
 
 
@@ -153,6 +155,19 @@ def test_only_string_content_is_eligible_for_the_mark() -> None:
         inside.append(len(head) == 2 and '"' not in head[1])
         text += TOKENS[token.token_id].decode("utf-8", "replace")
     assert not any(token.eligible and not stands for token, stands in zip(answer.tokens, inside, strict=True))
+
+
+def test_masks_filled_beside_the_forward_pass_are_the_same() -> None:
+    """By a helper thread, with drafts, budgets, marks and free requests; what fails in it fails its own request."""
+    wanted = [constrained(f"r{seed}", seed=seed, max_tokens=30 + seed) for seed in range(4)]
+    wanted[2] = msgspec.structs.replace(wanted[2], mark=Mark(scheme="gumbel", key_id="test"))
+    wanted.append(request("free", [5, 6], max_tokens=20, min_tokens=15, temperature=1.0))
+    alone = drive(made(), wanted)
+    with ThreadPoolExecutor(1) as helper:
+        beside = drive(made(helper=helper), wanted)
+    for one in wanted:
+        assert beside[one.request_id].tokens == alone[one.request_id].tokens
+        assert beside[one.request_id].finish == alone[one.request_id].finish
 
 
 def test_a_stop_string_closes_the_text_instead_of_cutting_it() -> None:

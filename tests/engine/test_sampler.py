@@ -41,6 +41,17 @@ def nucleus(p: NDArray[np.float64], mass: float) -> NDArray[np.float64]:
     return keep(p, 1 + int(np.sum(np.cumsum(p[order]) < mass)))
 
 
+def typical(p: NDArray[np.float64], mass: float) -> NDArray[np.float64]:
+    """Those whose information is nearest to the entropy, up to the mass."""
+    information = -np.log(np.where(p > 0, p, 1.0))
+    distance = np.where(p > 0, np.abs(information - np.sum(p * information)), np.inf)
+    order = np.argsort(distance, kind="stable")
+    kept = np.zeros_like(p)
+    chosen = order[: 1 + int(np.sum(np.cumsum(p[order]) < mass))]
+    kept[chosen] = p[chosen]
+    return np.asarray(kept / kept.sum())
+
+
 def expected(sampling: dict[str, Any], mask: NDArray[np.bool_] | None, history: History | None) -> NDArray[np.float64]:
     """The reference distribution, by the book."""
     x = ROW.astype(np.float64).copy()
@@ -56,6 +67,8 @@ def expected(sampling: dict[str, Any], mask: NDArray[np.bool_] | None, history: 
                 count > 0
             )
     p = softmax(x / sampling.get("temperature", 1.0))
+    if sampling.get("typical_p", 1.0) < 1:
+        p = typical(p, sampling["typical_p"])
     if sampling.get("top_k"):
         p = keep(p, sampling["top_k"])
     if sampling.get("top_p", 1.0) < 1:
@@ -96,7 +109,12 @@ HISTORY = History(np.array([3, 10, 20]), np.array([2, 1, 0], np.float32))
         {"top_p": 0.8},
         {"min_p": 0.1},
         {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "min_p": 0.05},
+        {"typical_p": 0.6},
+        {"temperature": 1.4, "typical_p": 0.8, "top_k": 12, "top_p": 0.9},
         {"logit_bias": {3: 2.0, 7: -1.5}},
+        {"logit_bias": {3: 3.0, 7: -1.5}, "top_k": 5},
+        {"logit_bias": {20: 1.0}, "temperature": 0.7, "top_p": 0.9, "frequency_penalty": 0.7},
+        {"repetition_penalty": 1.8, "min_p": 0.02},
         {"frequency_penalty": 0.7, "presence_penalty": 0.4, "repetition_penalty": 1.3},
     ],
     ids=str,
@@ -104,7 +122,7 @@ HISTORY = History(np.array([3, 10, 20]), np.array([2, 1, 0], np.float32))
 def test_frequencies_match_the_reference(sampling: dict[str, Any], masked: bool) -> None:
     """Chi-square over the tokens expected at least 5 times (the others pooled)."""
     mask = MASK if masked else None
-    history = HISTORY if "frequency_penalty" in sampling else None
+    history = HISTORY if {"frequency_penalty", "repetition_penalty"} & sampling.keys() else None
     p, counts = expected(sampling, mask, history), drawn(sampling, mask, history)
     assert counts[p == 0].sum() == 0, "what the mask or a truncation excludes is never drawn"
     common = p * DRAWS >= 5
@@ -113,6 +131,36 @@ def test_frequencies_match_the_reference(sampling: dict[str, Any], masked: bool)
         observed, wanted = observed[:-1], [w * sum(observed[:-1]) / sum(wanted[:-1]) for w in wanted[:-1]]
     if len(wanted) > 1:
         assert stats.chisquare(observed, wanted).pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_rows_are_drawn_alike_by_any_number_of_threads(masked: bool) -> None:
+    """Whoever gets which rows; every kind of row beside every other."""
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"temperature": 0.0},
+        {"top_p": 0.8},
+        {"top_k": 7, "temperature": 1.3},
+        {"typical_p": 0.7},
+        {"logit_bias": {3: 2.0}, "frequency_penalty": 0.5},
+    ]
+    width = 1 << 14
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.standard_normal((60, width)).astype(np.float32) * 2)
+    masks = packed(rng.random(width) < 0.3)[None]
+    rows = []
+    for index in range(60):
+        rule = Rule.of(Sampling(max_tokens=1, seed=index, **kinds[index % len(kinds)]))
+        mask = 0 if masked and index % 2 else None
+        history = HISTORY if rule.penalises else None
+        rows.append(Row(rule, index, mask=mask, drawn_from=mask, alternatives=index % 3, history=history))
+    found = []
+    for threads in (1, 3):
+        sampler = CpuSampler(width, threads)
+        sampler.measure(logits, rows, masks)
+        found.append([sampler.draw(index) for index in range(60)])
+    assert found[0] == found[1]
+    assert all(isinstance(each, Drawn) for each in found[0])
 
 
 def one(row: Row, logits: NDArray[np.float32], masks: NDArray[np.int32] | None = None) -> Drawn | Rejected:
