@@ -788,15 +788,17 @@ def _loops(machine: Machine) -> frozenset[int]:
 
 def _returns(machine: Machine, start: int, free: Dfa) -> bool:
     """Whether every character of several bytes leads from `start` back to it."""
+    pairs = {(int(free.classes[b]), int(machine.classes[b])) for b in range(0x80, 256)}
+    texts, own = free.table.tolist(), machine.table
     todo, seen = [(start, 0)], {(start, 0)}
-    leads = [b for b in range(0x80, 256)]
     while todo:
         state, inner = todo.pop()
-        for byte in leads:
-            after = free.step(inner, byte)
+        row = own[state].tolist()
+        for text_class, own_class in pairs:
+            after = texts[inner][text_class]
             if after < 0:
                 continue
-            target = machine.step(state, byte)
+            target = row[own_class]
             if target < 0 or (after == 0 and target != start):
                 return False
             if after and (target, after) not in seen:

@@ -319,7 +319,8 @@ class JsonAutomaton(Automaton):
                 return DEAD
 
     def _after_key(self, frame: ObjectFrame, number: int) -> int:
-        return DEAD if frame.member(number) is None else self.state(("colon", frame, number))
+        # What follows the colon is worked out where it is met: most keys that one token closes are never taken.
+        return self.state(("colon", frame, number)) if frame.allowed >> number & 1 else DEAD
 
     def _after_member(self, member: Member, label: int) -> int:
         verdict = self.labels.verdict(label)

@@ -196,8 +196,8 @@ class Way:
     """One conjunct of an object formula, in the numbers of its shape."""
 
     __slots__ = (
-        "_judge", "_judged", "absent_sets", "among", "broken", "least", "misnamed", "most", "needed", "pending",
-        "possible", "properties", "rules", "same", "shape", "unlike",
+        "_children", "_feasible", "_judge", "_judged", "_left", "absent_sets", "among", "broken", "least", "misnamed",
+        "most", "needed", "pending", "possible", "properties", "rules", "same", "shape", "unlike",
     )  # fmt: skip
 
     def __init__(self, shape: Shape, conjunct: Conjunct, satisfiable: "Judge") -> None:
@@ -238,6 +238,9 @@ class Way:
         self.rules = [a for a in conjunct.positive if isinstance(a, PropertyNames)]
         self._judge = satisfiable
         self._judged = shape.judged.setdefault(frozenset([*self.properties, *self.rules]), [0, 0])
+        self._children: dict[int, Formula] = {}
+        self._feasible: dict[int, bool] = {}
+        self._left: dict[tuple[tuple[Any, ...], tuple[Any, ...]], Way] = {}
 
     @property
     def good(self) -> int:
@@ -256,6 +259,13 @@ class Way:
 
     def leaving(self, broken: list[Properties], pending: Iterable[MemberAmong]) -> "Way":
         """This way once a member was taken, with only these atoms left to break and these constants to differ from."""
+        key = (tuple(broken), tuple(pending))
+        known = self._left.get(key)
+        if known is None:
+            known = self._left[key] = self._leaving(broken, key[1])
+        return known
+
+    def _leaving(self, broken: list[Properties], pending: Iterable[MemberAmong]) -> "Way":
         lighter = object.__new__(Way)
         for name in Way.__slots__:
             setattr(lighter, name, getattr(self, name))
@@ -263,14 +273,27 @@ class Way:
         lighter.pending = lighter.among = ()
         lighter.same = _common([*(atom.then for atom in self.among), *([] if self.same is None else [self.same])])
         lighter.unlike = self.unlike.union(*(atom.then for atom in pending))
+        lighter._feasible, lighter._left = {}, {}
         return lighter
 
     def child(self, number: int) -> Formula:
         """What this way asks of a value under class `number`, negations aside."""
-        return self.shape.pool.all_of(self.shape.child(a, number) for a in self.properties)
+        found = self._children.get(number)
+        if found is None:
+            found = self.shape.pool.all_of(self.shape.child(a, number) for a in self.properties)
+            self._children[number] = found
+        return found
 
     def feasible(self, open_classes: int, satisfiable: "Judge") -> bool:
         """Whether an object that stands here can still be finished this way."""
+        found = self._feasible.get(open_classes)
+        if found is None:
+            found = self._is_feasible(open_classes, satisfiable)
+            if found or not satisfiable.busy:
+                self._feasible[open_classes] = found
+        return found
+
+    def _is_feasible(self, open_classes: int, satisfiable: "Judge") -> bool:
         if not self.possible:
             return False
         if self.needed & ~open_classes or any(not bits & ~self.needed for bits in self.absent_sets):

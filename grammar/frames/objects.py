@@ -89,7 +89,7 @@ class ObjectFrame:
                 candidates = way.good & self.open & ~found
                 if way.broken or way.misnamed or way.least or way.absent_sets or way.is_compared(self.open):
                     for number in numbers_of(candidates):
-                        if self.member(number) is not None:
+                        if self._may_come(number):
                             found |= 1 << number
                 else:
                     found |= self._simply_allowed(way, candidates)
@@ -108,6 +108,18 @@ class ObjectFrame:
     def owes_further_keys(self) -> bool:
         """Whether the object, once its next key came, may need others that are not named and must differ from it."""
         return any(w.broken or w.misnamed or w.least > 1 + w.needed.bit_count() for w in self.ways)
+
+    def _may_come(self, number: int) -> bool:
+        """Whether there is a member of this class: as `member`, but no more than one way is asked that agrees."""
+        if number in self._members:
+            return self._members[number] is not None
+        objects = self._objects
+        opened = self.shape.after(self.open, number)
+        for way in objects.ways(step_key(objects.pool, self.formula, self.shape, number), self.shape):
+            goal = self._asked(way, number, opened)
+            if goal is not None and objects.satisfiable(goal):
+                return True
+        return False
 
     def member(self, number: int) -> Member | None:
         """What follows a key of class `number`; None if it may not come."""
@@ -212,6 +224,7 @@ class Objects:
         self._shapes: dict[tuple[Any, ...], Shape] = {}
         self._frames: dict[tuple[Any, ...], ObjectFrame] = {}
         self._ways: dict[tuple[int, int], list[Way]] = {}
+        self._interned: dict[tuple[int, frozenset[Any], frozenset[Any]], Way] = {}
 
     def start(self, formula: Formula, tracked: tuple[Formula, ...], *, recorded: bool = False) -> ObjectFrame:
         """A new object of which `formula` must hold and `tracked` be told."""
@@ -240,7 +253,15 @@ class Objects:
         found = self._ways.get(key)
         if found is None:
             ways = (each for conjunct in conjuncts(self.pool, formula) for each in _with_plain_counts(conjunct))
-            found = self._ways[key] = [Way(shape, each, self.satisfiable) for each in ways]
+            found = self._ways[key] = [self._way(shape, each) for each in ways]
+        return found
+
+    def _way(self, shape: Shape, conjunct: Conjunct) -> Way:
+        """The interned way: a formula that moved on keeps most of its ways, and what was found out about them."""
+        key = (id(shape), conjunct.positive, conjunct.negative)
+        found = self._interned.get(key)
+        if found is None:
+            found = self._interned[key] = Way(shape, conjunct, self.satisfiable)
         return found
 
 
