@@ -118,7 +118,7 @@ class Automaton:
         self._views: dict[tuple[int, int], list[tuple[int, bool]]] = {}
         self._rows: dict[int, Mask] = {}
         self._levels = np.zeros((vocabulary.trie.longest + 2, 4), np.int64)
-        self._work = np.zeros((1 << 14, 8), np.int64)
+        self._work = np.zeros((1 << 8, 8), np.int64)
         self.end = self.state(("end",))
         self.done = self.state(("done",))
         self.tables.stack_id(0, self.end, 0)

@@ -152,15 +152,14 @@ class JsonAutomaton(Automaton):
         ident = (id(frame.shape), frame.allowed)
         found = self._allow_offsets.get(ident)
         if found is None:
-            words = max(1, -(-len(frame.shape.classes) // 32))
-            found = self._allow_offsets[ident] = self.tables.add_allow(bit_words(frame.allowed, words))
+            found = self._allow_offsets[ident] = self.tables.add_allow(bit_words(frame.allowed, frame.shape.words))
         return found
 
     def _key_block(self, shape: Shape) -> int:
         found = self._key_blocks.get(id(shape))
         if found is None:
             machine = shape.machine
-            words = max(1, -(-len(shape.classes) // 32))
+            words = shape.words
             reach = walk.key_reach(machine.table, machine.labels, words)
             recorded = np.array([c.name is None for c in shape.classes])
             labels = machine.labels.copy()

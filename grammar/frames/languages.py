@@ -395,39 +395,37 @@ def overlay(rest: Machine | None, literals: dict[bytes, int]) -> Machine:  # noq
         return rest if rest is not None else _empty()
     parents: list[int] = []
     edge_bytes: list[int] = []
-    children: list[dict[int, int]] = [{}]
+    children: dict[int, int] = {}
     finals: dict[int, int] = {}
+    nodes = 1
     for word, mark in literals.items():
         node = 0
         for byte in word:
-            found = children[node].get(byte)
+            found = children.get(node << 8 | byte)
             if found is None:
-                found = len(children)
-                children[node][byte] = found
-                children.append({})
+                found = children[node << 8 | byte] = nodes
+                nodes += 1
                 parents.append(node)
                 edge_bytes.append(byte)
             node = found
         finals[node] = mark
-    nodes = len(children)
-    used = np.zeros(256, np.int32)
-    for code, byte in enumerate(sorted(set(edge_bytes)), 1):
-        used[byte] = code
-    base = rest.classes.astype(np.int32) if rest is not None and not rest.is_empty else np.zeros(256, np.int32)
-    signature, classes = np.unique(np.stack([used, base]), axis=1, return_inverse=True)
-    classes = classes.reshape(-1)
-    if nodes * signature.shape[1] > 40_000_000:
+    # A column for each byte of a word, after those of the automaton below.
+    base = rest.classes.tolist() if rest is not None and not rest.is_empty else [0] * 256
+    mixed = {byte: (1, byte) for byte in edge_bytes}
+    kinds: dict[tuple[int, int], int] = {}
+    classes = np.array([kinds.setdefault(mixed.get(b, (0, base[b])), len(kinds)) for b in range(256)], np.uint8)
+    if nodes * len(kinds) > 40_000_000:
         raise GrammarTooLarge(f"literals of {nodes} characters in all")
     labels = np.full(nodes, -1, np.int32)
-    table = np.full((nodes, signature.shape[1]), -1, np.int32)
+    table = np.full((nodes, len(kinds)), -1, np.int32)
     if rest is not None and not rest.is_empty:
-        rest_table = np.where(rest.table >= 0, rest.table + nodes, -1)[:, signature[1]].astype(np.int32)
+        below = [base[kind[1]] if kind[0] else kind[1] for kind in kinds]
+        rest_table = np.where(rest.table >= 0, rest.table + nodes, -1)[:, below].astype(np.int32)
         shadow = [-1] * nodes
         shadow[0] = 0
-        columns = rest.classes.tolist()
         plain = rest.table.tolist()
         for node, (parent, byte) in enumerate(zip(parents, edge_bytes, strict=True), 1):
-            shadow[node] = plain[shadow[parent]][columns[byte]] if shadow[parent] >= 0 else -1
+            shadow[node] = plain[shadow[parent]][base[byte]] if shadow[parent] >= 0 else -1
         at = np.array(shadow)
         table[at >= 0] = rest_table[at[at >= 0]]
         labels[at >= 0] = rest.labels[at[at >= 0]]
@@ -437,9 +435,10 @@ def overlay(rest: Machine | None, literals: dict[bytes, int]) -> Machine:  # noq
         table[np.array(parents), classes[np.array(edge_bytes)]] = np.arange(1, nodes, dtype=np.int32)
     for node, mark in finals.items():
         labels[node] = mark
-    if rest is None and min(literals.values()) >= 0:
-        return Machine(classes.astype(np.uint8), table, labels, literal=True)
-    return trimmed(classes.astype(np.uint8), table, labels, literal=rest is None)
+    if min(literals.values()) >= 0:
+        # Each node leads to a word, and `rest` is trimmed.
+        return Machine(classes, table, labels, literal=rest is None)
+    return trimmed(classes, table, labels, literal=rest is None)
 
 
 def few_words(machine: Machine, label: int, most: int) -> list[str] | None:

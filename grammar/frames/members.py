@@ -7,6 +7,7 @@ asked per frame is then a few operations on Python integers.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -39,6 +40,7 @@ from grammar.schema.atoms import (
 from grammar.schema.constants import equal_to
 
 Members = frozenset[tuple[str, Constant]]
+_NONE: Final[frozenset[Any]] = frozenset()
 MAX_WITNESSES: Final = 16
 MAX_REACH: Final = 1 << 24
 """Words of the table that tells of each state of the key automaton which classes it can still reach."""
@@ -75,19 +77,19 @@ class Shape:
         """So many of the names, the first ones, have a place in schema order; the others may come in any order."""
         remembered = {key for a in found if isinstance(a, OneOfObjects) for value in a.values for key, _ in value}
         names.update(dict.fromkeys(sorted(remembered)))
-        kinds, plain = self._open_keys()
-        names.update(
-            dict.fromkeys(word for label in range(len(kinds)) for word in few_words(plain, label, MAX_FEW_KEYS) or ())
-        )
+        kinds, self._plain = self._open_keys()
+        if not self.is_simple:
+            each = (few_words(self._plain, label, MAX_FEW_KEYS) or () for label in range(len(kinds)))
+            names.update(dict.fromkeys(word for words in each for word in words))
         self.names = [n for n in names if _is_text(n)]
         self.number = {n: i for i, n in enumerate(self.names)}
         self.classes: list[KeyClass] = [*(self._classify(n) for n in self.names), *kinds]
-        self.machine = self._overlaid(plain)
-        if len(self.machine.labels) * (len(self.classes) // 32 + 1) > MAX_REACH:
-            raise GrammarTooLarge(f"an object of {len(self.names)} names, {len(self.machine.labels)} characters in all")
         self.named = (1 << len(self.names)) - 1
-        # A class whose keys all have names of their own is never reached.
-        self.rest = sum(1 << n for n in _reached_labels(self.machine) if n >= len(self.names))
+        # A class whose keys all have names of their own is never reached; if there is only one class, it is.
+        open_classes = {len(self.names)} if self.is_simple else _reached_labels(self.machine)
+        self.rest = sum(1 << n for n in open_classes if n >= len(self.names))
+        if sum(map(len, self.names)) * self.words > MAX_REACH:
+            _ = self.machine  # which may be too large, and should then be so before any member is looked at
         self.everything = self.named | self.rest
         self._children: dict[tuple[Properties, int], Formula] = {}
         self.judged: dict[frozenset[Any], list[int]] = {}
@@ -97,17 +99,36 @@ class Shape:
         """For a set of atoms to keep and one to break, the classes whose value can do both: filled by `Way`."""
 
     @property
+    def words(self) -> int:
+        """How many 32-bit words a set of classes takes."""
+        return max(1, -(-len(self.classes) // 32))
+
+    @cached_property
+    def machine(self) -> Machine:
+        """Keys → class numbers: the names, beside them the open kinds. Made late: most shapes are only asked about."""
+        labels = np.where(self._plain.labels >= 0, self._plain.labels + len(self.names), -1).astype(np.int32)
+        rest = Machine(self._plain.classes, self._plain.table, labels)
+        found = overlay(rest, {name.encode(): i for i, name in enumerate(self.names)})
+        if len(found.labels) * self.words > MAX_REACH:
+            raise GrammarTooLarge(f"an object of {len(self.names)} names, {len(found.labels)} characters in all")
+        return found
+
+    @property
     def is_simple(self) -> bool:
         """Whether all keys that are not named are alike."""
         return not self._patterns and not self._key_rules
 
     def _classify(self, name: str) -> KeyClass:
+        if self.is_simple:
+            return KeyClass(name, _NONE, _NONE)
         matches = frozenset(p for p in self._patterns if holds(Pattern(p, ""), name))
         passes = frozenset(a for a in self._key_rules if _key_passes(self.pool, a, name))
         return KeyClass(name, matches, passes)
 
     def _open_keys(self) -> tuple[list[KeyClass], Machine]:
         """The kinds of keys as if none had a name, and the automaton that tells them apart, labelled by kind."""
+        if self.is_simple:
+            return [KeyClass(None, _NONE, _NONE)], _any_key()
         rules = [restrict(self.pool, a.names.formula(), STRING) for a in self._key_rules]
         parts: list[Dfa] = [
             any_string(),
@@ -120,12 +141,7 @@ class Shape:
             # No text ends inside a character, and no key does.
             return numbers.setdefault(accepts, len(numbers)) if accepts[0] else -1
 
-        if len(parts) == 1:
-            number = verdict((True,))
-            free = parts[0]
-            machine = Machine(free.classes, free.table, np.where(free.accepting, number, -1).astype(np.int32))
-        else:
-            machine = product(parts, verdict)
+        machine = product(parts, verdict)
         return [self._kind(accepts) for accepts in numbers], machine
 
     def _kind(self, accepts: tuple[bool, ...]) -> KeyClass:
@@ -133,12 +149,6 @@ class Shape:
         matches = frozenset(p for p, yes in zip(self._patterns, accepts[1:split], strict=True) if yes)
         passes = frozenset(a for a, yes in zip(self._key_rules, accepts[split:], strict=True) if yes)
         return KeyClass(None, matches, passes)
-
-    def _overlaid(self, plain: Machine) -> Machine:
-        """Keys → class numbers: the names, and beside them the open kinds."""
-        labels = np.where(plain.labels >= 0, plain.labels + len(self.names), -1).astype(np.int32)
-        rest = Machine(plain.classes, plain.table, labels)
-        return overlay(rest, {name.encode(): i for i, name in enumerate(self.names)})
 
     def child(self, atom: Properties, number: int) -> Formula:
         """What `atom` asks of the value under a key of this class."""
@@ -170,6 +180,12 @@ class Shape:
     def key_atoms(self, positive: frozenset[Any]) -> frozenset[Any]:
         """The atoms among these that judge single members."""
         return frozenset(a for a in positive if isinstance(a, (Properties, PropertyNames)))
+
+
+@lru_cache(maxsize=1)
+def _any_key() -> Machine:
+    free = any_string()
+    return Machine(free.classes, free.table, np.where(free.accepting, 0, -1).astype(np.int32))
 
 
 def _key_passes(pool: Formulas, atom: PropertyNames, name: str) -> bool:
