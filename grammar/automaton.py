@@ -114,6 +114,9 @@ class Automaton:
         self.ends = frozenset(vocabulary.eos_token_ids)
         self._ahead: list[tuple[bytes, list[int]] | None] = []
         self.moves: list[dict[int, int]] = []
+        """By configuration and token: the next configuration, doubled, plus one if the token stayed inside content."""
+        self._key_moves: dict[tuple[int, int, bytes], int] = {}
+        """Moves out of keys that are remembered as used: by what was read of the key, too."""
         self._shared: dict[tuple[Any, ...], Mask] = {}
         self._views: dict[tuple[int, int], list[tuple[int, bool]]] = {}
         self._rows: dict[int, Mask] = {}
@@ -545,13 +548,26 @@ class Automaton:
     # ---------------------------------------------------------------- moves
 
     def advance(self, configuration: int, token: int, text: bytes | bytearray) -> tuple[int, bool] | None:
-        """The configuration after `token` and whether no frame was entered or left; None if it is illegal.
+        """The configuration after `token`, and whether the token began inside the content where that stands (a string,
+        key, number or free text); None if it is illegal.
 
         `text` is all that was generated before: keys that may not be used twice are read back from it.
         """
         known = self.moves[configuration].get(token)
-        if known is not None:
-            return known >> 1, bool(known & 1)
+        if known is None:
+            begun = self._begun_key(configuration, text)
+            known = None if begun is None else self._key_moves.get((configuration, token, begun))
+            if known is None:
+                known = self._moved(configuration, token, text, begun)
+        return None if known is None else (known >> 1, bool(known & 1))
+
+    def _begun_key(self, configuration: int, text: bytes | bytearray) -> bytes | None:
+        """What was read so far of the key that is open, as spelled; None elsewhere."""
+        if self.tables.get(KIND, self.configurations[configuration][0]) != KEY:
+            return None
+        return self.raw_string(_recent(text, b""))
+
+    def _moved(self, configuration: int, token: int, text: bytes | bytearray, begun: bytes | None) -> int | None:
         text_bytes, starts = self.vocabulary.spelled
         first, last = starts[token], starts[token + 1]
         if first == last or token in self.ends:
@@ -559,17 +575,22 @@ class Automaton:
         found = self._run(configuration, text_bytes, first, last, text)
         if found is None:
             return None
-        after, stayed, cacheable = found
+        after, stayed, cacheable, by_key = found
+        kind = self.place_kind(after)
+        move = after << 1 | (stayed and (kind <= PlaceKind.ENUM or kind is PlaceKind.FREE))
         if cacheable:
-            self.moves[configuration][token] = after << 1 | stayed
-        return after, stayed
+            self.moves[configuration][token] = move
+        elif begun is not None and by_key:
+            self._key_moves[configuration, token, begun] = move
+        return move
 
     def run(self, configuration: int, spelled: bytes, text: bytes | bytearray | None) -> tuple[int, bool, bool] | None:
         """Step through bytes: (configuration, no frame entered or left, the text before did not matter).
 
         Without `text`, a key that closes is not remembered as used: for looking ahead along plans.
         """
-        return self._run(configuration, np.frombuffer(spelled, np.uint8), 0, len(spelled), text)
+        found = self._run(configuration, np.frombuffer(spelled, np.uint8), 0, len(spelled), text)
+        return None if found is None else found[:3]
 
     def _run(
         self,
@@ -578,8 +599,9 @@ class Automaton:
         first: int,
         last: int,
         text: bytes | bytearray | None,
-    ) -> tuple[int, bool, bool] | None:
-        tables, at, flags, cacheable = self.tables, first, 0, True
+    ) -> tuple[int, bool, bool, bool] | None:
+        """As `run`, over a part of an array; and whether no more of the text before mattered than the open key."""
+        tables, at, flags, cacheable, at_key = self.tables, first, 0, True, False
         state, register, stack = self.configurations[configuration]
         tables.reserve_scratch(4 * (last - first))
         while True:
@@ -592,7 +614,7 @@ class Automaton:
             if stack >= scratch:
                 stack = self._interned(stack, scratch)
             if at == last:
-                return self.configuration(state, register, stack), not flags, cacheable
+                return self.configuration(state, register, stack), not flags, cacheable, at_key
             if code == walk.UNFILLED:
                 self.fill(int(tables.h[MISSING]))
             elif code == walk.NO_RETURN:
@@ -602,14 +624,16 @@ class Automaton:
                 if not cacheable or not self._goes_on_blindly((state, register, stack), spelled[at:last].tobytes()):
                     return None
                 cacheable, flags = False, 1
-                before = None if text is None else bytes(text) + spelled[first:at].tobytes()
+                at_key = tables.get(KIND, state) == KEY
+                more = spelled[first:at].tobytes()
+                before = None if text is None else _recent(text, more) if at_key else bytes(text) + more
                 moved = self._taking_recorded((state, register, stack), int(spelled[at]), before)
                 if moved is None:
                     return None
                 state, register, stack = moved
                 at += 1
                 if at == last:
-                    return self.configuration(state, register, stack), False, False
+                    return self.configuration(state, register, stack), False, False, at_key
 
     def _goes_on_blindly(self, at: Position, rest: bytes) -> bool:
         """Whether a token that closes what is to be remembered can go on, if it was an item, whatever its value.
@@ -644,7 +668,7 @@ class Automaton:
         """Where a byte leads that closes something recorded (a number ends with what follows it); None if it cannot."""
         tables = self.tables
         while True:
-            state, register, stack = at
+            state, _, stack = at
             if not tables.is_filled(state):
                 self.fill(state)
             cell = tables.cell(state, byte)
@@ -750,6 +774,7 @@ class Automaton:
             return
         self._masks = [None] * len(self._masks)
         self.moves = [{} for _ in self.moves]
+        self._key_moves.clear()
         self._shared.clear()
         self._views.clear()
         self._rows.clear()
@@ -817,6 +842,26 @@ def _structural_map() -> npt.NDArray[np.uint8]:
 def _plain_live(machine: Machine, live: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     free = any_string()
     return walk.plain_live(machine.table, machine.classes, live, free.table, free.classes)
+
+
+def _recent(text: bytes | bytearray, more: bytes) -> bytes:
+    """`more` behind as much of `text` as holds what is open at its end: to copy all of it would cost more and more."""
+    room = 256
+    while room < len(text):
+        tail = bytes(text[-room:]) + more
+        at = tail.rfind(b'"')
+        # A quote behind backslashes that reach the cut may or may not be escaped.
+        while at >= 0 and tail[at - 1 : at] == b"\\" and tail[:at].rstrip(b"\\") and not _is_open(tail, at):
+            at = tail.rfind(b'"', 0, at)
+        if at > 0 and tail[:at].rstrip(b"\\"):
+            return tail
+        room *= 8
+    return bytes(text) + more
+
+
+def _is_open(text: bytes, at: int) -> bool:
+    """Whether the quote at `at` is preceded by an even number of backslashes."""
+    return (at - len(text[:at].rstrip(b"\\"))) % 2 == 0
 
 
 def _decoded(raw: bytes) -> bytes:

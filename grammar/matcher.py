@@ -56,6 +56,9 @@ class Matcher:
         if self._finished:
             row[:] = 0
             return False
+        if budget is None and not self._is_sparse:
+            row[:] = self._automaton.mask(self._configuration).row
+            return False
         closing = self._grammar.closing
         full = closing.mask(self._configuration, self._text)
         if budget is None:
@@ -65,9 +68,23 @@ class Matcher:
 
     def advance(self, token_id: int) -> bool:
         """Take a token; False, and no change, if it is illegal here."""
-        if self._finished or not 0 <= token_id < self._automaton.vocabulary.size:
+        if self._finished:
             return False
-        before = (self._configuration, len(self._text), self._value_tokens, self._finished)
+        automaton, text, configuration = self._automaton, self._text, self._configuration
+        # Most steps were taken before: one lookup. (Tokens that are out of range, end tokens and b"" are never there.)
+        move = automaton.moves[configuration].get(token_id)
+        if move is None or self._is_sparse:
+            return self._advance_new(token_id)
+        self._history.append((configuration, len(text), self._value_tokens, False))
+        self._configuration = move >> 1
+        text += automaton.vocabulary.tokens[token_id]
+        self._value_tokens = self._value_tokens + 1 if move & 1 else 0
+        return True
+
+    def _advance_new(self, token_id: int) -> bool:
+        if not 0 <= token_id < self._automaton.vocabulary.size:
+            return False
+        before = (self._configuration, len(self._text), self._value_tokens, False)
         if token_id in self._automaton.ends:
             if not self._automaton.accepts(self._configuration):
                 return False
@@ -79,8 +96,7 @@ class Matcher:
             return False
         self._configuration, stayed = found
         self._text += self._automaton.vocabulary.tokens[token_id]
-        inside = self.place_kind <= PlaceKind.ENUM or self.place_kind is PlaceKind.FREE
-        self._value_tokens = self._value_tokens + 1 if stayed and inside else 0
+        self._value_tokens = self._value_tokens + 1 if stayed else 0
         self._history.append(before)
         return True
 

@@ -89,6 +89,7 @@ class Tables:
         self._push_ids: dict[tuple[int, int, bool], int] = {}
         self._stack_ids: dict[tuple[int, int, int], int] = {}
         self._used_ids: dict[tuple[int, int], int] = {}
+        self._used_words: dict[tuple[int, bytes], int] = {}
         self._used_keys: list[frozenset[bytes]] = [frozenset()]
         for table in (RETURN_TABLE, USED_TABLE):
             self.h[table], self.h[table + 1] = self._take(3 * _SMALL), _SMALL
@@ -226,6 +227,9 @@ class Tables:
 
     def used_with(self, used: int, key: bytes) -> int:
         """The set of used keys with one more: sets are chains, keys are nodes of one trie; 0 is the empty set."""
+        known = self._used_words.get((used, key))
+        if known is not None:
+            return known
         node = 1
         for byte in key:
             following = self._hash_get(USED_TABLE, node, byte)

@@ -8,6 +8,7 @@ servers accept are a dialect of the same parser.
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import NoReturn
 
 from grammar.errors import GrammarError, UnsupportedConstraint
@@ -63,6 +64,7 @@ class _Flags:
     dot_all: bool = False
 
 
+@lru_cache(maxsize=256)
 def parse(pattern: str, dialect: Dialect = Dialect.ECMA) -> Node:
     """The syntax tree of `pattern`; GrammarError if it is malformed, UnsupportedConstraint if it is not regular."""
     return _Parser(pattern, dialect).whole()

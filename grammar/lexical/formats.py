@@ -267,12 +267,14 @@ INEXACT_FORMATS: Final[Mapping[str, str]] = MappingProxyType(
 """Formats of which a subset is offered, and what is left out."""
 
 
-@lru_cache(maxsize=64)
 def compile_format(name: str, draft: int = 2020) -> Dfa:
     """The texts of a format in `FORMATS`; UnsupportedConstraint if it cannot be enforced.
 
     `draft` is the number or year of the JSON Schema draft: before 7, hostnames knew nothing of internationalised names.
     """
-    if name == "hostname" and draft < 7:
-        return _hostname(reserved=False)
-    return FORMATS[name]()
+    return _made("old hostname" if name == "hostname" and draft < 7 else name)
+
+
+@lru_cache(maxsize=64)
+def _made(name: str) -> Dfa:
+    return _hostname(reserved=False) if name == "old hostname" else FORMATS[name]()
