@@ -115,6 +115,7 @@ class Automaton:
         self._ahead: list[tuple[bytes, list[int]] | None] = []
         self.moves: list[dict[int, int]] = []
         """By configuration and token: the next configuration, doubled, plus one if the token stayed inside content."""
+        self._moves_known = 0
         self._key_moves: dict[tuple[int, int, bytes], int] = {}
         """Moves out of keys that are remembered as used: by what was read of the key, too."""
         self._shared: dict[tuple[Any, ...], Mask] = {}
@@ -450,22 +451,26 @@ class Automaton:
 
     def _fill_missing(self, work: npt.NDArray[np.int64]) -> int:
         """Fill what the noted places lack; how many things that was."""
-        tables = self.tables
         count = 0
         # Many places lack the same few things, so they are told apart as one number each.
         labels = np.where(work[:, 5] == walk.NO_RETURN, work[:, 7], 0)
         for packed in np.unique(work[:, 5] << 56 | work[:, 6] << 28 | labels).tolist():
-            code, number, label = packed >> 56, packed >> 28 & _FIELD, packed & _FIELD
-            if code == walk.UNFILLED:
-                if not tables.is_filled(number):
-                    self.fill(number)
-                    count += 1
-            elif code == walk.NO_RETURN:
-                tables.set_return(number, label, self.returned(number, label))
-                count += 1
-            elif code == walk.FULL:
-                tables.reserve_scratch(2 * int(tables.h[STACK_ROOM]))
+            count += self._fill_one(packed >> 56, packed >> 28 & _FIELD, packed & _FIELD)
         return count
+
+    def _fill_one(self, code: int, number: int, label: int) -> int:
+        """Supply what a step said was missing; 1 if that added to the tables."""
+        tables = self.tables
+        if code == walk.UNFILLED:
+            if tables.is_filled(number):
+                return 0
+            self.fill(number)
+        elif code == walk.NO_RETURN:
+            tables.set_return(number, label, self.returned(number, label))
+        else:
+            tables.reserve_scratch(2 * int(tables.h[STACK_ROOM]))
+            return 0
+        return 1
 
     def _sliced(self, state: int, register: int, stack: int) -> tuple[Int32, Trie]:
         """The row to begin with, and the tokens that remain to be walked."""
@@ -580,6 +585,7 @@ class Automaton:
         move = after << 1 | (stayed and (kind <= PlaceKind.ENUM or kind is PlaceKind.FREE))
         if cacheable:
             self.moves[configuration][token] = move
+            self._moves_known += 1
         elif begun is not None and by_key:
             self._key_moves[configuration, token, begun] = move
         return move
@@ -615,12 +621,9 @@ class Automaton:
                 stack = self._interned(stack, scratch)
             if at == last:
                 return self.configuration(state, register, stack), not flags, cacheable, at_key
-            if code == walk.UNFILLED:
-                self.fill(int(tables.h[MISSING]))
-            elif code == walk.NO_RETURN:
-                parent, label = int(tables.h[MISSING]), int(tables.h[MISSING_LABEL])
-                tables.set_return(parent, label, self.returned(parent, label))
-            elif code == walk.RECORDED:
+            if code != walk.RECORDED:
+                self._fill_one(code, int(tables.h[MISSING]), int(tables.h[MISSING_LABEL]))
+            else:
                 if not cacheable or not self._goes_on_blindly((state, register, stack), spelled[at:last].tobytes()):
                     return None
                 cacheable, flags = False, 1
@@ -765,8 +768,14 @@ class Automaton:
     @property
     def nbytes(self) -> int:
         """Memory of tables and masks, roughly."""
-        rows = len(self._rows) * (self.vocabulary.words * 8 + 200)
-        return self.tables.nbytes + rows + len(self.configurations) * 400 + len(self._shared) * 200
+        rows = len(self._rows) * (self.vocabulary.words * 4 + 300)
+        moves = 100 * self._moves_known + 250 * len(self._key_moves)
+        return self.kept_bytes + rows + moves + len(self._shared) * 300
+
+    @property
+    def kept_bytes(self) -> int:
+        """The part of it that `trim` does not drop: rows of states, stacks and positions, which matchers refer to."""
+        return self.tables.nbytes + len(self.configurations) * 450
 
     def trim(self) -> None:
         """Drop masks and remembered moves when over the limit: they are computed again when asked for."""
@@ -775,6 +784,7 @@ class Automaton:
         self._masks = [None] * len(self._masks)
         self.moves = [{} for _ in self.moves]
         self._key_moves.clear()
+        self._moves_known = 0
         self._shared.clear()
         self._views.clear()
         self._rows.clear()

@@ -54,6 +54,7 @@ class Closing:
         self._automaton = automaton
         self._tokens: dict[int, int] = {}
         self._classes: dict[tuple[int, bool], tuple[int, Int32, list[Int32]]] = {}
+        self._row_bytes = 0
         self._lowered = 0
         """How often a known count was lowered: groups made before that are made again."""
 
@@ -152,7 +153,19 @@ class Closing:
             tokens, ends, _ = automaton.ends_of(configuration, trie)
             bounds, rows = self._sorted(tokens, ends)
             found = self._classes[key] = (self._lowered, bounds, rows)
+            self._row_bytes += sum(row.nbytes for row in rows)
         return found[1], found[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of counts and of rows by cost, roughly."""
+        return 120 * len(self._tokens) + self._row_bytes
+
+    def trim(self, most: int) -> None:
+        """Drop the rows, which are made again on demand, if they take more than `most` bytes. Promises stay."""
+        if self._row_bytes > most:
+            self._classes.clear()
+            self._row_bytes = 0
 
     def _sorted(self, tokens: Int32, ends: tuple[Int32, list[int]]) -> tuple[Int32, list[Int32]]:
         while True:

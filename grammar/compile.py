@@ -31,22 +31,33 @@ def compile_json_schema(schema: dict[str, Any] | bool, vocabulary: Vocabulary, *
     """The JSON texts that satisfy a schema. Options: see `JsonOptions`."""
     chosen = JsonOptions(**options)
     _common()
-    try:
+    return _ready(_json_grammar(schema, vocabulary, chosen, options))
+
+
+def _json_grammar(schema: Any, vocabulary: Vocabulary, chosen: JsonOptions, options: dict[str, Any]) -> Grammar:
+    def build() -> tuple[JsonAutomaton, Schema]:
         source = Schema(schema, chosen.documents, assert_formats=chosen.formats == "assert")
         source.check()
         root = source.root.formula()
         automaton = JsonAutomaton(vocabulary, source.pool, root, chosen)
         if not automaton.satisfiable(root):
             raise UnsatisfiableConstraint("no value satisfies this schema")
+        return automaton, source
+
+    try:
+        automaton, source = build()
     except RecursionError:
         raise GrammarTooLarge("the schema nests too deeply") from None
-    plain = {k: v for k, v in options.items() if k not in ("limits",)}
-    plan = Plan("json_schema", json.dumps(schema), plain, vocabulary.fingerprint)
+    plan = Plan("json_schema", json.dumps(schema), _plain(options), vocabulary.fingerprint)
 
     def notes() -> list[str]:
         return [f"{pointer or '#'}/{keyword}: {text}" for (pointer, keyword), text in source.notes.items()]
 
-    return _ready(Grammar(automaton, automaton.start, plan, notes))
+    def again() -> tuple[JsonAutomaton, int]:
+        fresh = build()[0]
+        return fresh, fresh.start
+
+    return Grammar(automaton, automaton.start, plan, notes, again)
 
 
 def compile_regex(regex: str, vocabulary: Vocabulary, **options: Any) -> Grammar:
@@ -157,25 +168,17 @@ def load_grammar(data: bytes, vocabulary: Vocabulary) -> Grammar:
 
 def warm(vocabulary: Vocabulary) -> None:
     """Build the vocabulary's arrays and load every kernel: at start, so that neither falls on a request."""
-    _ = vocabulary.slices, vocabulary.special_trie, vocabulary.ending_trie
-    schema = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 9}, "b": {"type": "number"}}}
-    grammar = compile_json_schema(schema, vocabulary)
-    grammar.warm()
-    row = np.zeros(vocabulary.words, np.int32)
-    matcher = grammar.matcher()
-    for byte in b'{"a":"b","c":[1],"\\u0064":"x"':
-        matcher.fill_mask(row)
-        if bytes([byte]) in vocabulary.single_bytes:
-            matcher.advance(vocabulary.single_bytes[bytes([byte])])
-    pattern = compile_json_schema(
-        {"pattern": "^x-[a-z]+$", "patternProperties": {"^x": {"type": "string"}}}, vocabulary
-    )
-    pattern.warm()
+    _common()
+    _ = vocabulary.slices, vocabulary.special_trie, vocabulary.ending_trie, vocabulary.spelled
+    compile_json_schema(_EXERCISE, vocabulary).warm()
 
 
 @lru_cache(maxsize=1)
 def _common() -> None:
-    """Languages that schemas have in common, made once in a process: a third of a second that no request should pay."""
+    """What schemas have in common, made once in a process: kernels loaded, languages of formats and plain numbers.
+
+    A second that no request should pay; a process that never called `warm` pays it with its first schema.
+    """
     for spec in (NumberSpec(), NumberSpec(integer=True), NumberSpec(minimum=Fraction(0))):
         number_language(spec)
     for least in (0, 1):
@@ -183,8 +186,28 @@ def _common() -> None:
     for name in STRING_FORMATS:
         with suppress(UnsupportedConstraint):
             compile_format(name)
+    vocabulary = Vocabulary([bytes([byte]) for byte in range(256)] + [b""], [256])
+    grammar = _json_grammar(_EXERCISE, vocabulary, JsonOptions(), {})
+    grammar.warm()
+    row = np.zeros(vocabulary.words, np.int32)
+    matcher = grammar.matcher()
+    for byte in b'{"a":"b","c":[1.5],"x-":"x-a","\\u0064":"x","e":2}':
+        matcher.fill_mask(row)
+        matcher.advance(byte)
+        matcher.fill_mask(row, 1000)
 
 
+_EXERCISE: Final = {
+    "type": "object",
+    "properties": {
+        "a": {"type": "string", "maxLength": 9},
+        "b": {"type": "number"},
+        "e": {"enum": [1, 2, "x"]},
+        "f": {"type": "number", "multipleOf": 0.5, "not": {"const": 1}},
+    },
+    "patternProperties": {"^x-": {"type": "string", "pattern": "^x-[a-z]+$"}},
+}
+"""A schema that needs every kernel."""
 _DEFINES: Final = re.compile(r"^\s*[A-Za-z_][A-Za-z0-9_.-]*\s*::=", re.MULTILINE)
 _READERS: Final = {"lark": (parse_lark, "start"), "gbnf": (parse_gbnf, "root")}
 

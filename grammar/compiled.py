@@ -33,16 +33,35 @@ class Plan(msgspec.Struct, frozen=True):
 class Grammar:
     """One constraint over one vocabulary, shared by all its matchers."""
 
-    def __init__(self, automaton: Automaton, start: int, plan: Plan, notes: Callable[[], list[str]]) -> None:
+    def __init__(
+        self,
+        automaton: Automaton,
+        start: int,
+        plan: Plan,
+        notes: Callable[[], list[str]],
+        again: Callable[[], tuple[Automaton, int]] | None = None,
+    ) -> None:
+        self._use(automaton, start)
+        self._plan = plan
+        self._notes = notes
+        self._again = again
+        """Makes the automaton anew: what grew with the texts that were generated is then forgotten."""
+
+    def _use(self, automaton: Automaton, start: int) -> None:
         self.automaton = automaton
         self.closing = (Closing if automaton.vocabulary.has_every_byte else SparseClosing)(automaton)
         self.initial = automaton.configuration(start, 0, 0)
-        self._plan = plan
-        self._notes = notes
 
     def matcher(self) -> Matcher:
-        """A new position at the beginning."""
+        """A new position at the beginning. Over the limit on bytes, what was computed is first dropped.
+
+        Masks and moves go; where positions and rows have grown past half of the limit, so does the automaton itself:
+        matchers that are under way keep the old one until they end.
+        """
         self.automaton.trim()
+        self.closing.trim(self.automaton.max_bytes // 4)
+        if self._again is not None and 2 * self.automaton.kept_bytes > self.automaton.max_bytes:
+            self._use(*self._again())
         return Matcher(self)
 
     @property
@@ -53,7 +72,7 @@ class Grammar:
     @property
     def nbytes(self) -> int:
         """Memory of the tables and masks so far."""
-        return self.automaton.nbytes
+        return self.automaton.nbytes + self.closing.nbytes
 
     @property
     def notes(self) -> list[str]:

@@ -17,6 +17,7 @@ class Matcher:
 
     __slots__ = (
         "_automaton",
+        "_closing",
         "_configuration",
         "_finished",
         "_grammar",
@@ -29,6 +30,7 @@ class Matcher:
     def __init__(self, grammar: "Grammar") -> None:
         self._grammar = grammar
         self._automaton = grammar.automaton
+        self._closing = grammar.closing
         self._is_sparse = not grammar.automaton.vocabulary.has_every_byte
         self._configuration = grammar.initial
         self._finished = False
@@ -59,7 +61,7 @@ class Matcher:
         if budget is None and not self._is_sparse:
             row[:] = self._automaton.mask(self._configuration).row
             return False
-        closing = self._grammar.closing
+        closing = self._closing
         full = closing.mask(self._configuration, self._text)
         if budget is None:
             row[:] = full.row
@@ -103,7 +105,7 @@ class Matcher:
     def _can_finish(self, configuration: int, token_id: int) -> bool:
         """Whether the vocabulary, which lacks bytes, can complete the text once it goes on with this token."""
         longer = self._text + self._automaton.vocabulary.tokens[token_id]
-        return self._grammar.closing.tokens(configuration, longer) < UNSPELLABLE
+        return self._closing.tokens(configuration, longer) < UNSPELLABLE
 
     def rollback(self, count: int) -> None:
         """Take back the last `count` tokens."""
@@ -117,6 +119,7 @@ class Matcher:
     def clone(self) -> "Matcher":
         """An independent matcher at the same position."""
         other = Matcher(self._grammar)
+        other._automaton, other._closing = self._automaton, self._closing
         other._configuration, other._finished = self._configuration, self._finished
         other._text, other._value_tokens = bytearray(self._text), self._value_tokens
         other._history = list(self._history)
@@ -140,7 +143,7 @@ class Matcher:
     @property
     def tokens_to_finish(self) -> int:
         """An upper bound, met by a stored plan, on the tokens that complete the text; 0 exactly when it is complete."""
-        return 0 if self._finished else self._grammar.closing.tokens(self._configuration, self._text)
+        return 0 if self._finished else self._closing.tokens(self._configuration, self._text)
 
     def forced_bytes(self) -> bytes:
         """The longest byte string with which every completion begins."""

@@ -98,7 +98,7 @@ class Tables:
     @property
     def nbytes(self) -> int:
         """Memory in use: touched cells and the dictionaries beside them, roughly."""
-        return 4 * self.top + 150 * (self.pushes + self.stacks) + 120 * self.states
+        return 4 * len(self.mem) + 200 * (self.pushes + self.stacks + self.used_count) + 400 * self.states
 
     def get(self, segment: int, at: int) -> int:
         """One entry."""

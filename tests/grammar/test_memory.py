@@ -1,0 +1,74 @@
+"""What a grammar keeps is bounded, however much is generated with it, and what it never used costs nothing."""
+
+import json
+import resource
+from pathlib import Path
+from random import Random
+
+from grammar import Grammar, compile_json_schema
+from grammar.options import GrammarLimits
+from tests.grammar.walking import TOKENS, VOCABULARY, mask
+
+RECURSIVE = {
+    "type": "object",
+    "properties": {"a": {"$ref": "#"}, "b": {"type": "array", "items": {"$ref": "#"}}, "c": {"type": "string"}},
+    "additionalProperties": {"type": ["integer", "boolean"]},
+}
+LIMIT = 2 << 20
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def generate(grammar: Grammar, random: Random, tokens: int) -> int:
+    """One random text of about so many tokens, then closed as planned; the number of tokens taken."""
+    matcher = grammar.matcher()
+    taken = 0
+    while not matcher.is_accepting or taken == 0:
+        legal = mask(matcher, matcher.tokens_to_finish if taken >= tokens else None)
+        assert matcher.advance(random.choice([t for t in legal if TOKENS[t]]))
+        taken += 1
+    assert isinstance(json.loads(matcher.text), dict)
+    return taken
+
+
+def test_a_long_random_generation_does_not_grow_the_process() -> None:
+    """Texts of a recursive schema, far more than the limit could hold: the grammar stays near its limit."""
+    grammar = compile_json_schema(RECURSIVE, VOCABULARY, limits=GrammarLimits(bytes=LIMIT))
+    random, taken, most = Random(1), 0, 0
+    while taken < 4_000:
+        taken += generate(grammar, random, 60)
+    before = resident()
+    while taken < 24_000:
+        taken += generate(grammar, random, 60)
+        most = max(most, grammar.nbytes)
+    assert most < 4 * LIMIT
+    assert resident() - before < 48 << 20
+
+
+def test_a_matcher_under_way_survives_that_its_grammar_is_made_anew() -> None:
+    """It goes on with the tables that it began with, and so does its clone."""
+    grammar = compile_json_schema(RECURSIVE, VOCABULARY, limits=GrammarLimits(bytes=LIMIT))
+    early = grammar.matcher()
+    for byte in b'{"x":1,"':
+        assert early.advance(TOKENS.index(bytes([byte])))
+    old, random = grammar.automaton, Random(2)
+    while grammar.automaton is old:
+        generate(grammar, random, 60)
+    for matcher in (early.clone(), early):
+        again = matcher.clone()
+        assert again.advance(TOKENS.index(b"x"))
+        assert not again.advance(TOKENS.index(b'"'))
+        for byte in b'y":2}':
+            assert matcher.advance(TOKENS.index(bytes([byte])))
+        assert matcher.is_accepting
+
+
+def test_a_thousand_grammars_live_side_by_side() -> None:
+    """Each takes what it uses: some kilobytes, not a reserved region."""
+    before = resident()
+    kept = [compile_json_schema({"properties": {f"name{i}": {"type": "integer"}}}, VOCABULARY) for i in range(1000)]
+    assert resident() - before < 400 << 20
+    assert max(grammar.nbytes for grammar in kept) < 1 << 20
