@@ -15,6 +15,7 @@ import numpy as np
 from grammar.automaton import Automaton
 from grammar.closing import Closing
 from grammar.matcher import Matcher
+from grammar.sealed import seal, unseal
 from grammar.sparse import SparseClosing
 
 PLAN_VERSION: Final = 1
@@ -98,7 +99,7 @@ class Grammar:
 
     def to_bytes(self) -> bytes:
         """The plan, encoded; `load_grammar` reads it."""
-        return msgspec.msgpack.encode(self._plan)
+        return seal(b"plan", PLAN_VERSION, msgspec.msgpack.encode(self._plan))
 
     def warm(self) -> None:
         """Run every kernel once, so that none is compiled or loaded during a request."""
@@ -111,4 +112,4 @@ class Grammar:
 
 def decode_plan(data: bytes) -> Plan:
     """Read what `to_bytes` wrote."""
-    return msgspec.msgpack.decode(data, type=Plan)
+    return msgspec.msgpack.decode(unseal(b"plan", PLAN_VERSION, data), type=Plan)

@@ -59,6 +59,13 @@ def build_trie(tokens: Sequence[bytes], ids: Sequence[int], size: int) -> Trie:
     return Trie(*arrays, same, _tops(arrays[0], arrays[1]), longest)
 
 
+def restored_trie(arrays: Sequence[bytes], longest: int) -> Trie:
+    """The trie whose `arrays` these are, as bytes. They stay read-only."""
+    byte = np.frombuffer(arrays[0], np.uint8)
+    end, token, depth, same = (np.frombuffer(each, np.int32) for each in arrays[1:])
+    return Trie(byte, end, token, depth, same, _tops(byte, end), longest)
+
+
 def _tops(byte: Uint8, end: Int32) -> Int32:
     tops = np.full(256, -1, np.int32)
     node = 0

@@ -13,10 +13,16 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from grammar.trie import Int32, Trie, build_trie
+from grammar.errors import GrammarError
+from grammar.sealed import seal, unseal
+from grammar.trie import Int32, Trie, build_trie, restored_trie
+
+_TABLES_VERSION: Final = 1
+_TRIES: Final = ("trie", "special_trie", "ending_trie")
 
 _MARK: Final = b"\xff"
 
@@ -57,6 +63,25 @@ class Vocabulary:
         digest.update(b"".join(self.tokens))
         digest.update(np.array(self.eos_token_ids, np.int64).tobytes())
         return digest.hexdigest()
+
+    def tables_to_bytes(self) -> bytes:
+        """The derived arrays (tries, slices), for a disk: building them takes seconds for a large vocabulary."""
+        tries = {name: [a.tobytes() for a in getattr(self, name).arrays] for name in _TRIES}
+        longest = {name: getattr(self, name).longest for name in _TRIES}
+        rows = self.slices
+        content = (self.fingerprint, tries, longest, rows.shape[0], rows.tobytes(), self._plain_characters.tobytes())
+        return seal(b"vocabulary", _TABLES_VERSION, msgspec.msgpack.encode(content))
+
+    def use_tables(self, data: bytes) -> None:
+        """Take the arrays that `tables_to_bytes` wrote for an equal vocabulary; GrammarError if they are not those."""
+        content = msgspec.msgpack.decode(unseal(b"vocabulary", _TABLES_VERSION, data))
+        fingerprint, tries, longest, count, rows, plain = content
+        if fingerprint != self.fingerprint:
+            raise GrammarError("these tables were made for another vocabulary")
+        for name in _TRIES:
+            self.__dict__[name] = restored_trie(tries[name], longest[name])
+        self.__dict__["slices"] = np.frombuffer(rows, np.int32).reshape(count, -1)
+        self.__dict__["_plain_characters"] = np.frombuffer(plain, np.int32)
 
     @cached_property
     def spelling_ids(self) -> list[int]:

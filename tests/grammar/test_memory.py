@@ -5,7 +5,9 @@ import resource
 from pathlib import Path
 from random import Random
 
-from grammar import Grammar, compile_json_schema
+import pytest
+
+from grammar import Grammar, GrammarError, Vocabulary, compile_json_schema, load_grammar
 from grammar.options import GrammarLimits
 from tests.grammar.walking import TOKENS, VOCABULARY, mask
 
@@ -72,3 +74,31 @@ def test_a_thousand_grammars_live_side_by_side() -> None:
     kept = [compile_json_schema({"properties": {f"name{i}": {"type": "integer"}}}, VOCABULARY) for i in range(1000)]
     assert resident() - before < 400 << 20
     assert max(grammar.nbytes for grammar in kept) < 1 << 20
+
+
+def test_tables_and_plans_come_back_from_bytes_or_are_refused() -> None:
+    """The same masks from stored tables; a flipped bit, another version or another vocabulary is an error."""
+    stored = VOCABULARY.tables_to_bytes()
+    again = Vocabulary(TOKENS, VOCABULARY.eos_token_ids)
+    again.use_tables(stored)
+    for schema in ({}, RECURSIVE, {"pattern": "^[a-z]{2,5}$"}):
+        plan = compile_json_schema(schema, VOCABULARY).to_bytes()
+        ours, theirs = load_grammar(plan, again).matcher(), load_grammar(plan, VOCABULARY).matcher()
+        for byte in b'{"':
+            assert mask(ours) == mask(theirs)
+            assert ours.advance(TOKENS.index(bytes([byte])))
+            assert theirs.advance(TOKENS.index(bytes([byte])))
+    other = Vocabulary(TOKENS[:-1], VOCABULARY.eos_token_ids)
+    damaged = bytearray(stored)
+    damaged[len(stored) // 2] ^= 1
+    for vocabulary, data in (
+        (other, stored),
+        (again, bytes(damaged)),
+        (again, stored[:-1]),
+        (again, b""),
+        (again, plan),
+    ):
+        with pytest.raises(GrammarError):
+            vocabulary.use_tables(data)
+    with pytest.raises(GrammarError):
+        load_grammar(plan[:-1], VOCABULARY)
