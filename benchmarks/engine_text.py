@@ -114,6 +114,10 @@ class EngineWriter:
             total += len(document.places)
         return again, total
 
+    def spell(self, tokens: Sequence[int]) -> str:
+        """The text."""
+        return self._tokenizer.decode(tokens)
+
     def _spans(self, tokens: Sequence[int]) -> Iterator[tuple[int, int]]:
         """Where each token begins, and which it is."""
         at = 0

@@ -8,11 +8,14 @@ token with whatever stands before it: what a detector does that knows neither sc
 """
 
 import argparse
+import json
 import math
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +23,13 @@ from scipy import stats
 
 from benchmarks.engine_text import EngineWriter
 from benchmarks.marked_text import EDITS, Document, Marking, ToyWriter, Writer
+from benchmarks.watermark_cost import costs
 from benchmarks.watermark_evidence import Corpus, Found, found_under_own_key, promised_power, span_of
 from watermark import KeyRing, Position, Scheme, default_scheme
 from watermark.commonplaces import Commonplaces
 from watermark.scan import marked_passages
 
-TABLES = ("null", "agreement", "power", "promises", "edits")
+TABLES = ("null", "agreement", "power", "promises", "edits", "cost")
 COUNTS = (10, 25, 50, 100, 200)
 Reading = Callable[[Document], Sequence[Position]]
 READINGS: dict[str, Reading] = {
@@ -190,6 +194,15 @@ class Bench:
         return [[position for each in group for position in each.free] for group in edited]
 
 
+def cost(model: str, secrets: Mapping[str, bytes]) -> None:
+    """With the mark and without, through the engine."""
+    heading("Cost at concurrency 16")
+    with tempfile.TemporaryDirectory() as place:
+        keys = Path(place) / "keys.json"
+        keys.write_text(json.dumps({"keys": {key: secret.hex() for key, secret in secrets.items()}}))
+        costs(model, str(keys), row)
+
+
 def low_end(hits: NDArray[np.bool_]) -> float:
     """Lower end of the two-sided 99.9 % Clopper-Pearson interval of a share."""
     return float(stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(0.999, "exact").low)
@@ -245,6 +258,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     secrets = {f"key-{n}": f"benchmark secret number {n}".encode() for n in range(options.keys)}
     ring = KeyRing(secrets)
     started = time.perf_counter()
+    if "cost" in options.tables and options.source == "model":
+        cost(options.model, secrets)
+    if list(options.tables) == ["cost"]:
+        return 0
     is_toy = options.source == "toy"
     writer: Writer = ToyWriter(ring) if is_toy else EngineWriter(options.model, ring, secrets, options.tasks)
     print(f"{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}; source: {writer.name}")

@@ -147,6 +147,7 @@ class CpuSampler:
 
     def __init__(self, width: int, threads: int = 1) -> None:
         self._width = width
+        self._every = np.arange(width, dtype=np.int32)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="sampler") if threads > 1 else None
         self._rows: Sequence[Row] = []
@@ -293,6 +294,8 @@ class CpuSampler:
     ) -> tuple[NDArray[np.int32], passes.F32]:
         """What may still be chosen, with scaled logits."""
         rule = row.rule
+        if not rule.truncates and not len(mask) and not rule.is_greedy:
+            return self._every, logits * np.float32(rule.scale) if rule.scale != 1.0 else logits
         if not rule.truncates:
             reach = np.inf if row.marking is None else row.marking.embedder.window(greedy=rule.is_greedy) / rule.scale
             ids, values = passes.gather(logits, mask, peaks, reach)

@@ -41,7 +41,7 @@ _ALIASES = {
     "body_limit_bytes": ["--payload-limit"],
     "drain_s": ["--graceful-termination-timeout"],
 }
-_BENCHES = ("serving", "grammar", "rules", "engine", "watermark", "memory")
+_BENCHES = ("serving", "grammar", "rules", "engine", "watermark", "fidelity", "memory")
 _SECRETS = {"watermark_keys"}  # a command line is read by every user of the machine
 _LOCAL = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}
 
