@@ -18,13 +18,15 @@ import numpy as np
 from benchmarks.marked_text import Document, Marking, running
 from engine.config import EngineConfig
 from engine.loop import EngineLoop
-from engine.marking import is_choice, standing
+from engine.marking import free_choices
 from engine.messages import Failure, Generate, Mark, Output, Plan, Sampling
 from engine.process import build
+from engine.reading import read
 from engine.tokenizer import Tokenizer
 from grammar import Grammar, Vocabulary, compile_json_schema
+from models.training.data import held_out_extractions
 from service.chat import ChatTemplate, Conversation
-from watermark import KeyRing, Kind, Position
+from watermark import KeyRing, Kind
 
 _WIDTH = 4  # the widest context of any scheme
 _SCHEMA: dict[str, Any] = {
@@ -45,18 +47,35 @@ _MANNERS = ("a quiet", "an old", "a strange", "a bright", "a forgotten", "a busy
 
 
 @dataclass(frozen=True)
+class Task:
+    """One request: its messages, and the schema of its answer (None: prose)."""
+
+    messages: list[dict[str, Any]]
+    schema: dict[str, Any] | None
+
+    @property
+    def response_format(self) -> dict[str, Any] | None:
+        """As the chat template takes it."""
+        if self.schema is None:
+            return None
+        return {"type": "json_schema", "json_schema": {"name": "text", "schema": self.schema}}
+
+
+@dataclass(frozen=True)
 class Answer:
     """What one request gave."""
 
     tokens: list[int]
     promised_p: float | None
+    schema: dict[str, Any] | None
 
 
 class EngineWriter:
     """Documents under one schema and free prose, by the model in a folder."""
 
-    def __init__(self, folder: str, ring: KeyRing, secrets: dict[str, bytes]) -> None:
-        self.name = f"{Path(folder).name}, temperature 1 (gumbel) and 0 (kgw)"
+    def __init__(self, folder: str, ring: KeyRing, secrets: dict[str, bytes], tasks: str = "descriptions") -> None:
+        self.name = f"{Path(folder).name}, {tasks}, temperature 1 (gumbel) and 0 (kgw)"
+        self._tasks = {"descriptions": _descriptions, "extractions": _extractions}[tasks]
         self._ring = ring
         self._tokenizer = Tokenizer.load(folder)
         with tempfile.TemporaryDirectory() as place:
@@ -69,100 +88,135 @@ class EngineWriter:
         ends = list(dict.fromkeys((*info.eos_token_ids, *self._tokenizer.eos_token_ids)))
         self._vocabulary = Vocabulary(self._tokenizer.padded_bytes(info.vocab_size), ends)
         self._ends = frozenset(ends)
-        self._made = compile_json_schema(_SCHEMA, self._vocabulary, property_order="schema", whitespace="spaced")
-        self._read = compile_json_schema(_SCHEMA, self._vocabulary)  # any order, any spacing: as a detector must
-        self._loop.load_grammar(Plan(self._made.fingerprint, self._made.to_bytes()))
+        self._grammars: dict[tuple[str, bool], Grammar] = {}
         template = self._tokenizer.chat_template
         assert template is not None, "the benchmark prompts a chat model"
         self._template = ChatTemplate(template, self._tokenizer)
 
     def documents(self, count: int, marking: Marking | None, seed: int, *, greedy: bool = False) -> list[Document]:
-        """Six fields, three of them free strings."""
-        wanted = {"type": "json_schema", "json_schema": {"name": "text", "schema": _SCHEMA}}
-        prompts = [self._prompt(f"Describe {about} as JSON.", wanted) for about in _topics(count, seed)]
-        answers = self._answers(prompts, marking, seed, greedy=greedy, constrained=True)
-        return [self._document(each, self._made) for each in answers]
+        """Answers under a schema."""
+        return self._written(self._tasks(count, seed), marking, seed, greedy=greedy)
 
     def prose(self, count: int, marking: Marking | None, seed: int) -> list[Document]:
         """Up to 160 tokens."""
-        prompts = [self._prompt(f"Tell me a story about {about}.", None) for about in _topics(count, seed)]
-        answers = self._answers(prompts, marking, seed, greedy=False, constrained=False)
-        return [self._document(each, None) for each in answers]
+        asked = [f"Tell me a story about {about}." for about in _topics(count, seed)]
+        return self._written([Task([{"role": "user", "content": each}], None) for each in asked], marking, seed)
+
+    def agreement(self, documents: Sequence[Document]) -> tuple[int, int]:
+        """How many free choices a reader of the documents' text finds again in place, and how many there are."""
+        again = total = 0
+        for document in documents:
+            assert isinstance(document.text, Answer)
+            tokens = document.text.tokens
+            there = set(self._spans(self._tokenizer.encode(self._tokenizer.decode(tokens))))
+            spans = list(self._spans(tokens))
+            again += sum(spans[place] in there for place in document.places)
+            total += len(document.places)
+        return again, total
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """The text."""
+        return self._tokenizer.decode(tokens)
+
+    def _spans(self, tokens: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Where each token begins, and which it is."""
+        at = 0
+        for token in tokens:
+            yield at, token
+            at += len(self._vocabulary.tokens[token])
 
     def edited(self, document: Document, edit: str, seed: int) -> Document:
         """Through the text, as a reader would get it; tokens, contexts and free choices are found again from it."""
         if edit == "none":
             return document
-        assert isinstance(document.text, str)
+        assert isinstance(document.text, Answer)
         rng = np.random.default_rng(seed)
         if edit == "inside ten times as much text":
             others = self._unmarked
             around = [others[i].free for i in rng.choice(len(others), 10, replace=False)]
             before, after = ([position for free in half for position in free] for half in (around[:5], around[5:]))
             return replace(document, free=(*before, *document.free, *after))
-        return self._document(Answer(self._tokenizer.encode(_rewritten(document.text, edit, rng)), None), self._read)
+        text = _rewritten(self._tokenizer.decode(document.text.tokens), edit, rng)
+        tokens = self._tokenizer.encode(text)
+        if "deleted" not in edit:
+            return self._document(replace(document.text, tokens=tokens, promised_p=None), any_order=True)
+        # What lost words may not satisfy its schema any more: it is read as any JSON.
+        found = read(tokens, [self._vocabulary.tokens[token] for token in tokens], _WIDTH).get("json", [])
+        return replace(
+            document, free=tuple(each.position for each in found), places=tuple(each.place for each in found)
+        )
 
     @cached_property
     def _unmarked(self) -> list[Document]:
         return self.documents(60, None, 99)
 
-    def _prompt(self, content: str, wanted: dict[str, Any] | None) -> list[int]:
-        return self._template.prompt(
-            Conversation(messages=[{"role": "user", "content": content}], response_format=wanted)
-        )
+    def _grammar(self, schema: dict[str, Any], *, any_order: bool) -> Grammar:
+        """As the service compiles it, or as a detector must read it: any order, any spacing."""
+        place = (json.dumps(schema), any_order)
+        if place not in self._grammars:
+            options = {} if any_order else {"property_order": "schema", "whitespace": "spaced"}
+            self._grammars[place] = compile_json_schema(schema, self._vocabulary, **options)
+        return self._grammars[place]
 
-    def _answers(
-        self, prompts: Sequence[list[int]], marking: Marking | None, seed: int, *, greedy: bool, constrained: bool
-    ) -> list[Answer]:
-        is_greedy = greedy if marking is None else marking.is_greedy
-        for number, prompt in enumerate(prompts):
-            sampling = Sampling(max_tokens=160, seed=seed * 1_000_003 + number, temperature=0.0 if is_greedy else 1.0)
-            request = Generate(
-                request_id=str(number),
-                prompt=prompt,
-                sampling=sampling,
-                grammar=self._made.fingerprint if constrained else None,
-                mark=None if marking is None else Mark(scheme=marking.scheme, key_id=marking.key_id),
-            )
-            for event in self._loop.generate(request):
-                assert not isinstance(event, Failure), event
-        answers = [Answer([], None)] * len(prompts)
-        tokens: list[list[int]] = [[] for _ in prompts]
+    def _written(
+        self, tasks: Sequence[Task], marking: Marking | None, seed: int, *, greedy: bool = False
+    ) -> list[Document]:
+        greedy = greedy if marking is None else marking.is_greedy
+        mark = None if marking is None else Mark(scheme=marking.scheme, key_id=marking.key_id)
+        for number, task in enumerate(tasks):
+            sampling = Sampling(max_tokens=160, seed=seed * 1_000_003 + number, temperature=0.0 if greedy else 1.0)
+            self._ask(str(number), task, sampling, mark)
+        return [self._document(each) for each in self._answers(tasks)]
+
+    def _ask(self, name: str, task: Task, sampling: Sampling, mark: Mark | None) -> None:
+        grammar = None if task.schema is None else self._grammar(task.schema, any_order=False)
+        if grammar is not None:
+            self._loop.load_grammar(Plan(grammar.fingerprint, grammar.to_bytes()))
+        conversation = Conversation(messages=task.messages, response_format=task.response_format)
+        request = Generate(
+            request_id=name,
+            prompt=self._template.prompt(conversation),
+            sampling=sampling,
+            grammar=None if grammar is None else grammar.fingerprint,
+            mark=mark,
+        )
+        for event in self._loop.generate(request):
+            assert not isinstance(event, Failure), event
+
+    def _answers(self, tasks: Sequence[Task]) -> list[Answer]:
+        """Runs what was asked to its end."""
+        answers = [Answer([], None, task.schema) for task in tasks]
         while not self._loop.is_idle:
             for event in self._loop.step():
                 assert isinstance(event, Output), event
                 number = int(event.request_id)
-                tokens[number] += [token.token_id for token in event.tokens if token.token_id not in self._ends]
-                if event.finish is not None:
-                    answers[number] = Answer(tokens[number], event.finish.mark.expected_p)
+                said = [token.token_id for token in event.tokens if token.token_id not in self._ends]
+                promised = answers[number].promised_p if event.finish is None else event.finish.mark.expected_p
+                answers[number] = replace(answers[number], tokens=answers[number].tokens + said, promised_p=promised)
         return answers
 
-    def _document(self, answer: Answer, grammar: Grammar | None) -> Document:
-        placed = list(_free_choices(grammar, answer.tokens, self._vocabulary.words))
+    def _document(self, answer: Answer, *, any_order: bool = False) -> Document:
+        grammar = None if answer.schema is None else self._grammar(answer.schema, any_order=any_order)
+        choices = free_choices(grammar, answer.tokens, tuple(self._ends), _WIDTH)
         return Document(
             everything=running(answer.tokens, Kind.PROSE if grammar is None else Kind.VALUE),
-            free=tuple(position for _, position in placed),
-            places=tuple(place for place, _ in placed),
+            free=tuple(choice.position for choice in choices),
+            places=tuple(choice.place for choice in choices),
             promised_p=answer.promised_p,
-            text=self._tokenizer.decode(answer.tokens),
+            text=answer,
         )
 
 
-def _free_choices(grammar: Grammar | None, tokens: Sequence[int], words: int) -> Iterator[tuple[int, Position]]:
-    """As `engine.marking.eligible_positions`, with where each stands; `words` is the length of a mask row."""
-    matcher = None if grammar is None else grammar.matcher()
-    row = np.zeros(words, np.int32)
-    for place, token in enumerate(tokens):
-        found = standing(matcher, tokens[max(0, place - _WIDTH) : place], _WIDTH)
-        if matcher is not None:
-            matcher.fill_mask(row)
-            if not is_choice(row):
-                found = None
-            if not matcher.advance(token):
-                return
-        if found is not None:
-            kind, context = found
-            yield place, Position(token, tuple(context), kind)
+def _descriptions(count: int, seed: int) -> list[Task]:
+    """One schema of six fields, three of them free strings, and one way to ask: texts that say the same things."""
+    return [
+        Task([{"role": "user", "content": f"Describe {about} as JSON."}], _SCHEMA) for about in _topics(count, seed)
+    ]
+
+
+def _extractions(count: int, seed: int) -> list[Task]:
+    """What the bundled model was trained for: as many schemas as texts, names that it has never seen."""
+    return [Task(list(each.messages), each.schema) for each in held_out_extractions(count, 50_000 + seed)]
 
 
 def _topics(count: int, seed: int) -> list[str]:

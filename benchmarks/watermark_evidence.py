@@ -12,7 +12,7 @@ from scipy import optimize, special
 
 from benchmarks.marked_text import Document
 from watermark import KeyRing, Kind, Position, Scheme
-from watermark.detector import gather
+from watermark.gathering import gather
 from watermark.schemes.gumbel import expected_score
 
 Floats = NDArray[np.float64]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.canonical import Canonical
 from engine.drafts import ForcedText
 from engine.errors import ContextLengthExceeded, InvalidRequest
 from engine.generation import Generation, Spelling, Timing
@@ -27,6 +28,7 @@ class Admission:
     key_ring: KeyRing | None
     capacity: int
     proposer: ForcedText | None = None  # None: no drafts
+    canonical: Canonical | None = None  # None: marked text may be spelled in any way
 
     def open(self, request: Generate, arrival: int, now: float) -> Generation:
         """A generation that stands behind the tokens the request comes with. Raises an EngineError subclass."""
@@ -40,6 +42,7 @@ class Admission:
             max_tokens=max_tokens,
             timing=Timing(now, deadline=None if request.deadline_s is None else now + request.deadline_s),
             embedder=embedder,
+            canonical=self.canonical,
             stops=StopScanner(request.sampling.stop),
             proposer=self.proposer,
         )

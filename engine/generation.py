@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.canonical import Canonical
 from engine.drafts import ForcedText
 from engine.errors import GrammarDeadEnd, NumericError
 from engine.grammars import Constraint
@@ -64,6 +66,7 @@ class Generation:
     constraint: Constraint | None = None
     proposer: ForcedText | None = None
     embedder: Embedder | None = None
+    canonical: Canonical | None = None
     unmarked_reason: str | None = None
     stops: StopScanner = field(default_factory=lambda: StopScanner(()))
     emitted: list[int] = field(default_factory=list)
@@ -161,7 +164,8 @@ class Generation:
         if place is None:
             return None
         kind, context = place
-        return Marking(embedder, context, kind)
+        keeps = None if self.canonical is None else partial(self.canonical.follows, [*self.emitted[-4:], *ahead])
+        return Marking(embedder, context, kind, keeps)
 
     # What became of it
 

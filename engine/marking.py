@@ -12,6 +12,7 @@ never the prompt and never another value. End tokens are not text: an end token 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,9 +51,17 @@ def is_choice(mask: NDArray[np.int32]) -> bool:
     return False
 
 
-def eligible_positions(
+@dataclass(frozen=True, slots=True)
+class FreeChoice:
+    """An eligible position, and which token of the text it is."""
+
+    place: int
+    position: Position
+
+
+def free_choices(
     grammar: Grammar | None, tokens: Sequence[int], eos_token_ids: Sequence[int], width: int
-) -> list[Position]:
+) -> list[FreeChoice]:
     """Replays a text: the positions that a detector may score, with contexts of at most `width` tokens.
 
     Stops where the text leaves the grammar or ends.
@@ -60,7 +69,7 @@ def eligible_positions(
     ends = frozenset(eos_token_ids)
     matcher = None if grammar is None else grammar.matcher()
     row = np.zeros(0 if grammar is None else grammar.automaton.vocabulary.words, np.int32)
-    positions: list[Position] = []
+    choices: list[FreeChoice] = []
     for index, token in enumerate(tokens):
         if token in ends:
             break
@@ -73,5 +82,5 @@ def eligible_positions(
                 break
         if place is not None:
             kind, context = place
-            positions.append(Position(token_id=token, context=tuple(context), kind=kind))
-    return positions
+            choices.append(FreeChoice(index, Position(token, tuple(context), kind)))
+    return choices

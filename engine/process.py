@@ -28,6 +28,7 @@ import grammar
 import watermark
 from engine import sampler
 from engine.admission import Admission
+from engine.canonical import Canonical
 from engine.checkpoint import locate
 from engine.config import EngineConfig
 from engine.drafts import ForcedText
@@ -118,6 +119,7 @@ def build(config: EngineConfig) -> Rooms:
         key_ring=key_ring,
         capacity=min(info.max_positions, scheduler.capacity),
         proposer=ForcedText(tokenizer.encode) if config.drafts else None,
+        canonical=Canonical(tokenizer.encode, vocabulary.tokens),
     )
     return Rooms(info, runner, scheduler, CpuSampler(info.vocab_size), admission)
 

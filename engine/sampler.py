@@ -13,7 +13,7 @@ sampling are drawn row by row, when they are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from engine import logits as passes
 from engine.history import History
 from engine.messages import Alternative, Sampling
+from engine.noise import uniform as uniform_at
 from engine.noise import uniforms
 from engine.settling import LEFT_OUT, NOT_FINITE, Buffers, Changes, change, restore, settle
 from engine.truncation import scratch, truncate
@@ -32,6 +33,7 @@ from engine.typical import typical
 from watermark import Choice, Embedder, Kind
 
 _EVERYTHING = np.empty(0, np.int32)  # stands for "no mask" in the kernels
+_RESPELLINGS = 16  # unusual spellings in a row after which the first is taken
 _WORTH_A_THREAD = 1 << 18  # logits: about 50 µs of work
 
 
@@ -96,6 +98,7 @@ class Marking(msgspec.Struct, frozen=True):
     embedder: Embedder
     context: list[int]
     kind: Kind
+    keeps: Callable[[int], bool] | None = None  # whether a token is the usual spelling; None: any will do
 
     @property
     def marks(self) -> bool:
@@ -144,6 +147,7 @@ class CpuSampler:
 
     def __init__(self, width: int, threads: int = 1) -> None:
         self._width = width
+        self._every = np.arange(width, dtype=np.int32)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="sampler") if threads > 1 else None
         self._rows: Sequence[Row] = []
@@ -243,15 +247,44 @@ class CpuSampler:
         logits, rule, marking, mask = self._logits[index], row.rule, row.marking, self._mask_of(row)
         peaks, sums, uniform = self._out.peaks[index], self._out.sums[index], float(self._noise[index])
         if marking is not None and marking.marks:
-            ids, values = self._candidates(row, logits, mask, peaks)
-            return _marked(marking, ids, values, uniform, greedy=rule.is_greedy)
-        unmarked = None if marking is None else Choice(0, False)
+            return self._marked(index, row, marking, self._candidates(row, logits, mask, peaks))
         if rule.is_greedy:
-            return passes.best_legal(logits, mask, peaks), unmarked
-        if not rule.truncates:
-            return passes.draw(logits, mask, rule.scale, peaks, sums, uniform), unmarked
-        ids, values = self._candidates(row, logits, mask, peaks)
-        return (int(ids[passes.pick(values, uniform)]) if len(ids) else -1), unmarked
+            token = passes.best_legal(logits, mask, peaks)
+        elif not rule.truncates:
+            token = passes.draw(logits, mask, rule.scale, peaks, sums, uniform)
+        else:
+            ids, values = self._candidates(row, logits, mask, peaks)
+            token = int(ids[passes.pick(values, uniform)]) if len(ids) else -1
+        if marking is None:
+            return token, None
+        if token < 0 or marking.keeps is None or marking.keeps(token):
+            return token, Choice(0, False)
+        return self._marked(index, row, marking, self._candidates(row, logits, mask, peaks))
+
+    def _marked(
+        self, index: int, row: Row, marking: Marking, candidates: tuple[NDArray[np.int32], passes.F32]
+    ) -> tuple[int, Choice | None]:
+        """The watermark's choice among the usual spellings: what is none is left out, and the choice made again.
+
+        Each time with noise of its own, else what follows the left-out token's interval would be drawn too often.
+        """
+        ids, values = candidates
+        uniform = float(self._noise[index])
+        first: tuple[int, Choice | None] = (-1, None)
+        for tries in range(1, _RESPELLINGS + 1):
+            if not len(ids):
+                break
+            choice = marking.embedder.choose(
+                ids, values, marking.context, marking.kind, uniform, greedy=row.rule.is_greedy
+            )
+            token = int(ids[choice.index])
+            if marking.keeps is None or marking.keeps(token):
+                return token, choice
+            first = (token, choice) if tries == 1 else first
+            rest = ids != token
+            ids, values = ids[rest], values[rest]
+            uniform = uniform_at(row.rule.seed, row.position + (tries << 48))
+        return first
 
     def _mask_of(self, row: Row) -> NDArray[np.int32]:
         return _EVERYTHING if row.drawn_from is None else self._masks[row.drawn_from]
@@ -261,6 +294,8 @@ class CpuSampler:
     ) -> tuple[NDArray[np.int32], passes.F32]:
         """What may still be chosen, with scaled logits."""
         rule = row.rule
+        if not rule.truncates and not len(mask) and not rule.is_greedy:
+            return self._every, logits * np.float32(rule.scale) if rule.scale != 1.0 else logits
         if not rule.truncates:
             reach = np.inf if row.marking is None else row.marking.embedder.window(greedy=rule.is_greedy) / rule.scale
             ids, values = passes.gather(logits, mask, peaks, reach)
@@ -305,15 +340,6 @@ def _changes(rows: Sequence[Row]) -> Changes:
         if row.history is not None:
             made.ids[bias:stop], made.counts[bias:stop] = row.history.ids, row.history.counts
     return made
-
-
-def _marked(
-    marking: Marking, ids: NDArray[np.int32], values: passes.F32, uniform: float, *, greedy: bool
-) -> tuple[int, Choice | None]:
-    if len(ids) == 0:
-        return -1, None
-    choice = marking.embedder.choose(ids, values, marking.context, marking.kind, uniform, greedy=greedy)
-    return int(ids[choice.index]), choice
 
 
 def warm() -> None:

@@ -41,7 +41,8 @@ _ALIASES = {
     "body_limit_bytes": ["--payload-limit"],
     "drain_s": ["--graceful-termination-timeout"],
 }
-_BENCHES = ("serving", "grammar", "rules", "engine", "watermark", "memory")
+_BENCHES = ("serving", "grammar", "rules", "engine", "watermark", "fidelity", "memory")
+_SECRETS = {"watermark_keys"}  # a command line is read by every user of the machine
 _LOCAL = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}
 
 
@@ -85,6 +86,8 @@ def _serve_parser(commands: Any) -> None:
     )
     parser.add_argument("model_positional", nargs="?", metavar="MODEL", help="a local folder or a hub id")
     for name, field in Settings.model_fields.items():
+        if name in _SECRETS:
+            continue
         flags = [f"--{name.replace('_', '-')}", *_ALIASES.get(name, [])]
         text = f"{field.description} (default: {field.default!r})".replace("%", "%%")
         if field.annotation is bool:
@@ -97,7 +100,7 @@ def _serve_parser(commands: Any) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    flags = {name: getattr(options, name) for name in Settings.model_fields}
+    flags = {name: getattr(options, name) for name in Settings.model_fields if name not in _SECRETS}
     if options.model_positional is not None:
         if flags["model"] not in {None, options.model_positional}:
             raise SettingsError("the model is given twice")
@@ -150,19 +153,41 @@ def _compile(options: argparse.Namespace) -> int:
 def _detect_parser(commands: Any) -> None:
     parser = commands.add_parser("detect", help="was this text made here?", description="Ask a server's detector.")
     parser.add_argument("file", help="the text; - is stdin")
-    parser.add_argument("--schema", metavar="FILE", help="the JSON Schema that it was made under")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--schema", metavar="FILE", help="the JSON Schema that it was made under")
+    kind.add_argument("--regex", metavar="PATTERN", help="the regular expression that it was made under")
+    parser.add_argument("--token-ids", action="store_true", help="the file holds a JSON array of token ids")
+    parser.add_argument("--key", metavar="ID", help="look for this key only")
+    parser.add_argument("--background", metavar="FILE", help="unmarked texts of the same kind, a JSON array of strings")
+    parser.add_argument("--scan", action="store_true", help="look for marked passages inside longer text too")
+    parser.add_argument("--picture", choices=["ansi", "html"], help="show what the key says of each token")
     _server_flags(parser)
     parser.set_defaults(run=_detect)
 
 
 def _detect(options: argparse.Namespace) -> int:
-    body: dict[str, Any] = {"text": _read(options.file)}
+    with _post(options, "/v1/watermark/detect", _detect_body(options)) as response:
+        answer = json.load(response)
+    picture = answer.pop("picture", None)
+    if picture is not None:
+        say(picture)
+    if options.picture != "html":  # a page is a page, and nothing else
+        say(json.dumps(answer, indent=2))
+    return 0
+
+
+def _detect_body(options: argparse.Namespace) -> dict[str, Any]:
+    text = _read(options.file)
+    body: dict[str, Any] = {"token_ids": json.loads(text)} if options.token_ids else {"text": text}
     if options.schema:
         schema = json.loads(Path(options.schema).read_text("utf-8"))
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "schema", "schema": schema}}
-    with _post(options, "/v1/watermark/detect", body) as response:
-        say(json.dumps(json.load(response), indent=2))
-    return 0
+    elif options.regex:
+        body["response_format"] = {"type": "regex", "value": options.regex}
+    if options.background:
+        body["background"] = json.loads(Path(options.background).read_text("utf-8"))
+    given = {"key_id": options.key, "scan": options.scan or None, "picture": options.picture}
+    return body | {name: value for name, value in given.items() if value is not None}
 
 
 def _chat_parser(commands: Any) -> None:

@@ -30,7 +30,7 @@ class Compile(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class Replay(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """Which of these tokens were free choices under this plan (None: no constraint)?"""
+    """Which of these tokens were free choices under this plan (None: nobody knows of a constraint)?"""
 
     plan: bytes | None
     tokens: list[int]
@@ -60,18 +60,22 @@ class Refused(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     reason: str | None = None
 
 
-class FreeChoice(msgspec.Struct, frozen=True, array_like=True):
+class ReplayedChoice(msgspec.Struct, frozen=True, array_like=True):
     """One eligible position and what precedes it in its value or prose; `kind` is `watermark.Kind`."""
 
+    place: int  # which of the tokens
     token_id: int
     context: list[int]
     kind: int
 
 
 class Replayed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """`illegal` is the index of the first token that the constraint does not allow."""
+    """`readings`: the eligible positions by how the text was read: `constraint`, or else `json` and `text`.
 
-    choices: list[FreeChoice]
+    `illegal` is the index of the first token that the constraint does not allow.
+    """
+
+    readings: dict[str, list[ReplayedChoice]]
     illegal: int | None = None
 
 

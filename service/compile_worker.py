@@ -6,6 +6,7 @@ space; the service limits the wall time and kills it. What may not enter: the ne
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
@@ -14,7 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from engine.marking import eligible_positions
+from engine.marking import FreeChoice, free_choices
+from engine.reading import read
 from grammar import (
     Grammar,
     GrammarError,
@@ -34,11 +36,11 @@ from service.compile_protocol import (
     Answer,
     Compile,
     Compiled,
-    FreeChoice,
     Job,
     Refused,
     Replay,
     Replayed,
+    ReplayedChoice,
     Setup,
     Warm,
     decode_task,
@@ -114,10 +116,21 @@ def _compiled(job: Compile, vocabulary: Vocabulary) -> Compiled:
 
 
 def _replayed(job: Replay, vocabulary: Vocabulary) -> Replayed:
-    grammar = load_grammar(job.plan, vocabulary) if job.plan is not None else None
-    positions = eligible_positions(grammar, job.tokens, vocabulary.eos_token_ids, job.context)
-    choices = [FreeChoice(each.token_id, list(each.context), int(each.kind)) for each in positions]
-    return Replayed(choices=choices, illegal=_first_illegal(grammar, job.tokens) if grammar else None)
+    if job.plan is None:
+        ends = frozenset(vocabulary.eos_token_ids)
+        tokens = list(itertools.takewhile(lambda token: token not in ends, job.tokens))
+        found = read(tokens, [vocabulary.tokens[token] for token in tokens], job.context)
+        return Replayed(readings={name: _told(choices) for name, choices in found.items()})
+    grammar = load_grammar(job.plan, vocabulary)
+    choices = free_choices(grammar, job.tokens, vocabulary.eos_token_ids, job.context)
+    return Replayed(readings={"constraint": _told(choices)}, illegal=_first_illegal(grammar, job.tokens))
+
+
+def _told(choices: list[FreeChoice]) -> list[ReplayedChoice]:
+    return [
+        ReplayedChoice(place, position.token_id, list(position.context), int(position.kind))
+        for place, position in ((choice.place, choice.position) for choice in choices)
+    ]
 
 
 def _first_illegal(grammar: Grammar, tokens: list[int]) -> int | None:

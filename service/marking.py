@@ -1,7 +1,7 @@
 """Which watermark a request gets, and finding it again.
 
-What it is for: the server's policy, the key ring, and the detector's schemes. What may not enter: how a scheme works
-(watermark/), which positions are eligible (the grammar's replay).
+What it is for: the server's policy, the key ring, and the detector. What may not enter: how a scheme works
+(watermark/), which positions are eligible (the grammar's replay), what is told of a text (detection).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Literal
 
 from engine.messages import Mark
-from service.compile_protocol import FreeChoice
 from service.errors import Forbidden
-from watermark import Detection, Detector, KeyRing, Kind, Position, Reason, default_scheme
+from watermark import Detector, KeyRing, Reason, default_scheme
 
 _LOG = logging.getLogger(__name__)
 Policy = Literal["default", "enforce", "off"]
+SCHEMES = (default_scheme(greedy=False), default_scheme(greedy=True))
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,10 @@ class Marker:
         scheme = default_scheme(greedy=greedy)
         return Mark(scheme=scheme.name, key_id=self.ring.active, tenant=tenant), None
 
-    def detect(self, positions: list[Position], tenant: str | None, key_id: str | None = None) -> Detection:
-        """The strongest evidence over the schemes the server marks with."""
-        schemes = [default_scheme(greedy=False), default_scheme(greedy=True)]
+    def detector(self, tenant: str | None, key_id: str | None = None) -> Detector:
+        """Looks for every key of the tenant under the schemes the server marks with. Raises UnknownKey."""
         keys = self.ring if key_id is None else [self.ring.key(key_id, tenant)]
-        return Detector(schemes, keys, tenant).score(positions)
+        return Detector(SCHEMES, keys, tenant)
 
 
 def make_marker(policy: Policy, threshold: float, keys: str, key_file: str) -> Marker:
@@ -63,11 +62,6 @@ def make_marker(policy: Policy, threshold: float, keys: str, key_file: str) -> M
         _LOG.warning("no watermark key is configured: a key made now marks this run only (FORMWORK_WATERMARK_KEYS)")
     path = _fresh_path()
     return Marker(policy, KeyRing.create_file(path, "generated"), threshold, path)
-
-
-def positions_of(choices: list[FreeChoice]) -> list[Position]:
-    """What the replay found, as the detector takes it."""
-    return [Position(each.token_id, tuple(each.context), Kind(each.kind)) for each in choices]
 
 
 def _fresh_path() -> str:

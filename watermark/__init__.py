@@ -7,10 +7,12 @@ torch but `watermark.tensors`.
 """
 
 from watermark.commonplaces import Commonplaces
-from watermark.detector import Detection, Detector, Position, Standing, TokenScore
+from watermark.detector import Detection, Detector, Standing, TokenScore
 from watermark.embedder import Embedder, Reason, Report
 from watermark.errors import KeyRingError, SchemeError, UnknownKey, WatermarkError
+from watermark.gathering import LeaveOut, Position
 from watermark.keys import Key, KeyRing
+from watermark.scan import Passage
 from watermark.schemes import SCHEMES, Choice, Kind, Scheme, default_scheme, scheme
 from watermark.warming import warm
 
@@ -25,6 +27,8 @@ __all__ = [
     "KeyRing",
     "KeyRingError",
     "Kind",
+    "LeaveOut",
+    "Passage",
     "Position",
     "Reason",
     "Report",

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from watermark.detector import Position
+from watermark.gathering import Position
 from watermark.schemes.base import Kind, Scheme
 
 _Saying = tuple[Kind, tuple[int, ...], int]
@@ -34,7 +34,11 @@ class Commonplaces:
 
     def without(self, positions: Sequence[Position]) -> list[Position]:
         """The positions that say something of their own."""
-        return [position for position in positions if _saying(position, self.scheme) not in self.sayings]
+        return [position for position in positions if not self.holds(position)]
+
+    def holds(self, position: Position) -> bool:
+        """Whether everybody says this."""
+        return _saying(position, self.scheme) in self.sayings
 
 
 def _saying(position: Position, scheme: Scheme) -> _Saying:

@@ -14,17 +14,11 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from watermark.gathering import Gathered, LeaveOut, Position, first_showings, gather
 from watermark.keys import Key, KeyRing
-from watermark.schemes.base import Contexts, Draws, Kind, Scheme
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """One eligible choice: the token, and what precedes it inside its value or prose (the last h tokens are enough)."""
-
-    token_id: int
-    context: tuple[int, ...]
-    kind: Kind = Kind.VALUE
+from watermark.scan import Passage, marked_passages
+from watermark.schemes.base import Draws, Scheme
+from watermark.tails import adjust
 
 
 class Standing(IntEnum):
@@ -33,6 +27,7 @@ class Standing(IntEnum):
     SCORED = 0
     SHORT_CONTEXT = 1
     REPEATED = 2
+    COMMONPLACE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +67,6 @@ class Detection:
         return float(np.exp(self.log_adjusted))
 
 
-def adjust(log_p: float, tries: int) -> float:
-    """log of 1 − (1 − p)^tries, accurate for tiny p."""
-    if tries == 1 or log_p == -np.inf:
-        return log_p
-    if log_p < -30.0:  # 1 − (1 − p)^n = n·p to rounding
-        return log_p + float(np.log(tries))
-    return float(np.log(-np.expm1(tries * np.log1p(-min(np.exp(log_p), 1.0 - 1e-16)))))
-
-
 class Detector:
     """Looks for every key of a ring (of one tenant) under one or several schemes."""
 
@@ -90,46 +76,42 @@ class Detector:
         self._schemes = (scheme,) if isinstance(scheme, Scheme) else tuple(scheme)
         self._keys = keys.keys(tenant) if isinstance(keys, KeyRing) else tuple(keys)
 
-    def score(self, positions: Sequence[Position]) -> Detection:
-        """The strongest evidence of all keys and schemes, corrected for having looked at all of them."""
-        return min(self.score_each(positions), key=lambda detection: detection.log_p)
+    @property
+    def tries(self) -> int:
+        """How many pairs of scheme and key one reading of a text is scored under."""
+        return len(self._schemes) * len(self._keys)
 
-    def score_each(self, positions: Sequence[Position]) -> tuple[Detection, ...]:
-        """The evidence for each scheme and key."""
-        tries = len(self._schemes) * len(self._keys)
+    def score(
+        self, positions: Sequence[Position], *, readings: int = 1, leave_out: LeaveOut | None = None
+    ) -> Detection:
+        """The strongest evidence of all keys and schemes, corrected for having looked at all of them."""
+        each = self.score_each(positions, readings=readings, leave_out=leave_out)
+        return min(each, key=lambda detection: detection.log_p)
+
+    def score_each(
+        self, positions: Sequence[Position], *, readings: int = 1, leave_out: LeaveOut | None = None
+    ) -> tuple[Detection, ...]:
+        """The evidence for each scheme and key.
+
+        `readings`: in how many ways the text is read in all, each by a call of its own: they are tries too.
+        `leave_out(position, scheme)`: what is not to be counted (see `Commonplaces`).
+        """
         found = []
         for scheme in self._schemes:
-            gathered = gather(positions, scheme)
-            found += [_detection(scheme, key, gathered, tries) for key in self._keys]
+            gathered = gather(positions, scheme, leave_out)
+            found += [_detection(scheme, key, gathered, self.tries * readings) for key in self._keys]
         return tuple(found)
 
-
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """The positions that have their full context, as arrays; `places` says where each stood."""
-
-    eligible: int
-    places: NDArray[np.int64]
-    tokens: NDArray[np.int64]
-    contexts: Contexts
-
-
-def gather(positions: Sequence[Position], scheme: Scheme) -> Gathered:
-    """Cut contexts to the scheme's width and leave out positions that have less."""
-    places, tokens, rows = [], [], []
-    for place, position in enumerate(positions):
-        width = scheme.h(position.kind)
-        if len(position.context) >= width:
-            places.append(place)
-            tokens.append(position.token_id)
-            rows.append(position.context[len(position.context) - width :])
-    as_array = np.array(places, dtype=np.int64), np.array(tokens, dtype=np.int64)
-    return Gathered(len(positions), *as_array, Contexts.of(rows))
-
-
-def first_showings(draws: Draws) -> NDArray[np.int64]:
-    """Indices of the draws shown for the first time, in order."""
-    return np.sort(np.unique(draws.units, return_index=True)[1])
+    def passages(
+        self, positions: Sequence[Position], *, alpha: float, readings: int = 1, leave_out: LeaveOut | None = None
+    ) -> tuple[Passage, ...]:
+        """Marked stretches inside the text under any scheme and key; see `watermark.scan`."""
+        tries = self.tries * readings
+        found: list[Passage] = []
+        for scheme in self._schemes:
+            for key in self._keys:
+                found += marked_passages(positions, scheme, key, alpha=alpha, tries=tries, leave_out=leave_out)
+        return tuple(sorted(found, key=lambda passage: passage.first))
 
 
 def _detection(scheme: Scheme, key: Key, gathered: Gathered, tries: int) -> Detection:
@@ -154,6 +136,8 @@ def _detection(scheme: Scheme, key: Key, gathered: Gathered, tries: int) -> Dete
 
 def _token_scores(scheme: Scheme, gathered: Gathered, draws: Draws, fresh: NDArray[np.int64]) -> tuple[TokenScore, ...]:
     out = [TokenScore(Standing.SHORT_CONTEXT)] * gathered.eligible
+    for place in gathered.left_out:
+        out[place] = TokenScore(Standing.COMMONPLACE)
     for place in gathered.places:
         out[place] = TokenScore(Standing.REPEATED)
     for index, percentile in zip(fresh, scheme.percentile(draws.scores[fresh]), strict=True):

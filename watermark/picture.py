@@ -29,6 +29,7 @@ _RESET = "\x1b[0m"
 _TITLES = {
     Standing.SHORT_CONTEXT: "free, but too near the start of its value to be scored",
     Standing.REPEATED: "free, but its context was scored before",
+    Standing.COMMONPLACE: "free, but texts of its kind all say this",
 }
 
 

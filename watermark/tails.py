@@ -82,6 +82,15 @@ def _tilt_to(terms: Floats, mean: float) -> float:
     return low
 
 
+def adjust(log_p: float, tries: int) -> float:
+    """log of 1 − (1 − p)^tries (Šidák), accurate for tiny p."""
+    if tries == 1 or log_p == -np.inf:
+        return log_p
+    if log_p < -30.0:  # 1 − (1 − p)^n = n·p to rounding
+        return log_p + float(np.log(tries))
+    return float(np.log(-np.expm1(tries * np.log1p(-min(np.exp(log_p), 1.0 - 1e-16)))))
+
+
 def split(log_tail: float, log_tail_above: float, uniform: float) -> float:
     """log of P(above) + uniform · P(exactly): uniform on (0, 1) under the null for a discrete statistic too."""
     above = np.exp(log_tail_above - log_tail)  # relative to the tail: no underflow

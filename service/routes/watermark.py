@@ -1,7 +1,8 @@
 """`POST /v1/watermark/detect`.
 
 What it is for: was this text made here? With the constraint it was made under, the grammar is replayed and only free
-choices are scored. What may not enter: the statistics (watermark/), the replay (engine.marking).
+choices are scored; without it, what stands inside JSON strings, or all of it. What may not enter: the statistics
+(watermark/), the replay (engine.marking, engine.reading).
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from grammar.errors import GrammarTooLarge
 from schemas.base import FormworkRequest
 from schemas.errors import OpenAIError
 from schemas.watermark import DetectReply, DetectRequest
 from service import constraints, wishes
+from service.compiling import CompiledConstraint
 from service.desk import Visit, body_of, receive
+from service.detection import Readings, judged, leaving_out, pictured, told
 from service.errors import InvalidBody
-from service.marking import positions_of
+from service.house import House
 from service.openapi import DOCUMENTED
 from service.streaming import JsonReply, attended
-from watermark import UnknownKey
+from watermark import Detector, UnknownKey
 
 router = APIRouter(tags=["Formwork"])
 
@@ -45,8 +49,7 @@ async def detect(request: Request) -> Response:
 async def _detection(visit: Visit, body: DetectRequest) -> dict[str, Any]:
     house, marker = visit.house, visit.house.marker
     house.model_named(body.model)
-    constraint = constraints.of_response_format(body.response_format, body.formwork or FormworkRequest())
-    compiled = await house.compiler.compile(constraint) if constraint else None
+    compiled = await _compiled(house, body)
     tokens = body.token_ids
     if tokens is None:
         tokens = await wishes.encode(house, body.text or "", special=False)
@@ -55,23 +58,53 @@ async def _detection(visit: Visit, body: DetectRequest) -> dict[str, Any]:
     replayed = await house.compiler.replay(compiled, tokens, marker.context)
     if replayed.illegal is not None:
         raise InvalidBody(
-            f"this text does not satisfy the constraint: token {replayed.illegal} is not legal there",
+            f"this text does not satisfy the constraint: token {replayed.illegal} is not legal there; "
+            "without the constraint it is read as JSON or prose",
             param="text" if body.token_ids is None else "token_ids",
         )
+    background = [await _read(house, compiled, text) for text in body.background]
     try:
-        positions = positions_of(replayed.choices)
-        found = await asyncio.to_thread(marker.detect, positions, visit.tenant or None, body.key_id)
+        detector = marker.detector(visit.tenant or None, body.key_id)
     except UnknownKey as error:
         raise InvalidBody(str(error), param="key_id") from None
-    return {
-        "watermarked": found.adjusted <= marker.threshold,
-        "p_value": found.adjusted,
-        "threshold": marker.threshold,
-        "scheme": found.scheme,
-        "key_id": found.key_id,
-        "eligible": found.eligible,
-        "scored": found.scored,
-        "statistic": found.statistic,
-        "tokens": len(tokens),
-        "canonical": body.token_ids is not None,
-    }
+    return await asyncio.to_thread(_answer, house, body, tokens, detector, replayed.readings, background)
+
+
+async def _compiled(house: House, body: DetectRequest) -> CompiledConstraint | None:
+    """The constraint as a reader must take it: the text may have been reordered or spaced anew since it was made."""
+    options = body.formwork or FormworkRequest()
+    loose = options.model_copy(
+        update={"whitespace": options.whitespace or "json", "property_order": options.property_order or "any"}
+    )
+    constraint = constraints.of_response_format(body.response_format, loose)
+    if constraint is None:
+        return None
+    try:
+        return await house.compiler.compile(constraint)
+    except GrammarTooLarge:  # any order is the harder constraint; what was generated under is surely served
+        made = constraints.of_response_format(body.response_format, options)
+        assert made is not None
+        return await house.compiler.compile(made)
+
+
+async def _read(house: House, compiled: CompiledConstraint | None, text: str) -> Readings:
+    """An unmarked text, read like the one that is judged; what does not satisfy the constraint says nothing."""
+    tokens = await wishes.encode(house, text, special=False)
+    return (await house.compiler.replay(compiled, tokens, house.marker.context)).readings
+
+
+def _answer(
+    house: House,
+    body: DetectRequest,
+    tokens: list[int],
+    detector: Detector,
+    readings: Readings,
+    background: list[Readings],
+) -> dict[str, Any]:
+    threshold = house.marker.threshold
+    finding = judged(detector, readings, leaving_out(background), scan=body.scan, threshold=threshold)
+    spelled = [house.tokenizer.token_bytes(token) for token in tokens]
+    facts = told(finding, spelled, threshold) | {"canonical": body.token_ids is not None}
+    if body.picture is not None:
+        facts["picture"] = pictured(finding, spelled, body.picture)
+    return facts

@@ -156,7 +156,7 @@ async def test_a_defect_in_the_worker_is_told_as_ours() -> None:
 async def test_a_replay_returns_choices() -> None:
     async def play(job: Job) -> Answer:
         assert isinstance(job, Replay)
-        return Replayed(choices=[], illegal=2)
+        return Replayed(readings={}, illegal=2)
 
     pool = Pool(play)
     await pool.start()

@@ -246,7 +246,7 @@ def test_the_watermark_is_found_and_its_absence_too(client: openai.OpenAI, serve
         "required": ["text"],
     }
     format_: Any = {"type": "json_schema", "json_schema": {"name": "t", "schema": schema}}
-    found = {}
+    found, texts = {}, {}
     for wanted in (True, False):
         answer = client.chat.completions.create(
             model="default",
@@ -266,9 +266,26 @@ def test_the_watermark_is_found_and_its_absence_too(client: openai.OpenAI, serve
         )
         assert detected.status_code == 200, detected.text
         found[wanted] = detected.json()
+        texts[wanted] = answer.choices[0].message.content or ""
     assert found[True]["key_id"] == "test"
+    assert found[True]["reading"] == "constraint"
     assert found[True]["p_value"] < 1e-4
     assert found[False]["p_value"] > 1e-4
+    spaced = json.dumps(json.loads(texts[True]), indent=4)
+    for body, reading in [
+        ({"text": texts[True]}, "json"),
+        ({"text": f"Here it is:\n{spaced}\nThat is all."}, "json"),
+        ({"text": spaced, "response_format": format_, "picture": "html", "scan": True}, "constraint"),
+    ]:
+        told = httpx.post(f"{server.url}/v1/watermark/detect", json=body, timeout=60).json()
+        assert told["reading"] == reading
+        assert told["p_value"] < 1e-4, body
+    assert told["picture"].startswith('<div class="wm">')
+    assert told["passages"][0]["p_value"] < 1e-4
+    body = {"text": texts[False], "background": [texts[True]], "picture": "ansi"}
+    unmarked = httpx.post(f"{server.url}/v1/watermark/detect", json=body, timeout=60).json()
+    assert unmarked["p_value"] > 1e-4
+    assert not unmarked["watermarked"]
 
 
 def test_a_text_outside_its_constraint_is_told(server: Running) -> None:

@@ -19,7 +19,8 @@ from watermark import (
     default_scheme,
     scheme,
 )
-from watermark.detector import adjust, first_showings, gather
+from watermark.gathering import first_showings, gather
+from watermark.tails import adjust
 
 LANGUAGE = ToyLanguage(sharpness=2.0)
 RING = KeyRing({"new": b"the key in use, 16+", "old": b"the key before that"})

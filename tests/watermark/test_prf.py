@@ -84,3 +84,12 @@ def test_every_bit_of_a_word_is_fair() -> None:
     words = prf.words(np.uint64(12345), np.arange(2**17, dtype=np.int32))
     shares = [float(((words >> np.uint32(bit)) & 1).mean()) for bit in range(32)]
     assert max(abs(share - 0.5) for share in shares) < 5 * 0.5 / 2**8.5
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**20), st.integers(65, 700), st.integers(1, 6))
+def test_many_words_at_once_are_those_made_one_by_one(seed: int, first: int, count: int, step: int) -> None:
+    """The vector form, on spans that begin and end inside a block."""
+    ids = np.arange(first, first + count * step, step, dtype=np.int32)
+    pairs = prf.word_pairs(np.full(count, seed, dtype=np.uint64), ids.astype(np.int64))
+    assert prf.words(np.uint64(seed), ids).tolist() == pairs.tolist()

@@ -1,0 +1,53 @@
+"""Whether a token spells its text as the tokenizer would: what lets a reader of the text find the tokens again.
+
+What it is for: a detector that is given text tokenises it anew. A model that samples now and then writes a word in
+other pieces than the tokenizer's (about one token in a hundred of the bundled model's at temperature 1); that choice
+is then lost to the detector, and so are those whose context it is. So where a response carries the watermark, its free
+choices are drawn among the usual spellings; what is given up is the model's mass on the others. What may not enter:
+grammars (a mask stays what the grammar says), schemes.
+
+The idea: byte-pair encoding is local: a sequence is the tokenizer's own iff each neighbouring pair is (Vieira et al.
+2025, "Language Models over Canonical Byte-Pair Encodings"). A few tokens are read again with the new one behind them.
+Where that decides nothing (half a character, a blank that the next token may take in, a window that itself splits
+otherwise) the token is kept: the worst that follows is one choice that is not found.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+_WINDOW = 4  # tokens read again: enough for the splitting that precedes BPE to see its usual surroundings
+_CACHED = 4096  # windows
+
+
+class Canonical:
+    """`encode`: the tokenizer's, on plain text; `tokens`: the bytes of each id."""
+
+    def __init__(self, encode: Callable[[str], list[int]], tokens: Sequence[bytes]) -> None:
+        self._encode = encode
+        self._tokens = tokens
+        self._answers: OrderedDict[tuple[int, ...], bool] = OrderedDict()
+
+    def follows(self, before: Sequence[int], token: int) -> bool:
+        """Whether `token` is kept behind `before` (the last output tokens). O(the window's bytes)."""
+        window = (*before[-_WINDOW:], token)
+        if window not in self._answers:
+            self._answers[window] = self._decide(window)
+            if len(self._answers) > _CACHED:
+                self._answers.popitem(last=False)
+        self._answers.move_to_end(window)
+        return self._answers[window]
+
+    def _decide(self, window: tuple[int, ...]) -> bool:
+        last = self._tokens[window[-1]]
+        if len(window) == 1 or not last or last[-1:].isspace():
+            return True
+        try:
+            head = b"".join(self._tokens[token] for token in window[:-1]).decode()
+            whole = head + last.decode()
+        except UnicodeDecodeError:
+            return True
+        if self._encode(head)[-1:] != [window[-2]]:
+            return True
+        return self._encode(whole)[-2:] == [*window[-2:]]

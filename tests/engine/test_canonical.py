@@ -1,0 +1,90 @@
+"""Marked text is spelled as the tokenizer spells it, and nothing else about its distribution changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from engine.canonical import Canonical
+from engine.messages import Sampling
+from engine.sampler import CpuSampler, Drawn, Marking, Row, Rule
+from engine.tokenizer import Tokenizer
+from watermark import Embedder, Key, Kind, scheme
+
+TOKENIZER = Tokenizer.load("models/formwork-mini")
+CANONICAL = Canonical(TOKENIZER.encode, TOKENIZER.vocabulary_bytes)
+WIDTH = 40
+LOGITS = (np.random.default_rng(1).standard_normal(WIDTH) * 1.5).astype(np.float32)
+UNUSUAL = frozenset(int(token) for token in np.argsort(-LOGITS)[[0, 2, 7]])
+FALSE_ALARM = 1e-4
+DRAWS = 4000
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=40))
+def test_the_tokenizers_own_spelling_is_kept(text: str) -> None:
+    """Whatever the text: every token follows those before it."""
+    ids = TOKENIZER.encode(text)
+    assert all(CANONICAL.follows(ids[:place], token) for place, token in enumerate(ids))
+
+
+def test_a_word_in_other_pieces_is_not_kept() -> None:
+    """Two tokens that the tokenizer would join."""
+    spelling = {spelt: token for token, spelt in enumerate(TOKENIZER.vocabulary_bytes) if spelt.isalpha()}
+    joined = [word for word in spelling if len(word) > 4 and word[:3] in spelling and word[3:] in spelling][:50]
+    assert joined
+    for word in joined:
+        assert not CANONICAL.follows([spelling[word[:3]]], spelling[word[3:]])
+        assert CANONICAL.follows([], spelling[word])
+
+
+@pytest.mark.parametrize("unclear", [b"\xc3", b"", b" "])
+def test_what_cannot_be_judged_is_kept(unclear: bytes) -> None:
+    """Half a character, an end token, and a blank that the next token may take in."""
+    canonical = Canonical(lambda _text: [1], [b"a", b"b", unclear])
+    assert not canonical.follows([1], 0)
+    assert canonical.follows([1], 2)
+
+
+def drawn(
+    scheme_name: str, draws: int, *, temperature: float = 1.0, keeps: object = None, short: bool = False
+) -> list[int]:
+    """What comes at one place under as many keys and seeds."""
+    sampler, tokens = CpuSampler(WIDTH), []
+    for number in range(draws):
+        embedder = Embedder(scheme(scheme_name), Key("k", None, np.array([number, 9], np.uint64)))
+        context = [] if short else [1, 2]
+        marking = Marking(embedder, context, Kind.VALUE, keeps or (lambda token: token not in UNUSUAL))  # type: ignore[arg-type]
+        row = Row(Rule.of(Sampling(max_tokens=1, seed=number, temperature=temperature)), 3, marking=marking)
+        sampler.measure(torch.from_numpy(LOGITS[None].copy()), [row], np.zeros((1, 2), np.int32))
+        result = sampler.draw(0)
+        assert isinstance(result, Drawn)
+        tokens.append(result.token_id)
+    return tokens
+
+
+@pytest.mark.parametrize(("name", "short"), [("gumbel", False), ("gumbel", True), ("kgw", True)])
+def test_the_draw_is_the_models_own_among_usual_spellings(name: str, short: bool) -> None:
+    """Chi-square, over keys where the key makes the noise and over seeds where the request does."""
+    weights = np.exp(LOGITS.astype(np.float64))
+    weights[list(UNUSUAL)] = 0.0
+    wanted = DRAWS * weights / weights.sum()
+    counts = np.bincount(drawn(name, DRAWS, short=short), minlength=WIDTH)
+    assert counts[list(UNUSUAL)].sum() == 0
+    common = wanted >= 5
+    observed = [*counts[common], counts[~common].sum()]
+    assert stats.chisquare(observed, [*wanted[common], wanted[~common].sum()]).pvalue > FALSE_ALARM
+
+
+def test_greedy_takes_the_best_usual_spelling_where_it_is_not_marked() -> None:
+    """Gumbel has nothing to key at temperature 0."""
+    best = max((token for token in range(WIDTH) if token not in UNUSUAL), key=lambda token: LOGITS[token])
+    assert drawn("kgw", 1, temperature=0.0, short=True, keeps=lambda token: token == best) == [best]
+
+
+def test_nothing_is_stranded_where_no_spelling_is_usual() -> None:
+    """The first choice is then taken: a preference never ends a generation."""
+    assert drawn("gumbel", 5, keeps=lambda _token: False) == drawn("gumbel", 5, keeps=lambda _token: True)

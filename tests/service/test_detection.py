@@ -1,0 +1,121 @@
+"""The best reading is told, every try is paid for, and what everybody says is not counted."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.toy_language import ToyLanguage
+from service.cli import main
+from service.compile_protocol import ReplayedChoice
+from service.detection import Readings, judged, leaving_out, pictured, told
+from service.marking import SCHEMES, make_marker
+from watermark import Detector, Embedder, KeyRing, Kind, Position, UnknownKey, default_scheme
+
+RING = KeyRing({"new": bytes(range(32)), "old": bytes(range(1, 33))})
+LANGUAGE = ToyLanguage()
+THRESHOLD = 1e-4
+
+
+def choices(positions: list[Position], first: int = 0) -> list[ReplayedChoice]:
+    return [
+        ReplayedChoice(first + place, each.token_id, list(each.context), int(each.kind))
+        for place, each in enumerate(positions)
+    ]
+
+
+def written(length: int, seed: int, key_id: str | None = None, kind: Kind = Kind.VALUE) -> list[Position]:
+    rng = np.random.default_rng(seed)
+    embedder = None if key_id is None else Embedder(default_scheme(greedy=False), RING.key(key_id))
+    return LANGUAGE.write(length, lambda: float(rng.random()), embedder, kind=kind)
+
+
+def detector(*key_ids: str) -> Detector:
+    return Detector(SCHEMES, [RING.key(key_id) for key_id in key_ids] or RING)
+
+
+def spelled(count: int) -> list[bytes]:
+    return [bytes([97 + place % 26]) for place in range(count)]
+
+
+def test_the_reading_that_shows_most_is_told() -> None:
+    """Scored as prose, the contexts of a value are the wrong ones."""
+    marked = written(60, 1, "old")
+    readings: Readings = {"text": choices(written(60, 2)), "json": choices(marked)}
+    facts = told(judged(detector(), readings, None, scan=False, threshold=THRESHOLD), spelled(60), THRESHOLD)
+    assert (facts["reading"], facts["scheme"], facts["key_id"]) == ("json", "gumbel", "old")
+    assert facts["watermarked"]
+    assert facts["eligible"] == 60
+    assert len(facts["evidence"]) == 4
+
+
+def test_every_reading_is_a_try() -> None:
+    """Two readings, two keys and two schemes: p times eight."""
+    marked = choices(written(60, 1, "old"))
+    single = detector("old").score_each([Position(c.token_id, tuple(c.context), Kind(c.kind)) for c in marked])[0]
+    finding = judged(detector(), {"json": marked, "text": []}, None, scan=False, threshold=THRESHOLD)
+    assert finding.best.log_adjusted - single.log_p == pytest.approx(math.log(8))
+
+
+def test_a_marked_passage_is_told_with_its_words() -> None:
+    """Inside ten times as much text, where the whole is diluted."""
+    text = [*written(600, 3, kind=Kind.PROSE), *written(60, 1, "new", kind=Kind.PROSE)]
+    finding = judged(detector(), {"text": choices(text)}, None, scan=True, threshold=THRESHOLD)
+    (passage,) = told(finding, spelled(len(text)), THRESHOLD)["passages"]
+    assert abs(passage["first_token"] - 600) < 30
+    assert passage["last_token"] > 640
+    assert passage["text"] == b"".join(spelled(660)[passage["first_token"] : passage["last_token"] + 1]).decode()
+    assert passage["key_id"] == "new"
+
+
+def test_what_all_unmarked_texts_say_is_not_counted() -> None:
+    """A phrase that the key happens to like is in every text, marked or not."""
+    phrase = written(40, 5, "new")
+    background: list[Readings] = [{"json": choices([*phrase, *written(10, 100 + n)])} for n in range(20)]
+    text: Readings = {"json": choices([*phrase, *written(10, 7)])}
+    without = judged(detector(), text, None, scan=False, threshold=THRESHOLD)
+    against = judged(detector(), text, leaving_out(background), scan=False, threshold=THRESHOLD)
+    assert without.best.adjusted < THRESHOLD < against.best.adjusted
+    assert leaving_out([]) is None
+
+
+@pytest.mark.parametrize(("form", "start"), [("html", "<div"), ("ansi", "a")])
+def test_the_picture_shows_every_token(form: str, start: str) -> None:
+    """Forced ones too; half a character waits for its other half."""
+    positions = written(30, 1, "new")
+    finding = judged(detector(), {"json": choices(positions, first=2)}, None, scan=False, threshold=THRESHOLD)
+    data = [b"a", b"b", *[b"<"] * 29, "é".encode()[:1], "é".encode()[1:]]
+    picture = pictured(finding, data, form)  # type: ignore[arg-type]
+    assert picture.startswith(start)
+    assert "é" in picture
+    assert "�" not in picture
+    assert picture.count("&lt;" if form == "html" else "<") >= 29
+
+
+def test_a_marker_looks_for_old_keys_and_refuses_unknown_ones(tmp_path: Path) -> None:
+    """Rotation: what the old key marked is still found."""
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({"active": "new", "keys": {"new": "00" * 32, "old": "11" * 32}}))
+    marker = make_marker("default", THRESHOLD, "", str(keys))
+    mark, reason = marker.mark(None, greedy=False, tenant="someone")
+    assert mark is not None
+    assert (mark.key_id, mark.tenant, reason) == ("new", "someone", None)
+    embedder = Embedder(default_scheme(greedy=False), KeyRing.from_file(keys).key("old", "someone"))
+    rng = np.random.default_rng(1)
+    text = LANGUAGE.write(60, lambda: float(rng.random()), embedder, kind=Kind.VALUE)
+    assert marker.detector("someone").score(text).key_id == "old"
+    assert marker.detector("someone").score(text).adjusted < THRESHOLD
+    assert marker.detector("someone else").score(text).adjusted > THRESHOLD
+    with pytest.raises(UnknownKey):
+        marker.detector(None, "none")
+
+
+def test_keys_are_no_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command line is read by every user of the machine."""
+    with pytest.raises(SystemExit):
+        main(["serve", "--watermark-keys", "a:" + "00" * 32])
+    assert "unknown arguments" in capsys.readouterr().err
