@@ -30,7 +30,7 @@ from engine.generation import Generation
 from engine.masks import MaskRows
 from engine.measures import Measures
 from engine.messages import ErrorCode, Failure, Finish, FinishReason, Generate, ModelInfo, Output, Plan, Stats, Token
-from engine.sampler import CpuSampler, Row
+from engine.sampler import Row, Sampler
 from engine.scheduler import Part, Scheduler, StepPlan
 from engine.sequence import Sequence
 
@@ -46,7 +46,7 @@ class Rooms:
     info: ModelInfo  # with all end tokens, the tokenizer's included
     runner: Runner
     scheduler: Scheduler
-    sampler: CpuSampler
+    sampler: Sampler
     admission: Admission
 
 

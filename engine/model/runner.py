@@ -51,6 +51,7 @@ class ModelRunner:
         else:
             model.to(device)  # type: ignore[arg-type]
             self.executor = DeviceExecutor(forward, forward.layer_shapes(), config, dtype, device, longest)
+        self.threads = threads
         self.info = ModelInfo(
             model_type=settings.model_type,
             vocab_size=vocab_size,
