@@ -94,10 +94,10 @@ class DeviceSampler:
 
     def _masks_of(self, rows: Sequence[Row], masks: NDArray[np.int32]) -> tuple[torch.Tensor, torch.Tensor]:
         wanted = [index for row in rows for index in (row.mask, row.drawn_from) if index is not None]
-        places: dict[int | None, int] = {None: -1, **self.masks.place(masks, wanted)}
+        places = self.masks.place(masks, wanted)
         return (
-            self._sent(np.array([places[row.mask] for row in rows], np.int32)),
-            self._sent(np.array([places[row.drawn_from] for row in rows], np.int32)),
+            self._sent(np.array([-1 if row.mask is None else places[row.mask] for row in rows], np.int32)),
+            self._sent(np.array([-1 if row.drawn_from is None else places[row.drawn_from] for row in rows], np.int32)),
         )
 
     def _truncated(

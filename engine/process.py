@@ -97,6 +97,7 @@ def build(config: EngineConfig) -> Rooms:
         RunnerConfig(
             path=str(folder),
             dtype=config.dtype,
+            cache_dtype=config.cache_dtype,
             device=config.device,
             page_size=config.page_size,
             cache_bytes=config.cache_bytes,
