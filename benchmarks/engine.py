@@ -3,6 +3,7 @@
     formwork bench engine                                     # the random 125M-parameter Llama
     formwork bench engine --model models/formwork-mini        # the bundled model
     formwork bench engine --concurrency 1,16 --tokens 64
+    formwork bench engine --host                              # the host's part alone, 131k vocabulary
 
 The loop runs in this process (no socket, no second process), so that what is measured is scheduling, forward pass,
 masks and sampling. Requests all arrive at once, free ones first, then as many under the schema, at each concurrency.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,9 +26,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 import grammar
+from benchmarks import engine_host
+from benchmarks.random_llama import random_llama
 from benchmarks.serving import SCHEMA
 from engine.config import EngineConfig
 from engine.loop import EngineLoop
@@ -35,27 +38,6 @@ from engine.process import build
 from engine.tokenizer import Tokenizer
 
 PROMPT_TOKENS = 128
-_BUNDLED = Path(__file__).parent.parent / "models" / "formwork-mini"
-
-
-def random_llama(folder: Path, vocabulary: int = 32_000) -> Path:
-    """Writes the 125M-parameter Llama of random weights (seed 0), with the bundled model's tokenizer."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=768,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        num_key_value_heads=4,
-        intermediate_size=2048,
-        vocab_size=vocabulary,
-        max_position_embeddings=2048,
-        bos_token_id=None,
-        eos_token_id=0,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
-        (folder / name).write_bytes((_BUNDLED / name).read_bytes())
-    return folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +131,9 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command's entry."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if "--host" in given:
+        return engine_host.main([each for each in given if each != "--host"])
     parser = argparse.ArgumentParser(prog="formwork bench engine", description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a folder; default: the random 125M Llama, made for the run")
     parser.add_argument("--concurrency", default="1,16,64")
@@ -156,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--greedy", action="store_true", help="temperature 0 instead of 1")
     parser.add_argument("--no-drafts", action="store_true", help="do not guess at forced text")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(given)
     if options.model is not None:
         measure(Path(options.model), options)
         return 0

@@ -19,27 +19,11 @@ import numpy as np
 import torch
 import transformers
 
+from benchmarks.random_llama import random_llama
 from engine.batch import StepBatch
 from engine.model import ModelRunner, RunnerConfig
 
 _PAGE = 16
-
-
-def make_model(folder: Path) -> None:
-    """The random Llama that the figures are about."""
-    transformers.set_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=32000,
-        hidden_size=768,
-        intermediate_size=2048,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        num_key_value_heads=4,
-        max_position_embeddings=2048,
-        tie_word_embeddings=False,
-    )
-    model: Any = transformers.LlamaForCausalLM(config)
-    model.save_pretrained(folder)
 
 
 def step(queries: Sequence[int], contexts: Sequence[int]) -> StepBatch:
@@ -96,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         if options.model is None:
-            make_model(Path(folder))
+            random_llama(Path(folder))
         _compare(options.model or folder, options.context, options.repeats)
 
 

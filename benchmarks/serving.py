@@ -1,13 +1,17 @@
 """How fast does the service answer over HTTP? Free text and a JSON Schema, few clients and many, in one run.
 
     formwork bench serving --seconds 8
-    formwork bench serving --url http://127.0.0.1:8000 --clients 1,16,64 --rate 5
+    formwork bench serving --url http://127.0.0.1:8000 --clients 1,16,64 --rate 2,5
+    formwork bench serving --model random --clients 16,64 --max-tokens 128 --prompt-words 100 --core 1
 
-Without --url a server is started on the bundled model and stopped afterwards. Closed loop: each client sends its next
-request when the last one has ended. Open loop (--rate): requests arrive at random moments, so many a second on average,
-whatever the server does. Times are the client's; token counts are the server's `usage`. The client runs in this process
-and takes its share of the machine. Every constrained answer is parsed; `valid` counts those that are JSON objects with
-the schema's required keys.
+Without --url a server is started on the bundled model (`--model random`: on the random 125M Llama) and stopped
+afterwards. Closed loop: each client sends its next request when the last one has ended. Open loop (--rate): requests
+arrive at random moments, so many a second on average, whatever the server does. Times are the client's but for
+`queue`, which is read from the server's histogram; token counts are the server's `usage`. `tokens/CPU s` divides them
+by the CPU time of a server started here, its children included: what else the machine does then counts less. The
+client runs in this process and takes its share of the machine; `--core` pins both to one core. Every constrained
+answer is parsed; `valid` counts those that are JSON objects with the schema's required keys. Free requests ignore the
+end token. Below the table: the share of the device's memory bandwidth that decoding reached.
 """
 
 from __future__ import annotations
@@ -31,6 +35,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from benchmarks.random_llama import random_llama
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -76,49 +82,110 @@ class Load:
     rate: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where it is, and which process, if it was started here."""
+
+    url: str
+    pid: int | None
+
+    def cpu_s(self) -> float | None:
+        """CPU time so far of the process and its living descendants; None where that cannot be known."""
+        if self.pid is None or not Path("/proc/self/stat").exists():
+            return None
+        parents, ticks = dict[int, int](), dict[int, int]()
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                parents[int(entry.name)] = int(fields[1])
+                ticks[int(entry.name)] = int(fields[11]) + int(fields[12])
+        family = {self.pid}
+        while grown := {pid for pid, parent in parents.items() if parent in family} - family:
+            family |= grown
+        return sum(ticks.get(pid, 0) for pid in family) / os.sysconf("SC_CLK_TCK")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the table; 1 if a request failed or a constrained answer was not valid."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", help="of a running server; absent: one is started")
-    parser.add_argument("--model", default="models/formwork-mini", help="for the server that is started")
+    parser.add_argument(
+        "--model", default="models/formwork-mini", help="for the server that is started; `random`: a 125M Llama"
+    )
     parser.add_argument("--seconds", type=float, default=8.0, help="of each row")
     parser.add_argument("--clients", default="1,16", help="closed loop: comma-separated numbers")
-    parser.add_argument("--rate", type=float, help="open loop: requests a second, in place of --clients")
+    parser.add_argument("--rate", default="", help="open loop: requests a second, comma-separated, behind --clients")
+    parser.add_argument("--modes", default="free,schema", help="either or both")
+    parser.add_argument("--core", type=int, help="client and server on this core alone, with one compute thread")
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--prompt-words", type=int, default=40)
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    if options.core is not None:
+        os.sched_setaffinity(0, {options.core})
     with contextlib.ExitStack() as stack:
-        url = options.url or stack.enter_context(_server(options.model))
-        return asyncio.run(_measure(url.rstrip("/"), options))
+        server = Server(options.url.rstrip("/"), None) if options.url else stack.enter_context(_server(options))
+        return asyncio.run(_measure(server, options))
 
 
-async def _measure(url: str, options: argparse.Namespace) -> int:
-    counts = [int(each) for each in options.clients.split(",")]
-    loads = [Load(mode, count) for mode in ("free", "schema") for count in counts]
-    if options.rate:
-        loads = [Load(mode, 0, options.rate) for mode in ("free", "schema")]
-    async with httpx.AsyncClient(
-        base_url=url, timeout=300, limits=httpx.Limits(max_connections=None, max_keepalive_connections=256)
-    ) as client:
+async def _measure(server: Server, options: argparse.Namespace) -> int:
+    counts = [int(each) for each in options.clients.split(",") if each]
+    rates = [float(each) for each in options.rate.split(",") if each]
+    loads = [
+        load
+        for mode in options.modes.split(",")
+        for load in [*(Load(mode, count) for count in counts), *(Load(mode, 0, rate) for rate in rates)]
+    ]
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
+    async with httpx.AsyncClient(base_url=server.url, timeout=300, limits=limits) as client:
         info = (await client.get("/info")).json()
         print(f"model {info['model_id']}, formwork {info['version']}, {platform.machine()}, {os.cpu_count()} cores,")
         print(f"python {platform.python_version()}, seed {options.seed}, {options.seconds:g} s a row, first 2 requests")
-        print(f"of a mode unmeasured, {options.max_tokens} tokens at most, temperature {options.temperature:g}\n")
-        print(
-            _row("load", "ok", "failed", "valid", "tokens/s", "TTFT p50/p99 ms", "gap p50/p99 ms", "latency p50/p99 ms")
-        )
-        print(_row(*["---"] * 8))
+        print(f"of a row unmeasured, {options.max_tokens} tokens at most, temperature {options.temperature:g}\n")
+        print(_row(*_HEADER))
+        print(_row(*["---"] * len(_HEADER)))
         good = True
         for load in loads:
             ask = _asker(client, load, options)
             for index in range(2):
                 await ask(-1 - index)
+            before, queued = server.cpu_s(), await _queue(client)
             samples, wall_s = await (_open(ask, load, options) if load.rate else _closed(ask, load, options))
-            print(_told(load, samples, wall_s))
+            used = None if before is None else (server.cpu_s() or before) - before
+            queue = _waited(queued, await _queue(client))
+            print(_told(load, samples, wall_s, used, queue), flush=True)
             good &= all(not sample.error and (load.mode == "free" or _is_valid(sample.text)) for sample in samples)
+        print(f"\n{await _bandwidth(client)}")
     return 0 if good else 1
+
+
+Histogram = dict[str, float]  # upper bound in seconds, or "sum" → number so far
+
+
+async def _queue(client: httpx.AsyncClient) -> Histogram:
+    """The server's histogram of seconds in the queue."""
+    text = (await client.get("/metrics")).text
+    name = r'tgi_request_queue_duration_(?:bucket\{le="(.+?)"\}|(sum)) (\S+)'
+    return {bound or total: float(value) for bound, total, value in re.findall(name, text)}
+
+
+def _waited(before: Histogram, after: Histogram) -> str:
+    counts = {bound: after[bound] - before[bound] for bound in after}
+    total = counts.get("+Inf", 0.0)
+    if not total:
+        return "–"
+    p99 = next(bound for bound, count in counts.items() if bound != "sum" and count >= 0.99 * total)
+    return f"{1e3 * counts['sum'] / total:.0f} / {'more' if p99 == '+Inf' else f'{1e3 * float(p99):.0f}'}"
+
+
+async def _bandwidth(client: httpx.AsyncClient) -> str:
+    text = (await client.get("/metrics")).text
+    found = dict(re.findall(r"^(formwork_memory_bandwidth\w+) (\S+)$", text, re.MULTILINE))
+    if len(found) < 2:
+        return "no word on memory bandwidth"
+    share, device = (float(found[f"formwork_memory_bandwidth_{name}"]) for name in ("share", "bytes"))
+    return f"decoding read {share:.0%} of the {device / 1e9:.1f} GB/s that a plain sum reads"
 
 
 Ask = Callable[[int], Awaitable[Sample]]
@@ -205,7 +272,21 @@ def _body(load: Load, options: argparse.Namespace, number: int) -> dict[str, Any
     return body
 
 
-def _told(load: Load, samples: Sequence[Sample], wall_s: float) -> str:
+_TIMES = [f"{name} p50/p90/p99 ms" for name in ("TTFT", "gap", "latency")]
+_HEADER = (
+    "load",
+    "ok",
+    "failed",
+    "valid",
+    "requests/s",
+    "tokens/s",
+    "tokens/CPU s",
+    *_TIMES,
+    "queue mean / p99 at most, ms",
+)
+
+
+def _told(load: Load, samples: Sequence[Sample], wall_s: float, cpu_s: float | None, queue: str) -> str:
     ok = [sample for sample in samples if not sample.error]
     gaps = [b - a for sample in ok for a, b in zip(sample.stamps, sample.stamps[1:], strict=False)]
     name = f"{load.mode}, {f'{load.rate:g} requests/s' if load.rate else f'{load.clients} clients'}"
@@ -213,15 +294,19 @@ def _told(load: Load, samples: Sequence[Sample], wall_s: float) -> str:
         if sample.error:
             print(f"  first failure: {sample.error}", file=sys.stderr)
             break
+    tokens = sum(sample.tokens for sample in ok)
     return _row(
         name,
         str(len(ok)),
         str(len(samples) - len(ok)),
         str(sum(_is_valid(sample.text) for sample in ok)) if load.mode == "schema" else "",
-        f"{sum(sample.tokens for sample in ok) / wall_s:.0f}",
+        f"{len(ok) / wall_s:.2f}",
+        f"{tokens / wall_s:.0f}",
+        f"{tokens / cpu_s:.0f}" if cpu_s else "",
         _quantiles([sample.stamps[0] - sample.start for sample in ok if sample.stamps]),
         _quantiles(gaps),
         _quantiles([sample.end - sample.start for sample in ok]),
+        queue,
     )
 
 
@@ -237,8 +322,8 @@ def _quantiles(values: Sequence[float]) -> str:
     if not values:
         return "–"
     ordered = sorted(values)
-    p50, p99 = (ordered[min(len(ordered) - 1, int(q * len(ordered)))] for q in (0.5, 0.99))
-    return f"{1e3 * p50:.1f} / {1e3 * p99:.1f}"
+    picked = (ordered[min(len(ordered) - 1, int(q * len(ordered)))] for q in (0.5, 0.9, 0.99))
+    return " / ".join(f"{1e3 * value:.1f}" for value in picked)
 
 
 def _row(*cells: str) -> str:
@@ -246,19 +331,24 @@ def _row(*cells: str) -> str:
 
 
 @contextlib.contextmanager
-def _server(model: str) -> Iterator[str]:
+def _server(options: argparse.Namespace) -> Iterator[Server]:
     """A server of our own on a free port."""
     with tempfile.TemporaryDirectory() as folder:
+        model = str(random_llama(Path(folder))) if options.model == "random" else options.model
         log = Path(folder) / "log"
+        command = [sys.executable, "-m", "service.cli", "serve", model, "--port", "0", "--log-level", "error"]
+        environment = dict(os.environ)
+        if options.core is not None:
+            command += ["--threads", "1"]
+            environment["OMP_NUM_THREADS"] = "1"
         with log.open("wb") as sink:
-            command = [sys.executable, "-m", "service.cli", "serve", model, "--port", "0", "--log-level", "error"]
-            process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, env=environment)
         try:
             while (found := _SERVES.search(log.read_text("utf-8", "replace"))) is None:
                 if process.poll() is not None:
                     raise RuntimeError(f"the server did not start:\n{log.read_text('utf-8', 'replace')}")
                 time.sleep(0.2)
-            yield found[1]
+            yield Server(found[1], process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)

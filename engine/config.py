@@ -17,6 +17,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str  # a local folder or a hub id
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    cache_dtype: Literal["auto", "float32", "bfloat16", "float16", "fp8"] = "auto"  # of keys and values
     device: str = "auto"  # "cpu", "cuda", "cuda:1", or "auto": the GPU if there is one
     page_size: int = 16
     cache_bytes: int | None = None  # None: found by measuring free memory (CUDA), a quarter of it (CPU)

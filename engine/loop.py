@@ -30,7 +30,7 @@ from engine.generation import Generation
 from engine.masks import MaskRows
 from engine.measures import Measures
 from engine.messages import ErrorCode, Failure, Finish, FinishReason, Generate, ModelInfo, Output, Plan, Stats, Token
-from engine.sampler import CpuSampler, Row
+from engine.sampler import Row, Sampler
 from engine.scheduler import Part, Scheduler, StepPlan
 from engine.sequence import Sequence
 
@@ -46,7 +46,7 @@ class Rooms:
     info: ModelInfo  # with all end tokens, the tokenizer's included
     runner: Runner
     scheduler: Scheduler
-    sampler: CpuSampler
+    sampler: Sampler
     admission: Admission
 
 
@@ -58,6 +58,7 @@ class EngineLoop:
 
     def __init__(self, rooms: Rooms, clock: Callable[[], float], helper: Executor | None = None) -> None:
         self._helper = helper
+        self._info = rooms.info
         self._runner = rooms.runner
         self._scheduler = rooms.scheduler
         self._sampler = rooms.sampler
@@ -130,6 +131,8 @@ class EngineLoop:
             conclude_s=measures.seconds.get("conclude", 0.0),
             mask_wait_s=measures.seconds.get("mask_wait", 0.0),
             queue_s_p50=measures.queue_s_p50(self._clock()),
+            decode_bytes=measures.decode_bytes,
+            decode_s=measures.decode_s,
         )
 
     # Steps
@@ -143,12 +146,14 @@ class EngineLoop:
         if plan is None:
             return events
         self._note_started(plan)
+        began = self._clock()
         filling = None if self._helper is None else self._helper.submit(self._constrain, plan)
         with self._measures.timing("forward", self._clock):
             logits = self._run(plan)
         rows, failed = self._constrain(plan) if filling is None else self._filled(filling)
         with self._measures.timing("sample", self._clock):
             self._sampler.measure(logits, rows, self._masks.rows)
+        self._note_decoded(plan, self._clock() - began)
         with self._measures.timing("conclude", self._clock):
             for part in plan.parts:
                 events += self._conclude(part, rows, failed)
@@ -281,6 +286,13 @@ class EngineLoop:
             if timing.started is None:
                 timing.started = now
                 self._measures.note_queued(now, now - timing.arrived)
+
+    def _note_decoded(self, plan: StepPlan, seconds: float) -> None:
+        """What the step had to read, if all of it was decoding."""
+        if all(part.sequence.decoding for part in plan.parts):
+            cached = int(plan.batch.context_lengths.sum())
+            self._measures.decode_bytes += self._info.weight_bytes + cached * self._info.token_bytes
+            self._measures.decode_s += seconds
 
     def _expire(self) -> list[StepEvent]:
         """Ends requests whose caller's deadline has passed."""

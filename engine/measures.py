@@ -22,6 +22,8 @@ class Measures:
     steps: int = 0
     generated_tokens: int = 0
     prefill_tokens: int = 0
+    decode_bytes: int = 0
+    decode_s: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     queued: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_MOST_SAMPLES))
 

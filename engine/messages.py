@@ -185,6 +185,9 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     page_size: int
     pages: int
     parameters: int
+    weight_bytes: int = 0  # what a forward pass reads of the model, all experts counted
+    token_bytes: int = 0  # keys and values of one token in all layers
+    memory_bandwidth: float = 0.0  # bytes a second that the device reads, measured at start
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -212,6 +215,8 @@ class Stats(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     conclude_s: float = 0.0
     mask_wait_s: float = 0.0  # of mask_s, what the forward pass did not hide (nothing where no thread fills masks)
     queue_s_p50: float = 0.0  # over the last minute
+    decode_bytes: int = 0  # weights, keys and values that steps had to read in which all sequences decode
+    decode_s: float = 0.0  # seconds of those steps, from the forward pass to the tokens
 
 
 class Fatal(msgspec.Struct, frozen=True, tag=True):

@@ -19,9 +19,12 @@ import signal
 import sys
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 import msgspec
+import torch
 import zmq
 
 import grammar
@@ -35,15 +38,19 @@ from engine.drafts import ForcedText
 from engine.generation import Spelling
 from engine.grammars import GrammarStore
 from engine.loop import EngineLoop, Rooms
-from engine.messages import Abort, Batch, Command, Event, Fatal, Generate, LoadGrammar, Ping, Ready, Shutdown
+from engine.messages import Abort, Batch, Command, Event, Fatal, Generate, LoadGrammar, ModelInfo, Ping, Ready, Shutdown
 from engine.model import ModelError, ModelRunner, RunnerConfig, UnsupportedModel
 from engine.model.memory import usable_cores
 from engine.pages import PagePool
-from engine.sampler import CpuSampler
+from engine.sampler import CpuSampler, Sampler
 from engine.scheduler import Scheduler
 from engine.tokenizer import Tokenizer, TokenizerError
 from engine.wire import Launch, Wire, engine_side
 from watermark import KeyRing, WatermarkError
+
+DeviceSampler: Any = None
+with suppress(ImportError):  # no Triton on this platform
+    from engine.device_sampler import DeviceSampler
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +98,7 @@ def build(config: EngineConfig) -> Rooms:
         RunnerConfig(
             path=str(folder),
             dtype=config.dtype,
+            cache_dtype=config.cache_dtype,
             device=config.device,
             page_size=config.page_size,
             cache_bytes=config.cache_bytes,
@@ -121,7 +129,7 @@ def build(config: EngineConfig) -> Rooms:
         proposer=ForcedText(tokenizer.encode) if config.drafts else None,
         canonical=Canonical(tokenizer.encode, vocabulary.tokens),
     )
-    return Rooms(info, runner, scheduler, CpuSampler(info.vocab_size), admission)
+    return Rooms(info, runner, scheduler, make_sampler(info, runner.threads), admission)
 
 
 def mask_helper(device: str) -> Executor | None:
@@ -140,6 +148,15 @@ def quieten_collector() -> None:
     gc.collect()
     gc.freeze()
     atexit.register(gc.unfreeze)  # extension modules look for leaks at exit
+
+
+def make_sampler(info: ModelInfo, threads: int) -> Sampler:
+    """Where the logits are: on a device, if Triton is there to run on it, else here."""
+    device = torch.device(info.device)
+    if device.type == "cuda" and DeviceSampler is not None:
+        made: Sampler = DeviceSampler(info.vocab_size, device)
+        return made
+    return CpuSampler(info.vocab_size, threads)
 
 
 class Server:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -142,6 +143,18 @@ class Rejected(msgspec.Struct, frozen=True):
     is_numeric: bool
 
 
+class Sampler(Protocol):
+    """Draws for the rows of a step; the loop's, where logits lie."""
+
+    def measure(self, logits: torch.Tensor, rows: Sequence[Row], masks: NDArray[np.int32]) -> None:
+        """Takes a step's rows: `logits` (R, V) float32 and the masks must stay until the last `draw`."""
+        ...
+
+    def draw(self, index: int) -> Drawn | Rejected:
+        """What row `index` of the step gives; the logits are as they were."""
+        ...
+
+
 class CpuSampler:
     """Buffers for one engine's rows. Only the loop's thread calls it; it shares rows out among `threads`."""
 
@@ -156,7 +169,6 @@ class CpuSampler:
 
     def measure(self, logits: torch.Tensor, rows: Sequence[Row], masks: NDArray[np.int32]) -> None:
         """Takes a step's rows: `logits` (R, V) float32 and the masks must stay until the last `draw`."""
-        # From a GPU this copies the rows to the host.
         self._logits, self._rows, self._masks = logits.cpu().numpy(), rows, masks
         if len(rows) > len(self._out.tokens):
             self._out = _buffers(2 * len(rows), self._width)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+CacheDtypeName = Literal["auto", "float32", "bfloat16", "float16", "fp8"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,7 @@ class RunnerConfig:
 
     path: str  # a local folder or a hub id
     dtype: DtypeName = "auto"  # auto: the checkpoint's own on CUDA, float32 on CPU
+    cache_dtype: CacheDtypeName = "auto"  # of keys and values; auto: the weights' on CUDA, float32 on CPU
     device: str = "auto"  # "cpu", "cuda", "cuda:1", or "auto": the GPU if there is one
     page_size: int = 16
     pages: int | None = None

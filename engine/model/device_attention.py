@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from engine.model.attention import AttentionCall
+from engine.model.config import CacheDtypeName
 from engine.model.device_batch import DeviceBatch
 from engine.model.errors import UnsupportedModel
 from engine.model.memory import LayerShape
@@ -33,6 +34,7 @@ PagedKernel = Callable[[AttentionCall, torch.Tensor, torch.Tensor, DeviceBatch],
 
 _FLASH_PAGE = 256  # FlashAttention 2 takes pages of multiples of this many tokens only
 _FLASH_DTYPES = (torch.float16, torch.bfloat16)
+_FP8_CAPABILITY = (8, 9)  # Ada and Hopper
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,26 @@ def installed() -> Install:
     )
 
 
-def choose_kernel(call: AttentionCall, page_size: int, install: Install) -> str:
-    """The name of the kernel for a layer: `flash_attn`, `torch_varlen` or `triton`."""
+def cache_dtype(name: CacheDtypeName, weights: torch.dtype, device: torch.device) -> torch.dtype:
+    """What keys and values are stored in. fp8 is e4m3 without a scale, in whose range they lie as a rule.
+
+    Raises UnsupportedModel where the device has no such type.
+    """
+    if name == "auto":
+        return weights
+    if name != "fp8":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < _FP8_CAPABILITY:
+        raise UnsupportedModel(f"this {torch.cuda.get_device_name(device)} has no fp8; give a cache dtype of 16 bits")
+    return torch.float8_e4m3fn
+
+
+def choose_kernel(call: AttentionCall, page_size: int, install: Install, stored: torch.dtype | None = None) -> str:
+    """The name of the kernel for a layer: `flash_attn`, `torch_varlen` or `triton`; `stored`: the cache's dtype."""
     dims = {call.query.shape[-1], call.key.shape[-1], call.value.shape[-1]}
     flash = (
         call.query.dtype in _FLASH_DTYPES
+        and stored in (None, call.query.dtype)
         and page_size % _FLASH_PAGE == 0
         and len(dims) == 1
         and max(dims) <= 256
@@ -166,7 +183,7 @@ class DeviceBackend:
     def kernel(self, call: AttentionCall) -> PagedKernel:
         """The layer's kernel, chosen at its first call."""
         if call.layer not in self._chosen:
-            self._chosen[call.layer] = _KERNELS[choose_kernel(call, self._page_size, self._install)]
+            self._chosen[call.layer] = _KERNELS[choose_kernel(call, self._page_size, self._install, self.keys[0].dtype)]
         return self._chosen[call.layer]
 
 
@@ -179,6 +196,14 @@ class DeviceStep:
     def attend(self, call: AttentionCall) -> torch.Tensor:
         """Stores keys and values, returns (T, heads, value_dim)."""
         keys, values = self._backend.keys[call.layer], self._backend.values[call.layer]
-        keys.flatten(0, 1).index_copy_(0, self._batch.slots, call.key.to(keys.dtype))
-        values.flatten(0, 1).index_copy_(0, self._batch.slots, call.value.to(values.dtype))
+        _put(keys, self._batch.slots, call.key)
+        _put(values, self._batch.slots, call.value)
         return self._backend.kernel(call)(call, keys, values, self._batch)
+
+
+def _put(cache: torch.Tensor, slots: torch.Tensor, rows: torch.Tensor) -> None:
+    """Writes (T, kv_heads, dim) to their slots, in the cache's dtype."""
+    stored = rows.to(cache.dtype)
+    if cache.dtype.itemsize == 1:  # torch copies fp8 by index only as bytes
+        cache, stored = cache.view(torch.uint8), stored.view(torch.uint8)
+    cache.flatten(0, 1).index_copy_(0, slots, stored)

@@ -16,7 +16,7 @@ import torch
 from engine.batch import StepBatch
 from engine.model.config import RunnerConfig
 from engine.model.cpu_attention import CpuBackend, stored_shape
-from engine.model.device_attention import DeviceBackend, installed
+from engine.model.device_attention import DeviceBackend, cache_dtype, installed
 from engine.model.device_batch import DeviceBatch, to_device
 from engine.model.forward import ForwardPass
 from engine.model.graphs import DecodeGraphs, Geometry
@@ -29,6 +29,7 @@ class Executor(Protocol):
     """Executes steps on one device."""
 
     pages: int
+    page_bytes: int  # keys and values of one page in all layers
 
     def run(self, batch: StepBatch) -> torch.Tensor:
         """Float32 logits (R, vocabulary), contiguous and the caller's to change."""
@@ -43,8 +44,8 @@ class CpuExecutor:
     """The compiled kernels over float32 arrays, whatever the model's dtype."""
 
     def __init__(self, forward: ForwardPass, layers: Sequence[LayerShape], config: RunnerConfig, threads: int) -> None:
-        one = page_bytes([stored_shape(s) for s in layers], config.page_size, element_bytes=4)
-        self.pages = page_count(config, one, free_cpu_bytes(), device="cpu")
+        self.page_bytes = page_bytes([stored_shape(s) for s in layers], config.page_size, element_bytes=4)
+        self.pages = page_count(config, self.page_bytes, free_cpu_bytes(), device="cpu")
         self._forward = forward
         self.backend = CpuBackend(layers, self.pages, config.page_size, threads)
         self.run(text_batch([min(3, config.page_size)], config.page_size, rows=1))  # compiles every kernel
@@ -76,7 +77,8 @@ class DeviceExecutor:
         longest: int,
     ) -> None:
         self._forward, self._device = forward, device
-        one = page_bytes(layers, config.page_size, dtype.itemsize)
+        dtype = cache_dtype(config.cache_dtype, dtype, device)
+        self.page_bytes = page_bytes(layers, config.page_size, dtype.itemsize)
         install = installed()
         if device.type == "cuda":
             trial = _largest_step(config, longest)
@@ -86,7 +88,7 @@ class DeviceExecutor:
             free = _free_after(self, trial)
         else:
             free = 0
-        self.pages = page_count(config, one, free, device="cuda")
+        self.pages = page_count(config, self.page_bytes, free, device="cuda")
         spare = self.pages  # one page more, for the padding of graphs
         self._backend = DeviceBackend(layers, self.pages + 1, config.page_size, dtype, device, install)
         self._graphs = self._record(config, min(longest, self.pages * config.page_size), spare)

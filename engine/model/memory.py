@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from engine.model.config import RunnerConfig
 from engine.model.errors import BrokenModel
@@ -45,6 +48,24 @@ def free_cpu_bytes() -> int:
     available = _meminfo("MemAvailable")
     limit, used = _cgroup("memory.max"), _cgroup("memory.current")
     return available if limit is None or used is None else min(available, max(limit - used, 0))
+
+
+def measured_bandwidth(device: torch.device, megabytes: int = 64) -> float:
+    """Bytes a second that the device reads, the best of a few sums over more than its caches hold."""
+    values = torch.ones(megabytes << 18, device=device)
+    best = float("inf")
+    for _ in range(4):
+        _wait_for(device)
+        start = time.perf_counter()
+        values.sum()
+        _wait_for(device)
+        best = min(best, time.perf_counter() - start)
+    return values.nbytes / best
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def usable_cores() -> int:

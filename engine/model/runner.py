@@ -19,7 +19,7 @@ from engine.model.executors import CpuExecutor, DeviceExecutor, Executor
 from engine.model.forward import ForwardPass
 from engine.model.linear import pack_linears
 from engine.model.loading import choose_dtype, eos_token_ids, load_config, load_model, max_positions
-from engine.model.memory import usable_cores
+from engine.model.memory import measured_bandwidth, usable_cores
 from engine.model.norms import fuse_norms
 from engine.model.rows import stabilize_activations
 
@@ -41,8 +41,13 @@ class ModelRunner:
             torch.set_num_threads(threads)  # before the packed products are probed: they depend on it
         model = load_model(config.path, settings, dtype, config.revision)
         vocab_size, parameters = _size(model)
+        weight_bytes = _weight_bytes(model)
         forward = ForwardPass(model)
         if device.type == "cpu":
+            if config.cache_dtype not in ("auto", "float32"):
+                raise UnsupportedModel(
+                    f"a cache in {config.cache_dtype} is not served on a CPU, whose kernels read float32"
+                )
             layers = forward.layer_shapes()
             pack_linears(model)
             stabilize_activations(model)
@@ -51,6 +56,7 @@ class ModelRunner:
         else:
             model.to(device)  # type: ignore[arg-type]
             self.executor = DeviceExecutor(forward, forward.layer_shapes(), config, dtype, device, longest)
+        self.threads = threads
         self.info = ModelInfo(
             model_type=settings.model_type,
             vocab_size=vocab_size,
@@ -61,6 +67,9 @@ class ModelRunner:
             page_size=config.page_size,
             pages=self.executor.pages,
             parameters=parameters,
+            weight_bytes=weight_bytes,
+            token_bytes=self.executor.page_bytes // config.page_size,
+            memory_bandwidth=measured_bandwidth(device, 64 if device.type == "cpu" else 1024),
         )
         _log.info("%s: %d parameters, %d pages", settings.model_type, parameters, self.executor.pages)
 
@@ -89,3 +98,11 @@ def _size(model: PreTrainedModel) -> tuple[int, int]:
     head: torch.nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     weight: torch.Tensor = head.weight  # type: ignore[assignment]
     return weight.shape[0], sum(p.numel() for p in model.parameters())
+
+
+def _weight_bytes(model: PreTrainedModel) -> int:
+    """What a forward pass reads: of the input embedding only a few rows, unless it is the head too."""
+    embedding: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
+    head: torch.nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    total = sum(p.numel() * p.itemsize for p in model.parameters())
+    return total if head.weight is embedding else total - embedding.numel() * embedding.itemsize

@@ -108,7 +108,7 @@ def _attend(  # noqa: C901, PLR0913, PLR0915, PLR0917
         kt = tl.load(
             keys + slot[None, :] * KEY_DIM + k[:, None], mask=inside[None, :] & (k < KEY_DIM)[:, None], other=0.0
         )
-        score = tl.dot(q, kt, input_precision="ieee") * scale
+        score = tl.dot(q, kt.to(q.dtype), input_precision="ieee") * scale
         if HAS_CAP:
             double = tl.minimum(2.0 * score / cap, 80.0)
             score = cap * (1.0 - 2.0 / (tl.exp(double) + 1.0))
@@ -127,6 +127,7 @@ def _attend(  # noqa: C901, PLR0913, PLR0915, PLR0917
         vt = tl.load(
             values + slot[:, None] * VALUE_DIM + v[None, :], mask=inside[:, None] & (v < VALUE_DIM)[None, :], other=0.0
         )
+        vt = vt.to(q.dtype)  # the cache may hold a narrower type
         mixed = mixed * shrink[:, None] + tl.dot(weight.to(vt.dtype), vt, input_precision="ieee")
         top = new_top
 

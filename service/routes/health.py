@@ -81,8 +81,16 @@ def _gauges(house: House) -> dict[str, float]:
         "formwork_grammars_loaded": stats.grammars,
         "formwork_grammar_bytes": stats.grammar_bytes,
         "formwork_plan_cache_bytes": house.compiler.cached_bytes,
+        "formwork_memory_bandwidth_bytes": house.engine.info.memory_bandwidth,
+        "formwork_memory_bandwidth_share": _bandwidth_share(house),
         "formwork_ready": float(_unready(house) is None),
     }
+
+
+def _bandwidth_share(house: House) -> float:
+    """Of what the device reads a second, how much decoding has read since start; 0 before it decoded."""
+    stats, device = house.engine.stats, house.engine.info.memory_bandwidth
+    return stats.decode_bytes / stats.decode_s / device if stats.decode_s and device else 0.0
 
 
 def _counters(house: House) -> dict[str, float]:
@@ -96,6 +104,10 @@ def _counters(house: House) -> dict[str, float]:
         "formwork_mask_seconds_total": stats.mask_s,
         "formwork_forward_seconds_total": stats.forward_s,
         "formwork_sample_seconds_total": stats.sample_s,
+        "formwork_schedule_seconds_total": stats.schedule_s,
+        "formwork_conclude_seconds_total": stats.conclude_s,
+        "formwork_decode_bytes_total": stats.decode_bytes,
+        "formwork_decode_seconds_total": stats.decode_s,
         "formwork_compile_cache_hits_total": compiled.hits,
         "formwork_compile_cache_misses_total": compiled.misses,
         "formwork_compile_refused_total": compiled.refused,

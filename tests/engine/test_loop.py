@@ -299,6 +299,15 @@ def test_fair_sharing_lets_a_quiet_tenant_pass_a_flood() -> None:
     assert order.index("quiet") <= 1
 
 
+def test_decoding_tells_how_much_it_read() -> None:
+    """Weights once a step and what the cache holds of each sequence; steps with prompts in them are not counted."""
+    runner = SlotRunner()
+    runner.info = msgspec.structs.replace(runner.info, weight_bytes=1000, token_bytes=10)
+    made = house(runner)
+    drive(made, [request(prompt=[1, 2, 3], max_tokens=3, ignore_eos=True)])
+    assert made.loop.stats().decode_bytes == (1000 + 40) + (1000 + 50)
+
+
 def test_a_higher_priority_goes_first() -> None:
     made = house(max_sequences=1)
     for index in range(3):

@@ -46,6 +46,12 @@ def test_the_kernel_is_chosen_by_what_the_layer_asks_for(
     assert choose_kernel(call, page_size, install) == kernel
 
 
+def test_a_cache_of_another_type_goes_to_triton() -> None:
+    """The flash kernels read keys and values in the queries' own type."""
+    assert choose_kernel(_call(), 256, _ALL, torch.bfloat16) == "flash_attn"
+    assert choose_kernel(_call(), 256, _ALL, torch.float8_e4m3fn) == "triton"
+
+
 def test_no_kernel_at_all_is_a_refusal() -> None:
     """The message names the extra to install."""
     with pytest.raises(UnsupportedModel, match="triton"):

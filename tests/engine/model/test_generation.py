@@ -64,5 +64,5 @@ def test_greedy_text_and_log_probs_are_those_of_transformers(family: str, family
     scored = answers["branch"].outputs[0].prompt
     assert scored is not None
     prompt = torch.log_softmax(dense["branch"].double(), dim=-1).numpy()
-    for index, known in enumerate(scored[1:]):
-        assert known.logprob == pytest.approx(prompt[index, known.token_id], abs=1e-4)
+    for index, said in enumerate(scored[1:]):
+        assert said.logprob == pytest.approx(prompt[index, said.token_id], abs=1e-4)

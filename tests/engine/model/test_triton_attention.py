@@ -14,6 +14,7 @@ import torch
 from engine.batch import StepBatch
 from engine.messages import ModelInfo
 from engine.model import RunnerConfig, triton_attention
+from engine.model.config import CacheDtypeName
 from engine.model.executors import DeviceExecutor
 from engine.model.forward import ForwardPass
 from engine.model.loading import load_config, load_model
@@ -57,6 +58,32 @@ def test_interpreted_triton_kernels_match_transformers(
 
     torch.testing.assert_close(torch.cat([first[0], second[1], third[0]]), want[0], atol=1e-4, rtol=0)
     torch.testing.assert_close(torch.cat([first[1], second[0], third[1]]), want[1], atol=1e-4, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(("stored", "apart"), [("bfloat16", 0.02), ("float16", 0.003), ("fp8", 0.3)])
+@pytest.mark.skipif(not _INTERPRETED, reason="run by the test above, with the interpreter")
+def test_a_narrower_cache_costs_no_more_than_its_digits(
+    stored: CacheDtypeName, apart: float, family_folder: Callable[[str], Path]
+) -> None:
+    """Keys and values in fewer bits than the weights: close in the mean, in proportion to what was rounded."""
+    folder = family_folder("llama")
+    tokens = random_tokens(40, VOCABULARY, 2)
+    forward = ForwardPass(load_model(str(folder), load_config(str(folder)), torch.float32))
+    config = RunnerConfig(path=str(folder), pages=8, cache_dtype=stored)
+    executor = DeviceExecutor(forward, forward.layer_shapes(), config, torch.float32, torch.device("cpu"), longest=96)
+    full = DeviceExecutor(
+        forward, forward.layer_shapes(), RunnerConfig(path=str(folder), pages=8), torch.float32, torch.device("cpu"), 96
+    )
+    assert executor.page_bytes == full.page_bytes // (4 if stored == "fp8" else 2)
+    driver = PagedDriver(_AsRunner(executor, config))
+    (first,) = driver.step([(0, tokens[:39])])
+    (last,) = driver.step([(0, tokens[39:])])
+
+    (want,) = dense_logits(folder, [tokens], "llama")
+
+    error = (torch.cat([first, last]) - want).abs().mean() / want.std()
+    assert 0 < error < apart
 
 
 class _AsRunner:
