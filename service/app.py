@@ -99,7 +99,7 @@ async def open_house(
     settings: Settings, start_engine: StartEngine, compiler_of: type[Compiler] = Compiler
 ) -> AsyncGenerator[House, None]:
     """Everything that routes share, started; closed at the end, running requests first."""
-    folder = await asyncio.to_thread(locate, settings.model)
+    folder = await asyncio.to_thread(locate, settings.model, settings.revision or None)
     tokenizer = Tokenizer.load(folder)
     marker = make_marker(
         settings.watermark, settings.watermark_threshold, settings.watermark_keys, settings.watermark_key_file
@@ -143,6 +143,9 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
         device=settings.device,
         page_size=settings.page_size,
         cache_bytes=settings.cache_bytes or None,
+        cache_tokens=settings.cache_tokens or None,
+        memory_fraction=settings.memory_fraction or None,
+        cuda_graphs=settings.cuda_graphs,
         max_batch_tokens=settings.max_batch_tokens,
         max_sequences=settings.max_sequences,
         max_waiting=settings.max_concurrent_requests * settings.max_n,

@@ -132,6 +132,18 @@ def fresh_seed() -> int:
 def _check_size(house: House, wish: Wish) -> None:
     if not wish.prompt:
         raise InvalidBody("the prompt is empty", param="prompt")
+    settings, sampling = house.settings, wish.sampling
+    if len(sampling.stop) > settings.max_stop_sequences:
+        most = settings.max_stop_sequences
+        raise InvalidBody(f"`stop` supports up to {most} stop sequences. Given: {len(sampling.stop)}", param="stop")
+    if sampling.top_logprobs > settings.max_top_n_tokens:
+        raise InvalidBody(f"at most {settings.max_top_n_tokens} alternatives are told", param="top_logprobs")
+    if settings.max_input_tokens and len(wish.prompt) > settings.max_input_tokens:
+        raise TooManyTokens(
+            f"`inputs` must have at most {settings.max_input_tokens} tokens. Given: {len(wish.prompt)}",
+            param="messages" if wish.budget_param != "parameters.max_new_tokens" else "inputs",
+            facts={"prompt_tokens": len(wish.prompt), "limit": settings.max_input_tokens},
+        )
     if wish.n > house.settings.max_n:
         raise InvalidBody(f"at most {house.settings.max_n} choices are served at once, not {wish.n}", param="n")
     width = house.engine.info.vocab_size

@@ -108,12 +108,12 @@ async def info(request: Request) -> Response:
     return JsonReply(
         {
             "model_id": settings.model_names[0],
-            "model_sha": None,
+            "model_sha": settings.revision or None,
             "model_pipeline_tag": "text-generation",
             "max_concurrent_requests": settings.max_concurrent_requests,
             "max_best_of": settings.max_n,
-            "max_stop_sequences": 16,
-            "max_input_tokens": limit - 1,
+            "max_stop_sequences": settings.max_stop_sequences,
+            "max_input_tokens": settings.max_input_tokens or limit - 1,
             "max_total_tokens": limit,
             "validation_workers": 1,
             "max_client_batch_size": settings.max_n,

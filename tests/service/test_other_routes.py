@@ -87,6 +87,24 @@ async def test_tokens_there_and_back(tmp_path: Path) -> None:
     assert none.status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("setting", "body", "says"),
+    [
+        ({"max_stop_sequences": 1}, {"stop": ["a", "b"]}, "up to 1 stop sequences. Given: 2"),
+        ({"max_top_n_tokens": 2}, {"logprobs": 3}, "at most 2 alternatives"),
+        ({"max_input_tokens": 3}, {"prompt": "abcd"}, "at most 3 tokens. Given: 4"),
+        ({"max_n": 1}, {"n": 2}, "at most 1"),
+    ],
+)
+async def test_limits_of_the_operator_are_kept(
+    tmp_path: Path, setting: dict[str, Any], body: dict[str, Any], says: str
+) -> None:
+    async with served(tmp_path, saying("Hi"), **setting) as (client, _):
+        response = await client.post(URL, json={"prompt": "x", **body})
+    assert response.status_code == 400
+    assert says in response.json()["error"]["message"]
+
+
 async def test_an_unknown_name_of_a_constraint_is_refused(tmp_path: Path) -> None:
     async with served(tmp_path, saying("Hi")) as (client, _):
         body = {"messages": [{"role": "user", "content": "x"}], "formwork": {"grammar": "mine"}}
