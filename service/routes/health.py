@@ -41,7 +41,7 @@ async def readyz(request: Request) -> Response:
     return JsonReply({"status": "ready"} if reason is None else {"status": reason}, 503 if reason else 200)
 
 
-@router.get("/health")
+@router.get("/health", response_class=Response)
 @router.get("/ping", include_in_schema=False)
 @router.get("/", include_in_schema=False)
 async def health(request: Request) -> Response:
@@ -51,7 +51,7 @@ async def health(request: Request) -> Response:
     return JsonReply({"error": "unhealthy", "error_type": "healthcheck"}, status_code=503)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
     tenant_of(request)
