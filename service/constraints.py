@@ -17,6 +17,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from grammar.errors import UnsupportedConstraint
 from schemas.base import FormworkRequest, JsonSchema
 from schemas.chat import (
     Constraints,
@@ -32,6 +33,7 @@ from schemas.chat import (
 )
 from schemas.tgi import JsonGrammar, RegexGrammar, TgiGrammar
 from service.errors import InvalidBody
+from service.refusals import KEYWORD, asks_for_refusal, with_refusal
 
 
 class ConstraintKind(StrEnum):
@@ -54,6 +56,7 @@ class Constraint:
     source: str
     options: str = "{}"
     param: str | None = field(default=None, compare=False)  # where in the request it stood
+    refusal: bool = field(default=False, compare=False)  # the schema has a branch for refusals
 
     @cached_property
     def key(self) -> str:
@@ -69,7 +72,10 @@ class Constraint:
 
 def json_schema(schema: JsonSchema, options: FormworkRequest | None, param: str) -> Constraint:
     """A JSON Schema with the service's defaults: named properties in order, `", "` and `": "`."""
-    return Constraint(ConstraintKind.JSON_SCHEMA, _text(schema), _text(_settings(options)), param)
+    _check_extensions(schema, param)
+    refusal = asks_for_refusal(schema)
+    schema = with_refusal(schema, param) if refusal else schema
+    return Constraint(ConstraintKind.JSON_SCHEMA, _text(schema), _text(_settings(options)), param, refusal)
 
 
 def ebnf(grammar: str, options: FormworkRequest | None, param: str, syntax: str | None = None) -> Constraint:
@@ -96,6 +102,26 @@ def _settings(options: FormworkRequest | None) -> dict[str, Any]:
         "whitespace": chosen.whitespace or "spaced",
         "formats": chosen.formats or "assert",
     }
+
+
+def _check_extensions(schema: Any, param: str, pointer: str = "") -> None:
+    """Keywords of ours that nothing would enforce where they stand: ignoring them would be a silent lie."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("x-source"), str):
+            raise _unsupported("x-source", "quotations of the input inside a schema are not supported", pointer, param)
+        if pointer and schema.get(KEYWORD) is True:
+            raise _unsupported(KEYWORD, "only the whole answer may be refused", pointer, param)
+        for name, value in schema.items():
+            _check_extensions(value, param, f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}")
+    elif isinstance(schema, list):
+        for index, value in enumerate(schema):
+            _check_extensions(value, param, f"{pointer}/{index}")
+
+
+def _unsupported(keyword: str, message: str, pointer: str, param: str) -> UnsupportedConstraint:
+    error = UnsupportedConstraint(message, pointer=pointer, keyword=keyword)
+    error.__dict__["param"] = param
+    return error
 
 
 def regex(pattern: str, param: str) -> Constraint:

@@ -29,6 +29,7 @@ from service.constraints import Constraint
 from service.errors import InvalidBody, NotEnoughBudget, TooManyTokens
 from service.house import House
 from service.reasoning import Thought, reason
+from service.refusals import PREFIX, RefusalReader
 from service.text import Piece, TextStream
 from service.tools import CompiledToolbox, Toolbox, named
 
@@ -78,7 +79,7 @@ async def prepare(house: House, wish: Wish, prefix: str) -> Prepared:
     mark, unmarked = house.marker.mark(
         wish.watermark, greedy=wish.sampling.temperature == 0, tenant=wish.tenant or None
     )
-    compiled = await house.compiler.compile(wish.constraint) if wish.constraint else None
+    compiled = await _compiled(house, wish.constraint) if wish.constraint else None
     tools = await _compiled_tools(house, wish.toolbox) if wish.toolbox else None
     least = _least(house, wish, compiled, tools)
     sampling = _budgeted(house, wish, least)
@@ -93,6 +94,18 @@ async def prepare(house: House, wish: Wish, prefix: str) -> Prepared:
         tools=tools,
         reserve=_reserve(house, compiled, tools),
     )
+
+
+async def _compiled(house: House, constraint: Constraint) -> CompiledConstraint:
+    try:
+        return await house.compiler.compile(constraint)
+    except GrammarError as error:
+        if not constraint.refusal:
+            raise
+        pointer = error.pointer.removeprefix("#").removeprefix(PREFIX)
+        told = type(error)(error.message, pointer=pointer, keyword=error.keyword, reason=error.reason)
+        told.__dict__["param"] = constraint.param
+        raise told from None
 
 
 async def _compiled_tools(house: House, box: Toolbox) -> CompiledToolbox:
@@ -246,9 +259,12 @@ class Generation:
 
     async def _pump(self, index: int) -> None:
         try:
+            constraint = self.prepared.wish.constraint
+            reader = RefusalReader() if constraint is not None and constraint.refusal else None
             async with aclosing(choice(self._house, self.prepared, index)) as pieces:
                 async for piece in pieces:
-                    await self._queue.put(piece)
+                    for each in reader.feed(piece) if reader is not None else (piece,):
+                        await self._queue.put(each)
         except Exception as error:  # handed to the reader, which tells the client
             await self._queue.put(error)
 

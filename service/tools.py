@@ -30,6 +30,7 @@ from service.compiling import CompiledConstraint
 from service.constraints import Constraint
 from service.errors import InvalidBody
 from service.families import CallForm
+from service.json_text import moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,14 +262,3 @@ def _check_legacy(body: ChatRequest) -> None:
 
 def _legacy_choice(body: ChatRequest) -> Choice:
     return body.function_call.name if isinstance(body.function_call, Named) else body.function_call
-
-
-def moved(schema: Any, base: str) -> Any:
-    """The schema as part of another one: its local references point to where it now stands."""
-    if isinstance(schema, dict):
-        out = {key: moved(value, base) for key, value in schema.items()}
-        reference = schema.get("$ref")
-        if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
-            out["$ref"] = f"#{base}{reference[1:]}"
-        return out
-    return [moved(item, base) for item in schema] if isinstance(schema, list) else schema

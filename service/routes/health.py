@@ -41,7 +41,7 @@ async def readyz(request: Request) -> Response:
     return JsonReply({"status": "ready"} if reason is None else {"status": reason}, 503 if reason else 200)
 
 
-@router.get("/health", response_class=Response)
+@router.get("/health", response_class=Response, responses={503: {"description": "Not ready."}})
 @router.get("/ping", include_in_schema=False)
 @router.get("/", include_in_schema=False)
 async def health(request: Request) -> Response:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.messages import Finish, FinishReason
-from service.calling import InputText
 from service.families import CALL_FORMS, THOUGHT_FORMS, call_form, thought_form
+from service.json_text import MemberText
 from tests.engine.scripted import ScriptedEngine, Step
 from tests.service.houses import BYTES, EOS, TEMPLATE, info, served
 from tests.service.test_chat_route import content, events
@@ -256,7 +256,7 @@ async def test_a_custom_tools_regex_is_enforced_and_its_lark_refused(tmp_path: P
 @given(st.text(max_size=12), st.lists(st.integers(1, 5), max_size=40), st.booleans())
 def test_a_custom_tools_text_is_read_whatever_its_pieces(value: str, cuts: list[int], ascii_only: bool) -> None:
     text = json.dumps({"input": value}, ensure_ascii=ascii_only)
-    reader, told, at = InputText(), "", 0
+    reader, told, at = MemberText("input"), "", 0
     for size in [*cuts, len(text)]:
         told += reader.feed(text[at : at + size])
         at += size
