@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from engine import EngineOverloaded, EngineUnavailable
 from service.body import read_body, read_json
-from service.errors import Family, Problem, ServiceError, problem, row_of
+from service.errors import Family, Problem, ServiceError, problem, row_of, tgi_word
 from service.generation import Generation, Prepared, count
 from service.house import House
 from service.streaming import EventStream, attended, event, line
@@ -67,7 +67,8 @@ def failure(body: dict[str, Any], family: Family) -> bytes:
 
 def report(house: House, error: Exception, family: Family) -> Problem:
     """The error as the dialect tells it; counted, and logged where it is ours."""
-    house.metrics.failures.add(err=row_of(error).code or "unknown")
+    house.metrics.failures.add(err=tgi_word(error))
+    house.metrics.errors.add(code=row_of(error).code or "unknown")
     told = problem(error, family)
     if told.status >= 500 and not isinstance(error, ServiceError | EngineUnavailable | EngineOverloaded):
         _LOG.error("a request failed: %s", error, exc_info=error)

@@ -190,6 +190,15 @@ def row_of(error: BaseException) -> Row:
     return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
 
 
+_TGI_WORDS = {"template_error": "template", "incomplete_generation": "incomplete"}
+
+
+def tgi_word(error: BaseException) -> str:
+    """The label under which TGI's dashboards count this failure."""
+    kind = row_of(error).tgi_type
+    return _TGI_WORDS.get(kind, kind if kind in {"validation", "overloaded", "generation"} else "validation")
+
+
 class Family(StrEnum):
     """Whose routes: they differ in the shape of errors."""
 

@@ -83,6 +83,7 @@ async def prepare(house: House, wish: Wish, prefix: str) -> Prepared:
     tools = await _compiled_tools(house, wish.toolbox) if wish.toolbox else None
     least = _least(house, wish, compiled, tools)
     sampling = _budgeted(house, wish, least)
+    house.metrics.validation.observe(time.monotonic() - arrived)
     return Prepared(
         id=f"{prefix}{secrets.token_hex(12)}",
         wish=wish,
@@ -398,6 +399,7 @@ def count(house: House, generation: Generation) -> None:
         metrics.queue.observe(finish.queue_s)
         metrics.inference.observe(finish.prefill_s + finish.decode_s)
         metrics.forced.add(finish.forced_tokens)
+        metrics.skipped.observe(finish.forced_tokens)
         metrics.closed.add(finish.closed_by_budget)
         metrics.marked.add(finish.mark.eligible if finish.mark.applied else 0)
         metrics.constrained.add(prepared.compiled is not None)
