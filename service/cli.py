@@ -31,7 +31,7 @@ from service.aliases import ALIASES, IDLE
 from service.serving import run
 from service.settings import PREFIX, Settings, SettingsError, load_settings
 
-_BENCHES = ("serving", "grammar", "rules", "engine", "watermark", "memory")
+_BENCHES = ("serving", "grammar", "rules", "engine", "watermark", "memory", "overhead")
 _LOCAL = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}
 
 
