@@ -45,6 +45,7 @@ class ConstraintKind(StrEnum):
     SUBSTRING = "substring"
 
 
+_DATA = frozenset({"const", "enum", "default", "examples"})  # what stands there is no schema
 ANY_OBJECT: JsonSchema = {"type": "object"}
 
 
@@ -104,18 +105,21 @@ def _settings(options: FormworkRequest | None) -> dict[str, Any]:
     }
 
 
-def _check_extensions(schema: Any, param: str, pointer: str = "") -> None:
+def _check_extensions(schema: Any, param: str) -> None:
     """Keywords of ours that nothing would enforce where they stand: ignoring them would be a silent lie."""
-    if isinstance(schema, dict):
-        if isinstance(schema.get("x-source"), str):
-            raise _unsupported("x-source", "quotations of the input inside a schema are not supported", pointer, param)
-        if pointer and schema.get(KEYWORD) is True:
-            raise _unsupported(KEYWORD, "only the whole answer may be refused", pointer, param)
-        for name, value in schema.items():
-            _check_extensions(value, param, f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}")
-    elif isinstance(schema, list):
-        for index, value in enumerate(schema):
-            _check_extensions(value, param, f"{pointer}/{index}")
+    waiting: list[tuple[str, Any]] = [("", schema)]
+    while waiting:
+        pointer, value = waiting.pop()
+        if isinstance(value, dict):
+            if isinstance(value.get("x-source"), str):
+                message = "quotations of the input inside a schema are not supported"
+                raise _unsupported("x-source", message, pointer, param)
+            if pointer and value.get(KEYWORD) is True:
+                raise _unsupported(KEYWORD, "only the whole answer may be refused", pointer, param)
+            inner = ((name, each) for name, each in value.items() if name not in _DATA)
+            waiting += [(f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}", each) for name, each in inner]
+        elif isinstance(value, list):
+            waiting += [(f"{pointer}/{index}", each) for index, each in enumerate(value)]
 
 
 def _unsupported(keyword: str, message: str, pointer: str, param: str) -> UnsupportedConstraint:

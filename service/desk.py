@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from engine import EngineOverloaded, EngineUnavailable
 from service.body import read_body, read_json
-from service.errors import Family, Problem, ServiceError, problem, row_of, tgi_word
+from service.errors import Family, InvalidBody, Problem, ServiceError, problem, row_of, tgi_word
 from service.generation import Generation, Prepared, count
 from service.house import House
 from service.streaming import EventStream, attended, event, line
@@ -110,6 +110,8 @@ async def receive(request: Request, work: Callable[[Visit], Awaitable[Response]]
     try:
         response = await work(visit)
         return response
+    except RecursionError:  # whatever walked the body: it is the body's fault
+        raise InvalidBody("the body is nested too deeply") from None
     finally:
         if not isinstance(response, EventStream):
             visit.leave()

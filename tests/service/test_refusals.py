@@ -57,7 +57,8 @@ def test_what_would_not_be_enforced_is_refused(schema: dict[str, Any]) -> None:
 
 
 def test_a_property_may_be_named_like_a_keyword() -> None:
-    schema = {"properties": {"x-source": {"type": "string"}, "x-refusal": {"const": True}}}
+    data = {"const": {"x-source": "input"}}
+    schema = {"properties": {"x-source": {"type": "string"}, "x-refusal": {"const": True}, "data": data}}
     assert constraints.json_schema(schema, None, "x").refusal is False
 
 

@@ -170,6 +170,16 @@ async def test_a_template_without_calls_cannot_choose(tmp_path: Path) -> None:
     assert required.json()["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "weather"
 
 
+@pytest.mark.parametrize("depth", [300, 480, 900, 5000])
+async def test_a_deep_schema_is_the_clients_fault(tmp_path: Path, depth: int) -> None:
+    deep = '{"not": ' * depth + "{}" + "}" * depth
+    tool = f'{{"type": "function", "function": {{"name": "f", "parameters": {deep}}}}}'
+    body = f'{{"messages": [{{"role": "user", "content": "x"}}], "tool_choice": "required", "tools": [{tool}]}}'
+    async with served(tmp_path, Caller(""), HERMES) as (client, _):
+        response = await client.post(URL, content=body, headers={"content-type": "application/json"})
+    assert response.status_code in {200, 400}, response.text
+
+
 def test_a_tools_own_references_point_into_it() -> None:
     parameters = {"$defs": {"c": {"type": "integer"}}, "type": "object", "properties": {"n": {"$ref": "#/$defs/c"}}}
     tool = FunctionTool.model_validate({"type": "function", "function": {"name": "f", "parameters": parameters}})
