@@ -25,7 +25,7 @@ from engine import Engine, EngineConfig, EngineError
 from engine.checkpoint import locate
 from engine.tokenizer import Tokenizer
 from grammar.errors import GrammarError
-from service.access import Gate, Keys
+from service.access import Allowances, Gate, Keys
 from service.chat import ChatTemplate
 from service.compiling import CompileLimits, Compiler
 from service.desk import report
@@ -124,6 +124,7 @@ async def open_house(
                 marker=marker,
                 keys=Keys(settings.keys),
                 gate=Gate(settings.max_concurrent_requests),
+                allowances=Allowances(settings.key_requests_at_once, settings.key_requests_per_minute),
                 metrics=Metrics(),
                 names=Names(),
                 started_at=int(time.time()),

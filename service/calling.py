@@ -47,7 +47,11 @@ class CallRun:
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """All pieces; the last one carries the finish of the whole choice."""
-        parts = self._calls() if self.tools.box.must or self.tools.box.form.talk else self._talk()
+        form = self.tools.box.form
+        if self.tools.box.must or form.talk:
+            parts = self._calls()
+        else:
+            parts = self._talk() if self.tools.answer is None else self._choose(self.tools.answer)
         async with aclosing(parts):
             async for piece in parts:
                 yield piece
@@ -68,6 +72,25 @@ class CallRun:
             async with aclosing(self._calls()) as calls:
                 async for piece in calls:
                     yield piece
+
+    async def _choose(self, answer: CompiledConstraint) -> AsyncGenerator[Piece, None]:
+        """A whole answer under its constraint, or the trigger of a call; the first byte says which."""
+        form, chain = self.tools.box.form, self.chain
+        assert form.trigger is not None
+        before, text = list(chain.prompt), ""
+        share = least_call(self.tools, chain.tokenizer)
+        async with aclosing(chain.constrained(answer, chain.budget - share)) as pieces:
+            async for piece in pieces:
+                text += piece.text
+                calling = text[:1] == form.trigger[0]
+                yield Piece(chain.index, "", tokens=piece.tokens) if calling else piece
+        if text != form.trigger:
+            yield self._end(chain.ends[-1].reason)
+            return
+        chain.prompt = before
+        async with aclosing(self._calls()) as calls:
+            async for piece in calls:
+                yield piece
 
     async def _calls(self) -> AsyncGenerator[Piece, None]:
         """One call after another."""
@@ -121,7 +144,9 @@ class CallRun:
 
     async def _speak(self, opening: str) -> AsyncGenerator[Piece, None]:
         self.chain.append(opening)
-        async with aclosing(self.chain.free(None, self.chain.budget)) as talk:
+        answer = self.tools.answer
+        parts = self.chain.free(None, self.chain.budget) if answer is None else self.chain.constrained(answer)
+        async with aclosing(parts) as talk:
             async for piece in talk:
                 yield piece
         yield self._end(self.chain.ends[-1].reason)

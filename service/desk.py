@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from engine import EngineOverloaded, EngineUnavailable
 from service.body import read_body, read_json
-from service.errors import Family, InvalidBody, Problem, ServiceError, problem, row_of, tgi_word
+from service.errors import Family, InvalidBody, Overloaded, Problem, ServiceError, problem, row_of, tgi_word
 from service.generation import Generation, Prepared, count
 from service.house import House
 from service.streaming import EventStream, attended, event, line
@@ -42,6 +42,7 @@ class Visit:
         if self._inside:
             self._inside = False
             self.house.gate.leave()
+            self.house.allowances.leave(self.tenant)
             self.house.metrics.duration.observe(time.monotonic() - self.arrived)
 
     async def stream(self, events: AsyncGenerator[bytes, None], family: Family) -> EventStream:
@@ -103,7 +104,12 @@ async def receive(request: Request, work: Callable[[Visit], Awaitable[Response]]
     """Does the work of one request; a stream it returns leaves the house by itself."""
     house = house_of(request)
     tenant = tenant_of(request)
-    house.gate.enter(house.engine.stats.queue_s_p50)
+    house.allowances.enter(tenant)
+    try:
+        house.gate.enter(house.engine.stats.queue_s_p50)
+    except Overloaded:
+        house.allowances.leave(tenant)
+        raise
     visit = Visit(house, request, tenant)
     house.metrics.requests.add()
     response: Response | None = None

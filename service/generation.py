@@ -118,13 +118,16 @@ async def _compiled_tools(house: House, box: Toolbox) -> CompiledToolbox:
         arguments = tuple([await house.compiler.compile(each) for each in box.arguments])
     except GrammarError as error:
         raise named(error, box) from None
-    return CompiledToolbox(box, call, await compiled(box.word), arguments, await compiled(box.more))
+    word, more, answer = [await compiled(each) for each in (box.word, box.more, box.answer)]
+    return CompiledToolbox(box, call, word, arguments, more, answer)
 
 
 def _reserve(house: House, compiled: CompiledConstraint | None, tools: CompiledToolbox | None) -> int:
     """The tokens that the answer cannot do without; 0 for free text."""
     if tools is not None:
-        return least_call(tools, house.tokenizer) if tools.box.must else 0
+        if tools.box.must or tools.answer is not None:
+            return least_call(tools, house.tokenizer) + (tools.answer.least_budget if tools.answer else 0)
+        return 0
     return compiled.least_budget if compiled else 0
 
 

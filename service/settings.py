@@ -93,6 +93,8 @@ class Settings(BaseSettings):
 
     # Who.
     api_keys: str = Field(default="", repr=False, description="Comma-separated keys; empty: no key is asked for.")
+    key_requests_at_once: int = Field(default=0, ge=0, description="Running requests of one key; more get 429; 0: any.")
+    key_requests_per_minute: int = Field(default=0, ge=0, description="Requests of one key; more get 429; 0: any.")
     cors_allow_origins: str = Field(default="", description="Comma-separated origins; empty: none.")
 
     # Watermark.

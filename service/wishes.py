@@ -23,7 +23,7 @@ from service.generation import Wish, fresh_seed
 from service.house import House
 from service.names import Names
 from service.reasoning import thought_of
-from service.tools import Toolbox, toolbox_of
+from service.tools import Toolbox, check_trigger, toolbox_of
 
 _LONG_TEXT = 20_000  # characters; tokenising more would hold up the event loop
 
@@ -34,9 +34,9 @@ async def of_chat(house: House, body: ChatRequest, tenant: str) -> Wish:
     constraint = constraint_of(body, body.response_format, options, house.names, tenant)
     _check_chat(body)
     template = house.chat_template()
-    toolbox = toolbox_of(body, house.call_form)
-    if toolbox is not None and constraint is not None:
-        raise InvalidBody("a constraint beside tools is not supported; use tool_choice: none", param="response_format")
+    toolbox = toolbox_of(body, house.call_form, constraint)
+    if toolbox is not None:
+        check_trigger(toolbox, house.tokenizer)
     size = sum(len(message.model_dump_json()) for message in body.messages)
     prompt = await _off_loop(size, template.prompt, conversation_of(body, constraint, options, toolbox))
     budget = body.max_completion_tokens or body.max_tokens
@@ -198,7 +198,7 @@ def chat_conversation(house: House, body: ChatRequest, tenant: str) -> Conversat
     """A chat request's conversation by itself."""
     options = body.formwork or FormworkRequest()
     constraint = constraint_of(body, body.response_format, options, house.names, tenant)
-    toolbox = toolbox_of(body, house.call_form)
+    toolbox = toolbox_of(body, house.call_form, constraint)
     return conversation_of(body, constraint, options, toolbox)
 
 

@@ -334,6 +334,24 @@ def test_auto_ends_in_text_or_valid_calls(client: openai.OpenAI) -> None:
     assert (choice.finish_reason == "tool_calls") == bool(choice.message.tool_calls)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_tools_and_a_schema_in_one_request(client: openai.OpenAI, stream: bool) -> None:
+    for seed in range(6):
+        asked: dict[str, Any] = {"model": "default", "messages": MESSAGES, "tools": [WEATHER], "seed": seed}
+        asked |= {"response_format": FORMAT, "max_tokens": 160, "temperature": 1.5}
+        if stream:
+            with client.chat.completions.stream(**asked) as events:
+                choice = events.get_final_completion().choices[0]
+        else:
+            choice = client.chat.completions.create(**asked).choices[0]
+        if choice.finish_reason == "tool_calls":
+            for call in choice.message.tool_calls or []:
+                valid(call.function.arguments, WEATHER["function"]["parameters"])
+        else:
+            assert choice.finish_reason == "stop"
+            valid(choice.message.content)
+
+
 def test_responses_hold_a_schema(client: openai.OpenAI) -> None:
     format_: Any = {"type": "json_schema", "name": "person", "strict": True, "schema": PERSON}
     answer = client.responses.create(model="default", input=TEXT, text={"format": format_}, max_output_tokens=96)

@@ -145,7 +145,7 @@ async def test_none_hides_the_tools(tmp_path: Path) -> None:
         ({"tools": [], "tool_choice": "required"}, "tool_choice", "needs tools"),
         ({"tools": [TIME, TIME]}, "tools", "two tools"),
         ({"tool_choice": "nothing"}, "tool_choice", "weather, time"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "beside tools"),
+        ({"response_format": {"type": "regex", "value": "a+"}}, "response_format.value", "told apart"),
         ({"tool_choice": "required", "max_tokens": 3}, "max_tokens", "least budget"),
         (
             {"tools": [{"type": "function", "function": {"name": "t", "parameters": {"type": "refused"}}}]},
