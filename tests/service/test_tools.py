@@ -170,6 +170,12 @@ async def test_a_template_without_calls_cannot_choose(tmp_path: Path) -> None:
     assert required.json()["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "weather"
 
 
+async def test_tgis_tool_prompt_stands_before_the_tools(tmp_path: Path) -> None:
+    async with served(tmp_path, Caller("Hi"), HERMES) as (client, engine):
+        await client.post(URL, json={**ASK, "tool_prompt": "You may call:"})
+    assert bytes_of(engine.requests[0][0].prompt).startswith(b"system: You may call:")
+
+
 @pytest.mark.parametrize("depth", [300, 480, 900, 5000])
 async def test_a_deep_schema_is_the_clients_fault(tmp_path: Path, depth: int) -> None:
     deep = '{"not": ' * depth + "{}" + "}" * depth
