@@ -41,6 +41,10 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(PIP) install -e '.[dev]'
 	@touch $@ $(VENV)/.serve
 
+$(VENV)/.clients: pyproject.toml $(VENV)/.dev
+	$(PIP) install -e '.[dev,clients]'
+	@touch $@
+
 $(VENV)/.bench: pyproject.toml $(VENV)/.dev
 	$(PIP) install -e '.[bench]'
 	@touch $@
@@ -51,7 +55,7 @@ serve: $(VENV)/.serve
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/.dev
+test-all: $(VENV)/.clients
 	$(BIN)/python -m pytest -m 'not gpu'
 
 check: lint types contracts test

@@ -274,6 +274,9 @@ class Sampler(Constraints):
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(default=None, max_length=1024)
     stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
     stop_token_ids: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=64)] | None = None
+    include_stop_str_in_output: bool | None = Field(default=None, description="vLLM's: the stop string stays.")
+    skip_special_tokens: Literal[True] | None = Field(default=None, description="They are never part of the text.")
+    spaces_between_special_tokens: bool | None = Field(default=None, description="Accepted: none are shown.")
     min_tokens: int | None = Field(default=None, ge=0)
     ignore_eos: bool | None = None
     max_tokens: PositiveInt | None = None
@@ -299,6 +302,7 @@ class ChatRequest(Sampler):
         default=None, description="OpenAI's older form of tools: one call an answer, told as `function_call`."
     )
     function_call: Literal["none", "auto"] | Named | None = Field(default=None, description="Goes with `functions`.")
+    tool_prompt: str | None = Field(default=None, description="TGI's: stands in the system turn before the tools.")
     parallel_tool_calls: bool | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
         default=None, description="Passed to the chat template; none: the answer begins without reasoning."

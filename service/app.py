@@ -25,7 +25,7 @@ from engine import Engine, EngineConfig, EngineError
 from engine.checkpoint import locate
 from engine.tokenizer import Tokenizer
 from grammar.errors import GrammarError
-from service.access import Gate, Keys
+from service.access import Allowances, Gate, Keys
 from service.chat import ChatTemplate
 from service.compiling import CompileLimits, Compiler
 from service.desk import report
@@ -99,7 +99,7 @@ async def open_house(
     settings: Settings, start_engine: StartEngine, compiler_of: type[Compiler] = Compiler
 ) -> AsyncGenerator[House, None]:
     """Everything that routes share, started; closed at the end, running requests first."""
-    folder = await asyncio.to_thread(locate, settings.model)
+    folder = await asyncio.to_thread(locate, settings.model, settings.revision or None)
     tokenizer = Tokenizer.load(folder)
     marker = make_marker(
         settings.watermark, settings.watermark_threshold, settings.watermark_keys, settings.watermark_key_file
@@ -124,6 +124,7 @@ async def open_house(
                 marker=marker,
                 keys=Keys(settings.keys),
                 gate=Gate(settings.max_concurrent_requests),
+                allowances=Allowances(settings.key_requests_at_once, settings.key_requests_per_minute),
                 metrics=Metrics(),
                 names=Names(),
                 started_at=int(time.time()),
@@ -143,6 +144,9 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
         device=settings.device,
         page_size=settings.page_size,
         cache_bytes=settings.cache_bytes or None,
+        cache_tokens=settings.cache_tokens or None,
+        memory_fraction=settings.memory_fraction or None,
+        cuda_graphs=settings.cuda_graphs,
         max_batch_tokens=settings.max_batch_tokens,
         max_sequences=settings.max_sequences,
         max_waiting=settings.max_concurrent_requests * settings.max_n,

@@ -21,11 +21,11 @@ from engine.tokenizer import Tokenizer
 from service.chain import Chain, unended
 from service.chat import CUSTOM_INPUT
 from service.compiling import CompiledConstraint
+from service.json_text import MemberText
 from service.text import CallPiece, Piece
 from service.tools import CompiledToolbox
 
 _MOST_CALLS = 32
-_JSON_INPUT = re.compile(r'\{\s*"' + CUSTOM_INPUT + r'"\s*:\s*"')
 
 
 def least_call(tools: CompiledToolbox, tokenizer: Tokenizer, *, opened: bool = False) -> int:
@@ -47,7 +47,11 @@ class CallRun:
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """All pieces; the last one carries the finish of the whole choice."""
-        parts = self._calls() if self.tools.box.must or self.tools.box.form.talk else self._talk()
+        form = self.tools.box.form
+        if self.tools.box.must or form.talk:
+            parts = self._calls()
+        else:
+            parts = self._talk() if self.tools.answer is None else self._choose(self.tools.answer)
         async with aclosing(parts):
             async for piece in parts:
                 yield piece
@@ -68,6 +72,25 @@ class CallRun:
             async with aclosing(self._calls()) as calls:
                 async for piece in calls:
                     yield piece
+
+    async def _choose(self, answer: CompiledConstraint) -> AsyncGenerator[Piece, None]:
+        """A whole answer under its constraint, or the trigger of a call; the first byte says which."""
+        form, chain = self.tools.box.form, self.chain
+        assert form.trigger is not None
+        before, text = list(chain.prompt), ""
+        share = least_call(self.tools, chain.tokenizer)
+        async with aclosing(chain.constrained(answer, chain.budget - share)) as pieces:
+            async for piece in pieces:
+                text += piece.text
+                calling = text[:1] == form.trigger[0]
+                yield Piece(chain.index, "", tokens=piece.tokens) if calling else piece
+        if text != form.trigger:
+            yield self._end(chain.ends[-1].reason)
+            return
+        chain.prompt = before
+        async with aclosing(self._calls()) as calls:
+            async for piece in calls:
+                yield piece
 
     async def _calls(self) -> AsyncGenerator[Piece, None]:
         """One call after another."""
@@ -121,7 +144,9 @@ class CallRun:
 
     async def _speak(self, opening: str) -> AsyncGenerator[Piece, None]:
         self.chain.append(opening)
-        async with aclosing(self.chain.free(None, self.chain.budget)) as talk:
+        answer = self.tools.answer
+        parts = self.chain.free(None, self.chain.budget) if answer is None else self.chain.constrained(answer)
+        async with aclosing(parts) as talk:
             async for piece in talk:
                 yield piece
         yield self._end(self.chain.ends[-1].reason)
@@ -193,7 +218,7 @@ class CallText:
     _text: str = ""
     _told: int | None = None  # where the untold arguments begin
     _bare: bool = False
-    _input: InputText | None = None
+    _input: MemberText | None = None
 
     def feed(self, text: str) -> list[CallPiece]:
         """What became certain."""
@@ -217,48 +242,10 @@ class CallText:
                 return False
             self.name, self._told = json.loads(head[1]), head.end()
         custom = self.name in self.custom
-        self._input = InputText() if custom else None
+        self._input = MemberText(CUSTOM_INPUT) if custom else None
         out.append(CallPiece(self.index, self.id, self.name, "", custom))
         return True
 
     def _arguments(self, text: str) -> list[CallPiece]:
         told = self._input.feed(text) if self._input is not None else text
         return [CallPiece(self.index, self.id, None, told, self._input is not None)] if told else []
-
-
-@dataclass(slots=True)
-class InputText:
-    """The value of the string in `{"input": "…"}` as its JSON grows: escapes are told when they are whole."""
-
-    _text: str = ""
-    _at: int | None = None
-    _over: bool = False
-
-    def feed(self, text: str) -> str:
-        self._text += text
-        if self._at is None:
-            head = _JSON_INPUT.match(self._text)
-            if head is None:
-                return ""
-            self._at = head.end()
-        out = ""
-        while not self._over and (part := self._next()) is not None:
-            out += part
-        return out
-
-    def _next(self) -> str | None:
-        """The next whole character or run of plain ones; None if more must come first."""
-        assert self._at is not None
-        rest = self._text[self._at :]
-        if plain := re.match(r'[^"\\]+', rest):
-            self._at += plain.end()
-            return plain[0]
-        if rest[:1] == '"':
-            self._over = True
-            return None
-        found = re.match(r"\\u[dD][89abAB]..\\u....|\\u(?![dD][89abAB])....|\\[^u]", rest)
-        if found is None:
-            return None
-        self._at += found.end()
-        value: str = json.loads(f'"{found[0]}"')
-        return value

@@ -56,9 +56,7 @@ class Chain:
 
     def mark(self, text: str) -> Mark:
         """How this tokenizer says `text`."""
-        tokens = self.tokenizer.encode(text, special=True)
-        special = len(tokens) == 1 and tokens[0] in self.tokenizer.special_ids
-        return Mark(text, tokens[0] if special else None)
+        return mark_of(self.tokenizer, text)
 
     def size(self, text: str) -> int:
         """How many tokens of the budget `append(text)` would take."""
@@ -170,6 +168,13 @@ class Chain:
         """End tokens, and the special token that ended the part: both are spelled again where they are wanted."""
         stop = self.last_stop
         return {*self.tokenizer.eos_token_ids, *((stop,) if isinstance(stop, int) else ())}
+
+
+def mark_of(tokenizer: Tokenizer, text: str) -> Mark:
+    """How this tokenizer says `text`."""
+    tokens = tokenizer.encode(text, special=True)
+    special = len(tokens) == 1 and tokens[0] in tokenizer.special_ids
+    return Mark(text, tokens[0] if special else None)
 
 
 def unended(piece: Piece) -> Piece:

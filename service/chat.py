@@ -175,7 +175,11 @@ def message_text(message: Message) -> str:
 
 def with_schema(messages: Sequence[Mapping[str, Any]], schema: JsonSchema) -> list[Mapping[str, Any]]:
     """The messages with the schema told in the system turn, for templates that ignore response_format."""
-    wish = f"Answer with JSON that conforms to this JSON Schema:\n{_to_json(schema)}"
+    return with_system(messages, f"Answer with JSON that conforms to this JSON Schema:\n{_to_json(schema)}")
+
+
+def with_system(messages: Sequence[Mapping[str, Any]], wish: str) -> list[Mapping[str, Any]]:
+    """The messages with `wish` at the end of the system turn."""
     if messages and messages[0]["role"] in {"system", "developer"}:
         first = {**messages[0], "content": f"{messages[0]['content']}\n\n{wish}"}
         return [first, *messages[1:]]

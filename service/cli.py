@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from engine.checkpoint import locate
 from engine.tokenizer import Tokenizer
 from grammar import (
     GrammarError,
@@ -26,22 +27,11 @@ from grammar import (
     compile_structural_tags,
     compile_substring,
 )
+from service.aliases import ALIASES, IDLE
 from service.serving import run
 from service.settings import PREFIX, Settings, SettingsError, load_settings
 
-_ALIASES = {
-    "model": ["--model-id"],
-    "host": ["--hostname"],
-    "api_keys": ["--api-key"],
-    "cors_allow_origins": ["--cors-allow-origin"],
-    "max_model_len": ["--max-total-tokens"],
-    "max_batch_tokens": ["--max-batch-prefill-tokens", "--max-num-batched-tokens"],
-    "max_sequences": ["--max-batch-size", "--max-num-seqs"],
-    "max_n": ["--max-best-of"],
-    "body_limit_bytes": ["--payload-limit"],
-    "drain_s": ["--graceful-termination-timeout"],
-}
-_BENCHES = ("serving", "grammar", "rules", "engine", "watermark", "fidelity", "memory")
+_BENCHES = ("serving", "grammar", "rules", "engine", "watermark", "fidelity", "memory", "overhead")
 _SECRETS = {"watermark_keys"}  # a command line is read by every user of the machine
 _LOCAL = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}
 
@@ -51,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="formwork", description="Structured output that always conforms.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _serve_parser(commands)
+    _download_parser(commands)
     _compile_parser(commands)
     _detect_parser(commands)
     _chat_parser(commands)
@@ -82,13 +73,16 @@ def _serve_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "serve",
         help="serve a model over HTTP",
-        description=f"Serve a model. Every flag is also an environment variable: --max-n is {PREFIX}MAX_N.",
+        description=f"Serve a model. Every flag is also an environment variable ({PREFIX}MAX_N for --max-n) and a line "
+        "of the TOML file (max_n = 4). Names of TGI's and vLLM's stand beside ours.",
     )
+    parser.add_argument("--config", metavar="FILE", help=f"settings in TOML; also {PREFIX}CONFIG")
     parser.add_argument("model_positional", nargs="?", metavar="MODEL", help="a local folder or a hub id")
     for name, field in Settings.model_fields.items():
         if name in _SECRETS:
             continue
-        flags = [f"--{name.replace('_', '-')}", *_ALIASES.get(name, [])]
+        others = ALIASES[name].flags if name in ALIASES else ()
+        flags = [f"--{flag}" for flag in (name.replace("_", "-"), *others)]
         text = f"{field.description} (default: {field.default!r})".replace("%", "%%")
         if field.annotation is bool:
             parser.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, default=None, help=text)
@@ -96,16 +90,41 @@ def _serve_parser(commands: Any) -> None:
             parser.add_argument(*flags, dest=name, choices=get_args(field.annotation), help=text)
         else:
             parser.add_argument(*flags, dest=name, type=field.annotation, metavar="X", help=text)
+    json_output = "log_format=json, by TGI's name"
+    parser.add_argument("--json-output", dest="log_format", action="store_const", const="json", help=json_output)
+    parser.add_argument("--sharded", choices=["true", "false"], default=None, help="TGI's; true needs --num-shard")
+    for name, reason in IDLE.items():
+        parser.add_argument(f"--{name}", nargs="?", const="", default=None, help=f"accepted: {reason}", metavar="X")
     parser.set_defaults(run=_serve)
 
 
 def _serve(options: argparse.Namespace) -> int:
     flags = {name: getattr(options, name) for name in Settings.model_fields if name not in _SECRETS}
+    if options.sharded == "true" and (flags["tensor_parallel_size"] or 1) < 2:
+        raise SettingsError("--sharded true: say over how many devices with --num-shard")
+    idle = [name for name in IDLE if getattr(options, name.replace("-", "_")) is not None]
     if options.model_positional is not None:
         if flags["model"] not in {None, options.model_positional}:
             raise SettingsError("the model is given twice")
         flags["model"] = options.model_positional
-    return run(load_settings(flags))
+    return run(load_settings(flags, options.config), idle)
+
+
+# download-weights
+
+
+def _download_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "download-weights", help="fetch a model", description="Fetch a model from the hub, so that serve finds it."
+    )
+    parser.add_argument("model", help="a hub id")
+    parser.add_argument("--revision", default=None)
+    parser.set_defaults(run=_download)
+
+
+def _download(options: argparse.Namespace) -> int:
+    say(str(locate(options.model, options.revision)))
+    return 0
 
 
 # compile

@@ -17,6 +17,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from grammar.errors import UnsupportedConstraint
 from schemas.base import FormworkRequest, JsonSchema
 from schemas.chat import (
     Constraints,
@@ -32,6 +33,7 @@ from schemas.chat import (
 )
 from schemas.tgi import JsonGrammar, RegexGrammar, TgiGrammar
 from service.errors import InvalidBody
+from service.refusals import KEYWORD, asks_for_refusal, with_refusal
 
 
 class ConstraintKind(StrEnum):
@@ -43,6 +45,7 @@ class ConstraintKind(StrEnum):
     SUBSTRING = "substring"
 
 
+_DATA = frozenset({"const", "enum", "default", "examples"})  # what stands there is no schema
 ANY_OBJECT: JsonSchema = {"type": "object"}
 
 
@@ -54,6 +57,7 @@ class Constraint:
     source: str
     options: str = "{}"
     param: str | None = field(default=None, compare=False)  # where in the request it stood
+    refusal: bool = field(default=False, compare=False)  # the schema has a branch for refusals
 
     @cached_property
     def key(self) -> str:
@@ -69,7 +73,10 @@ class Constraint:
 
 def json_schema(schema: JsonSchema, options: FormworkRequest | None, param: str) -> Constraint:
     """A JSON Schema with the service's defaults: named properties in order, `", "` and `": "`."""
-    return Constraint(ConstraintKind.JSON_SCHEMA, _text(schema), _text(_settings(options)), param)
+    _check_extensions(schema, param)
+    refusal = asks_for_refusal(schema)
+    schema = with_refusal(schema, param) if refusal else schema
+    return Constraint(ConstraintKind.JSON_SCHEMA, _text(schema), _text(_settings(options)), param, refusal)
 
 
 def ebnf(grammar: str, options: FormworkRequest | None, param: str, syntax: str | None = None) -> Constraint:
@@ -96,6 +103,29 @@ def _settings(options: FormworkRequest | None) -> dict[str, Any]:
         "whitespace": chosen.whitespace or "spaced",
         "formats": chosen.formats or "assert",
     }
+
+
+def _check_extensions(schema: Any, param: str) -> None:
+    """Keywords of ours that nothing would enforce where they stand: ignoring them would be a silent lie."""
+    waiting: list[tuple[str, Any]] = [("", schema)]
+    while waiting:
+        pointer, value = waiting.pop()
+        if isinstance(value, dict):
+            if isinstance(value.get("x-source"), str):
+                message = "quotations of the input inside a schema are not supported"
+                raise _unsupported("x-source", message, pointer, param)
+            if pointer and value.get(KEYWORD) is True:
+                raise _unsupported(KEYWORD, "only the whole answer may be refused", pointer, param)
+            inner = ((name, each) for name, each in value.items() if name not in _DATA)
+            waiting += [(f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}", each) for name, each in inner]
+        elif isinstance(value, list):
+            waiting += [(f"{pointer}/{index}", each) for index, each in enumerate(value)]
+
+
+def _unsupported(keyword: str, message: str, pointer: str, param: str) -> UnsupportedConstraint:
+    error = UnsupportedConstraint(message, pointer=pointer, keyword=keyword)
+    error.__dict__["param"] = param
+    return error
 
 
 def regex(pattern: str, param: str) -> Constraint:

@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from engine import EngineOverloaded, EngineUnavailable
 from service.body import read_body, read_json
-from service.errors import Family, Problem, ServiceError, problem, row_of
+from service.errors import Family, InvalidBody, Overloaded, Problem, ServiceError, problem, row_of, tgi_word
 from service.generation import Generation, Prepared, count
 from service.house import House
 from service.streaming import EventStream, attended, event, line
@@ -42,6 +42,7 @@ class Visit:
         if self._inside:
             self._inside = False
             self.house.gate.leave()
+            self.house.allowances.leave(self.tenant)
             self.house.metrics.duration.observe(time.monotonic() - self.arrived)
 
     async def stream(self, events: AsyncGenerator[bytes, None], family: Family) -> EventStream:
@@ -67,7 +68,8 @@ def failure(body: dict[str, Any], family: Family) -> bytes:
 
 def report(house: House, error: Exception, family: Family) -> Problem:
     """The error as the dialect tells it; counted, and logged where it is ours."""
-    house.metrics.failures.add(err=row_of(error).code or "unknown")
+    house.metrics.failures.add(err=tgi_word(error))
+    house.metrics.errors.add(code=row_of(error).code or "unknown")
     told = problem(error, family)
     if told.status >= 500 and not isinstance(error, ServiceError | EngineUnavailable | EngineOverloaded):
         _LOG.error("a request failed: %s", error, exc_info=error)
@@ -102,13 +104,20 @@ async def receive(request: Request, work: Callable[[Visit], Awaitable[Response]]
     """Does the work of one request; a stream it returns leaves the house by itself."""
     house = house_of(request)
     tenant = tenant_of(request)
-    house.gate.enter(house.engine.stats.queue_s_p50)
+    house.allowances.enter(tenant)
+    try:
+        house.gate.enter(house.engine.stats.queue_s_p50)
+    except Overloaded:
+        house.allowances.leave(tenant)
+        raise
     visit = Visit(house, request, tenant)
     house.metrics.requests.add()
     response: Response | None = None
     try:
         response = await work(visit)
         return response
+    except RecursionError:  # whatever walked the body: it is the body's fault
+        raise InvalidBody("the body is nested too deeply") from None
     finally:
         if not isinstance(response, EventStream):
             visit.leave()

@@ -7,6 +7,7 @@
     ├── Unauthorized          no or a wrong API key
     ├── Forbidden             the key may not do this, or the server's policy forbids it
     ├── NotFound, MethodNotAllowed, UnsupportedMediaType, BodyTooLarge, BodyTimeout
+    ├── KeyLimited            this key has used up its own limit
     ├── Overloaded            too many requests in the house; nothing was done
     └── CompilerUnavailable   the compile workers are being restarted
 
@@ -105,6 +106,10 @@ class BodyTimeout(ServiceError):
     """The body did not arrive in time."""
 
 
+class KeyLimited(ServiceError):
+    """This key has used up its own limit; others are served."""
+
+
 class Overloaded(ServiceError):
     """Too many requests in the house; nothing was done."""
 
@@ -159,6 +164,7 @@ TABLE: dict[type[Exception], Row] = {
     UnsupportedMediaType: Row(415, "unsupported_media_type", _BAD, 415, "validation", _VALIDATION),
     BodyTooLarge: Row(413, "body_too_large", _BAD, 413, "validation", _VALIDATION),
     BodyTimeout: Row(408, "body_timeout", _BAD, 408, "validation", _VALIDATION),
+    KeyLimited: Row(429, "rate_limit_exceeded", "rate_limit_error", 429, "overloaded", "Model is overloaded: "),
     Overloaded: _busy("overloaded"),
     CompilerUnavailable: _busy("compiler_unavailable"),
     EngineOverloaded: _busy("overloaded"),
@@ -188,6 +194,15 @@ class Problem:
 def row_of(error: BaseException) -> Row:
     """The table's line for the error's own class or the nearest one above it."""
     return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
+
+
+_TGI_WORDS = {"template_error": "template", "incomplete_generation": "incomplete"}
+
+
+def tgi_word(error: BaseException) -> str:
+    """The label under which TGI's dashboards count this failure."""
+    kind = row_of(error).tgi_type
+    return _TGI_WORDS.get(kind, kind if kind in {"validation", "overloaded", "generation"} else "validation")
 
 
 class Family(StrEnum):

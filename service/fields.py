@@ -90,7 +90,9 @@ class FieldReader:
         return self._taken()
 
     def end(self) -> list[FieldValue]:
-        """A number that is the whole answer ends with the answer."""
+        """A number that is the whole answer ends with the answer; what was cut is no value."""
+        if self._in_string or (self._value is not None and self._value.opens):
+            self._value = None
         self._complete()
         return self._taken()
 

@@ -29,6 +29,7 @@ from service.constraints import Constraint
 from service.errors import InvalidBody, NotEnoughBudget, TooManyTokens
 from service.house import House
 from service.reasoning import Thought, reason
+from service.refusals import PREFIX, RefusalReader
 from service.text import Piece, TextStream
 from service.tools import CompiledToolbox, Toolbox, named
 
@@ -78,10 +79,11 @@ async def prepare(house: House, wish: Wish, prefix: str) -> Prepared:
     mark, unmarked = house.marker.mark(
         wish.watermark, greedy=wish.sampling.temperature == 0, tenant=wish.tenant or None
     )
-    compiled = await house.compiler.compile(wish.constraint) if wish.constraint else None
+    compiled = await _compiled(house, wish.constraint) if wish.constraint else None
     tools = await _compiled_tools(house, wish.toolbox) if wish.toolbox else None
     least = _least(house, wish, compiled, tools)
     sampling = _budgeted(house, wish, least)
+    house.metrics.validation.observe(time.monotonic() - arrived)
     return Prepared(
         id=f"{prefix}{secrets.token_hex(12)}",
         wish=wish,
@@ -95,6 +97,18 @@ async def prepare(house: House, wish: Wish, prefix: str) -> Prepared:
     )
 
 
+async def _compiled(house: House, constraint: Constraint) -> CompiledConstraint:
+    try:
+        return await house.compiler.compile(constraint)
+    except GrammarError as error:
+        if not constraint.refusal:
+            raise
+        pointer = error.pointer.removeprefix("#").removeprefix(PREFIX)
+        told = type(error)(error.message, pointer=pointer, keyword=error.keyword, reason=error.reason)
+        told.__dict__["param"] = constraint.param
+        raise told from None
+
+
 async def _compiled_tools(house: House, box: Toolbox) -> CompiledToolbox:
     async def compiled(constraint: Constraint | None) -> CompiledConstraint | None:
         return await house.compiler.compile(constraint) if constraint is not None else None
@@ -104,13 +118,16 @@ async def _compiled_tools(house: House, box: Toolbox) -> CompiledToolbox:
         arguments = tuple([await house.compiler.compile(each) for each in box.arguments])
     except GrammarError as error:
         raise named(error, box) from None
-    return CompiledToolbox(box, call, await compiled(box.word), arguments, await compiled(box.more))
+    word, more, answer = [await compiled(each) for each in (box.word, box.more, box.answer)]
+    return CompiledToolbox(box, call, word, arguments, more, answer)
 
 
 def _reserve(house: House, compiled: CompiledConstraint | None, tools: CompiledToolbox | None) -> int:
     """The tokens that the answer cannot do without; 0 for free text."""
     if tools is not None:
-        return least_call(tools, house.tokenizer) if tools.box.must else 0
+        if tools.box.must or tools.answer is not None:
+            return least_call(tools, house.tokenizer) + (tools.answer.least_budget if tools.answer else 0)
+        return 0
     return compiled.least_budget if compiled else 0
 
 
@@ -132,6 +149,18 @@ def fresh_seed() -> int:
 def _check_size(house: House, wish: Wish) -> None:
     if not wish.prompt:
         raise InvalidBody("the prompt is empty", param="prompt")
+    settings, sampling = house.settings, wish.sampling
+    if len(sampling.stop) > settings.max_stop_sequences:
+        most = settings.max_stop_sequences
+        raise InvalidBody(f"`stop` supports up to {most} stop sequences. Given: {len(sampling.stop)}", param="stop")
+    if sampling.top_logprobs > settings.max_top_n_tokens:
+        raise InvalidBody(f"at most {settings.max_top_n_tokens} alternatives are told", param="top_logprobs")
+    if settings.max_input_tokens and len(wish.prompt) > settings.max_input_tokens:
+        raise TooManyTokens(
+            f"`inputs` must have at most {settings.max_input_tokens} tokens. Given: {len(wish.prompt)}",
+            param="messages" if wish.budget_param != "parameters.max_new_tokens" else "inputs",
+            facts={"prompt_tokens": len(wish.prompt), "limit": settings.max_input_tokens},
+        )
     if wish.n > house.settings.max_n:
         raise InvalidBody(f"at most {house.settings.max_n} choices are served at once, not {wish.n}", param="n")
     width = house.engine.info.vocab_size
@@ -234,9 +263,12 @@ class Generation:
 
     async def _pump(self, index: int) -> None:
         try:
+            constraint = self.prepared.wish.constraint
+            reader = RefusalReader() if constraint is not None and constraint.refusal else None
             async with aclosing(choice(self._house, self.prepared, index)) as pieces:
                 async for piece in pieces:
-                    await self._queue.put(piece)
+                    for each in reader.feed(piece) if reader is not None else (piece,):
+                        await self._queue.put(each)
         except Exception as error:  # handed to the reader, which tells the client
             await self._queue.put(error)
 
@@ -370,6 +402,7 @@ def count(house: House, generation: Generation) -> None:
         metrics.queue.observe(finish.queue_s)
         metrics.inference.observe(finish.prefill_s + finish.decode_s)
         metrics.forced.add(finish.forced_tokens)
+        metrics.skipped.observe(finish.forced_tokens)
         metrics.closed.add(finish.closed_by_budget)
         metrics.marked.add(finish.mark.eligible if finish.mark.applied else 0)
         metrics.constrained.add(prepared.compiled is not None)

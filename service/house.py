@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from engine import Engine
 from engine.tokenizer import Tokenizer
-from service.access import Gate, Keys
+from service.access import Allowances, Gate, Keys
 from service.chat import ChatTemplate
 from service.compiling import Compiler
 from service.errors import ModelNotFound, TemplateFailure
@@ -35,6 +35,7 @@ class House:
     marker: Marker
     keys: Keys
     gate: Gate
+    allowances: Allowances
     metrics: Metrics
     names: Names
     call_form: CallForm

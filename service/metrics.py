@@ -68,9 +68,24 @@ class Metrics:
 
     requests: Counter = field(default_factory=lambda: Counter("tgi_request_count", "Requests received."))
     successes: Counter = field(default_factory=lambda: Counter("tgi_request_success", "Requests answered."))
-    failures: Counter = field(default_factory=lambda: Counter("tgi_request_failure", "Requests failed, by code."))
+    failures: Counter = field(
+        default_factory=lambda: Counter("tgi_request_failure", "Requests failed, in TGI's words.")
+    )
+    errors: Counter = field(
+        default_factory=lambda: Counter("formwork_request_errors_total", "Requests failed, by the code of the error.")
+    )
     duration: Histogram = field(default_factory=lambda: Histogram("tgi_request_duration", "Seconds in the house."))
     queue: Histogram = field(default_factory=lambda: Histogram("tgi_request_queue_duration", "Seconds in the queue."))
+    validation: Histogram = field(
+        default_factory=lambda: Histogram(
+            "tgi_request_validation_duration", "Seconds of checks, compilation included, before the engine is asked."
+        )
+    )
+    skipped: Histogram = field(
+        default_factory=lambda: Histogram(
+            "tgi_request_skipped_tokens", "Tokens that the grammar forced, so that none was drawn, by request.", TOKENS
+        )
+    )
     inference: Histogram = field(
         default_factory=lambda: Histogram("tgi_request_inference_duration", "Seconds of prefill and decoding.")
     )
@@ -105,8 +120,11 @@ class Metrics:
             self.requests,
             self.successes,
             self.failures,
+            self.errors,
             self.duration,
+            self.validation,
             self.queue,
+            self.skipped,
             self.inference,
             self.per_token,
             self.first_token,
@@ -124,5 +142,5 @@ class Metrics:
 def gauges(values: Mapping[str, float], kind: str = "gauge") -> Iterable[str]:
     """Numbers that live elsewhere, read at this moment."""
     for name, value in values.items():
-        yield f"# TYPE {name} {kind}"
+        yield f"# TYPE {name.partition('{')[0]} {kind}"
         yield f"{name} {value:g}"

@@ -6,6 +6,7 @@ enter: parsing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -24,34 +25,36 @@ class Documented:
 
     def route(
         self,
-        reply: type[BaseModel] | None = None,
-        *,
-        body: type[BaseModel] | None = None,
+        *replies: type[BaseModel],
+        arrays: Sequence[type[BaseModel]] = (),
+        body: type[BaseModel] | Sequence[type[BaseModel]] = (),
         error: type[BaseModel] | None = None,
-        event: type[BaseModel] | None = None,
+        event: type[BaseModel] | Sequence[type[BaseModel]] = (),
+        lines: type[BaseModel] | None = None,
         example: Any = None,
-        many: bool = False,
     ) -> dict[str, Any]:
-        """Keyword arguments for a route's decorator."""
+        """Keyword arguments for a route's decorator: what it answers with (`arrays`: lists of it) and takes."""
         extra: dict[str, Any] = {}
-        if body is not None:
-            content: dict[str, Any] = {"schema": self._ref(body, "validation")}
+        if bodies := _several(body):
+            content: dict[str, Any] = {"schema": _any_of([self._ref(each, "validation") for each in bodies])}
             if example is not None:
                 content["example"] = example
             extra["requestBody"] = {"required": True, "content": {"application/json": content}}
         responses: dict[int | str, dict[str, Any]] = {}
-        if reply is not None:
-            schema = self._ref(reply, "serialization")
-            found: dict[str, Any] = {
-                "application/json": {"schema": {"type": "array", "items": schema} if many else schema}
-            }
-            if event is not None:
-                found["text/event-stream"] = {"schema": self._ref(event, "serialization")}
+        schemas: list[dict[str, Any]] = [self._ref(each, "serialization") for each in replies]
+        schemas += [{"type": "array", "items": self._ref(each, "serialization")} for each in arrays]
+        if schemas:
+            found: dict[str, Any] = {"application/json": {"schema": _any_of(schemas)}}
+            if events := _several(event):
+                told = _any_of([self._ref(each, "serialization") for each in events])
+                found["text/event-stream"] = {"schema": _event(told)}
+            if lines is not None:
+                found["application/x-ndjson"] = {"schema": self._ref(lines, "serialization")}
             responses[200] = {"description": "Success", "content": found}
         if error is not None:
-            told = {"application/json": {"schema": self._ref(error, "serialization")}}
-            responses["4XX"] = {"description": "What is wrong with the request.", "content": told}
-            responses["5XX"] = {"description": "What went wrong here.", "content": told}
+            problem = {"application/json": {"schema": self._ref(error, "serialization")}}
+            responses["4XX"] = {"description": "What is wrong with the request.", "content": problem}
+            responses["5XX"] = {"description": "What went wrong here.", "content": problem}
         return {"openapi_extra": extra, "responses": responses, "response_model": None}
 
     def install(self, app: FastAPI) -> None:
@@ -69,9 +72,23 @@ class Documented:
 
         app.openapi = document  # type: ignore[method-assign]
 
-    def _ref(self, model: type[BaseModel], mode: str) -> dict[str, str]:
+    def _ref(self, model: type[BaseModel], mode: str) -> dict[str, Any]:
         self._models[model.__name__] = (model, mode)
         return {"$ref": _REF + model.__name__}
+
+
+def _several(models: type[BaseModel] | Sequence[type[BaseModel]]) -> Sequence[type[BaseModel]]:
+    return models if isinstance(models, Sequence) else (models,)
+
+
+def _event(data: dict[str, Any]) -> dict[str, Any]:
+    """A server-sent event, as OpenAPI 3.2 describes one: its data is JSON in a string, or `[DONE]`."""
+    content = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
+    return {"type": "object", "properties": {"event": {"type": "string"}, "data": content}, "required": ["data"]}
+
+
+def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 DOCUMENTED = Documented()

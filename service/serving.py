@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import sys
+from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
@@ -18,8 +18,10 @@ from fastapi import FastAPI
 from engine.client import EngineClient
 from service.app import create_app
 from service.house import House
+from service.logs import set_up
 from service.routes.chat import EXAMPLE
 from service.settings import Settings
+from service.summary import summary
 
 _CLOSING_S = 5.0  # after the drain, for the last events to be sent
 
@@ -33,21 +35,22 @@ def curl_line(host: str, port: int) -> str:
     )
 
 
-def run(settings: Settings) -> int:
-    """Serves until told to stop; the exit status."""
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+def run(settings: Settings, idle: Sequence[str] = ()) -> int:
+    """Serves until told to stop; the exit status. `idle` are flags that were given and change nothing."""
+    set_up(settings.log_level, settings.log_format)
     app = create_app(settings, EngineClient.start)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
+        uds=settings.uds or None,
         log_config=None,
         access_log=settings.access_log,
         server_header=False,
         timeout_graceful_shutdown=round(settings.drain_s + _CLOSING_S),
         h11_max_incomplete_event_size=64 * 1024,
     )
-    server = Server(config, settings, app)
+    server = Server(config, settings, app, idle)
     server.run()
     return 0 if server.started else 1
 
@@ -55,8 +58,9 @@ def run(settings: Settings) -> int:
 class Server(uvicorn.Server):
     """uvicorn's server that says when it is ready, and drains the house first."""
 
-    def __init__(self, config: uvicorn.Config, settings: Settings, app: FastAPI) -> None:
+    def __init__(self, config: uvicorn.Config, settings: Settings, app: FastAPI, idle: Sequence[str] = ()) -> None:
         super().__init__(config)
+        self._idle = idle
         self._settings = settings
         self._app = app
         self._drain: asyncio.Task[None] | None = None
@@ -67,10 +71,17 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)  # type: ignore[arg-type]
         if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            names = ", ".join(self._settings.model_names)
-            sys.stdout.write(f"Formwork serves {names} on http://{host}:{port}; try:\n\n{curl_line(host, port)}\n\n")
+            for line in summary(self._app.state.house, self._idle):
+                sys.stdout.write(line + "\n")
+            sys.stdout.write(self._welcome())
             sys.stdout.flush()
+
+    def _welcome(self) -> str:
+        names = ", ".join(self._settings.model_names)
+        if self._settings.uds:
+            return f"Formwork serves {names} on unix:{self._settings.uds}\n"
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        return f"Formwork serves {names} on http://{host}:{port}; try:\n\n{curl_line(host, port)}\n\n"
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal begins the drain; the second is uvicorn's own prompt end."""

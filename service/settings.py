@@ -1,18 +1,22 @@
-"""Every setting of the service, in one table: environment `FORMWORK_<NAME>`, command line `--name`, and its default.
+"""Every setting of the service, in one table: command line `--name`, environment `FORMWORK_<NAME>`, a line of a TOML
+file, and its default, in this order of strength. Other names for them are in `service.aliases`.
 
-What it is for: the only place that reads the environment. What may not enter: what the settings do. A wrong value or an
-unknown `FORMWORK_…` variable stops the start, with its name.
+What it is for: the only place that reads the environment. What may not enter: what the settings do. A wrong value, an
+unknown `FORMWORK_…` variable or an unknown line of the file stops the start, with its name.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.aliases import ALIASES
 from service.families import CallParser, ThoughtParser
 
 PREFIX = "FORMWORK_"
@@ -35,7 +39,10 @@ class Settings(BaseSettings):
         default="",
         description="Comma-separated names for `model`; empty: the folder's name. default and tgi always work.",
     )
+    revision: str = Field(default="", description="Branch, tag or commit of a hub id; empty: its main branch.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="Weights' type.")
+    quantize: Literal["none"] = Field(default="none", description="Weights are served as they are stored.")
+    tensor_parallel_size: int = Field(default=1, ge=1, le=1, description="Devices that share each layer.")
     device: str = Field(default="auto", description="cpu, cuda, cuda:1, or auto.")
     chat_template: str = Field(default="", description="A file with a Jinja template in place of the model's own.")
     tool_call_parser: CallParser = Field(
@@ -48,18 +55,27 @@ class Settings(BaseSettings):
     # Where.
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    uds: str = Field(default="", description="A Unix socket to listen on in place of host and port.")
     root_path: str = Field(default="", description="Path prefix that a proxy strips.")
 
     # How much.
     threads: int = Field(default=0, ge=0, le=1024, description="Compute threads of the engine; 0: all cores.")
     page_size: int = Field(default=16, ge=1, le=1024, description="Tokens in a page of the cache.")
     cache_bytes: int = Field(default=0, ge=0, description="Memory for pages; 0: found at start.")
+    cache_tokens: int = Field(default=0, ge=0, description="The same in tokens, over all running sequences; 0: found.")
+    memory_fraction: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the free memory for pages; 0: .9 of a GPU's, .25 of a CPU's."
+    )
+    cuda_graphs: bool = Field(default=True, description="Record decode steps on a GPU.")
     max_batch_tokens: int = Field(default=512, ge=1, le=1_000_000, description="Tokens in one engine step.")
     max_sequences: int = Field(default=64, ge=1, le=4096, description="Sequences running at once.")
     max_concurrent_requests: int = Field(
         default=256, ge=1, description="Requests in the house; more get 503 (TGI: 429)."
     )
     max_n: int = Field(default=16, ge=1, le=128, description="Largest n, best_of, and number of prompts times n.")
+    max_stop_sequences: int = Field(default=16, ge=0, le=16, description="Stop strings in a request.")
+    max_top_n_tokens: int = Field(default=20, ge=0, le=20, description="Alternatives told with a token.")
+    max_input_tokens: int = Field(default=0, ge=0, description="Prompt; 0: what the context leaves.")
     max_model_len: int = Field(default=0, ge=0, description="Prompt and output together; 0: the model's own limit.")
     prefix_sharing: bool = Field(default=True, description="Share the pages of equal prompt prefixes.")
     drafts: bool = Field(default=True, description="Guess at forced text and verify; never changes what is drawn.")
@@ -77,6 +93,8 @@ class Settings(BaseSettings):
 
     # Who.
     api_keys: str = Field(default="", repr=False, description="Comma-separated keys; empty: no key is asked for.")
+    key_requests_at_once: int = Field(default=0, ge=0, description="Running requests of one key; more get 429; 0: any.")
+    key_requests_per_minute: int = Field(default=0, ge=0, description="Requests of one key; more get 429; 0: any.")
     cors_allow_origins: str = Field(default="", description="Comma-separated origins; empty: none.")
 
     # Watermark.
@@ -89,7 +107,15 @@ class Settings(BaseSettings):
 
     # Logs.
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    log_format: Literal["text", "json"] = Field(default="text", description="Lines for people, or JSON objects.")
     access_log: bool = Field(default=False, description="One line per request.")
+
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """Where each setting that is not its default came from."""
+        return self._sources
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -106,15 +132,55 @@ class Settings(BaseSettings):
         return [origin.strip() for origin in self.cors_allow_origins.split(",") if origin.strip()]
 
 
-def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
-    """Settings from the environment, overridden by `flags`; raises SettingsError naming what is wrong."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+def load_settings(flags: Mapping[str, Any] | None = None, config: str | None = None) -> Settings:
+    """The settings; a flag is None where it was not given. Raises SettingsError naming what is wrong."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {_CONFIG}
     unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
     if unknown:
         raise SettingsError(f"unknown setting {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    path = config or os.environ.get(_CONFIG, "")
+    values, sources = _chosen(flags or {}, _from_file(path) if path else {}, path)
     try:
-        return Settings(**{name: value for name, value in (flags or {}).items() if value is not None})
+        settings = Settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"setting {name} ({PREFIX}{name.upper()}): {first['msg']}") from None
+        where = f", from {sources[name]}" if name in sources else ""
+        raise SettingsError(f"setting {name} ({PREFIX}{name.upper()}{where}): {first['msg']}") from None
+    settings._sources.update(sources)
+    return settings
+
+
+_CONFIG = PREFIX + "CONFIG"
+
+
+def _chosen(flags: Mapping[str, Any], filed: Mapping[str, Any], path: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The strongest value of each setting, and where it came from."""
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name in Settings.model_fields:
+        variable = next((each for each in _variables(name) if os.environ.get(each)), None)
+        if flags.get(name) is not None:
+            values[name], sources[name] = flags[name], "the command line"
+        elif variable is not None:
+            values[name], sources[name] = os.environ[variable], variable
+        elif name in filed:
+            values[name], sources[name] = filed[name], path
+    return values, sources
+
+
+def _variables(name: str) -> Iterator[str]:
+    yield PREFIX + name.upper()
+    yield from ALIASES[name].variables if name in ALIASES else ()
+
+
+def _from_file(path: str) -> dict[str, Any]:
+    """A TOML file of settings, by their names with either `_` or `-`."""
+    try:
+        read = tomllib.loads(Path(path).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+    found = {name.replace("-", "_"): value for name, value in read.items()}
+    if unknown := sorted(set(found) - set(Settings.model_fields)):
+        raise SettingsError(f"{path}: unknown setting {', '.join(unknown)}")
+    return {name: ",".join(map(str, value)) if isinstance(value, list) else value for name, value in found.items()}

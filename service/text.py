@@ -54,6 +54,7 @@ class Piece:
     prompt: list[PromptToken] | None = None
     finish: Finish | None = None
     call: CallPiece | None = None  # then `shown` are the call's tokens, and `text` is empty
+    refusal: str | None = None  # in a refusal; then `text` is empty, and `shown` are the refusal's tokens
     reasoning: str | None = None  # in the reasoning before the answer; then `text` is empty
 
 

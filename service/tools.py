@@ -6,11 +6,13 @@ becomes one `Toolbox`. What may not enter: running calls (service.calling), how 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.tokenizer import Tokenizer
 from grammar.errors import GrammarError, UnsupportedConstraint
 from schemas.base import FormworkRequest, JsonSchema
 from schemas.chat import (
@@ -25,11 +27,15 @@ from schemas.chat import (
     Tool,
 )
 from service import constraints
+from service.chain import mark_of
 from service.chat import CUSTOM_INPUT
 from service.compiling import CompiledConstraint
-from service.constraints import Constraint
+from service.constraints import Constraint, ConstraintKind
 from service.errors import InvalidBody
 from service.families import CallForm
+from service.json_text import moved
+
+_BEGINS_JSON = '{["-0123456789tfn'
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ class Toolbox:
     word: Constraint | None = None
     arguments: tuple[Constraint, ...] = ()
     more: Constraint | None = None  # after a call: another one's opening, or the end
+    answer: Constraint | None = None  # what is no call: with the trigger as the other choice, or after the talk's word
 
     @property
     def custom(self) -> frozenset[str]:
@@ -79,6 +86,7 @@ class CompiledToolbox:
     word: CompiledConstraint | None
     arguments: tuple[CompiledConstraint, ...]
     more: CompiledConstraint | None
+    answer: CompiledConstraint | None = None
 
     @property
     def least(self) -> int:
@@ -88,8 +96,8 @@ class CompiledToolbox:
         return (self.word.least_budget if self.word else 0) + max(each.least_budget for each in self.arguments)
 
 
-def toolbox_of(body: ChatRequest, form: CallForm) -> Toolbox | None:
-    """The tools that this request may call; None if it may call none."""
+def toolbox_of(body: ChatRequest, form: CallForm, answer: Constraint | None = None) -> Toolbox | None:
+    """The tools that this request may call; None if it may call none. `answer` is what any text is to satisfy."""
     _check_legacy(body)
     offered = _offered(body)
     choice = body.tool_choice if body.functions is None else _legacy_choice(body)
@@ -107,7 +115,39 @@ def toolbox_of(body: ChatRequest, form: CallForm) -> Toolbox | None:
             param="tool_choice",
         )
     parallel = form.again is not None and not one and body.parallel_tool_calls is not False and body.functions is None
-    return _box(tools, form, must=must, parallel=parallel)
+    box = _box(tools, form, must=must, parallel=parallel)
+    return replace(box, answer=_answer(form, answer)) if answer is not None and not must else box
+
+
+def _answer(form: CallForm, answer: Constraint) -> Constraint:
+    """What is a call's trigger or satisfies `answer`: their first bytes must tell them apart."""
+    if form.talk is not None:  # the family says in a word of its own which of the two comes
+        return answer
+    assert form.trigger is not None
+    if answer.kind is not ConstraintKind.JSON_SCHEMA or form.trigger[0] in _BEGINS_JSON:
+        raise InvalidBody(
+            f"tools and this constraint in one request cannot be told apart in the form {form.name!r}; "
+            "use a JSON Schema, or tool_choice: none or required",
+            param=answer.param,
+        )
+    trigger = json.dumps(form.trigger, ensure_ascii=False)
+    source = f"start: trigger | answer\ntrigger: {trigger}\nanswer: %json {answer.source}\n"
+    return replace(constraints.ebnf(source, None, answer.param or "tools", "lark"), options=_lark(answer.options))
+
+
+def check_trigger(box: Toolbox, tokenizer: Tokenizer) -> None:
+    """A trigger that is one special token has no bytes, so a grammar beside an answer cannot offer it."""
+    form, answer = box.form, box.answer
+    if answer is not None and form.trigger is not None and mark_of(tokenizer, form.trigger).token_id is not None:
+        raise InvalidBody(
+            f"tools and a constraint in one request are not supported in the form {form.name!r}; "
+            "use tool_choice: none or required",
+            param=answer.param,
+        )
+
+
+def _lark(options: str) -> str:
+    return json.dumps({"syntax": "lark", **json.loads(options)})
 
 
 def _box(tools: tuple[OfferedTool, ...], form: CallForm, *, must: bool, parallel: bool) -> Toolbox:
@@ -261,14 +301,3 @@ def _check_legacy(body: ChatRequest) -> None:
 
 def _legacy_choice(body: ChatRequest) -> Choice:
     return body.function_call.name if isinstance(body.function_call, Named) else body.function_call
-
-
-def moved(schema: Any, base: str) -> Any:
-    """The schema as part of another one: its local references point to where it now stands."""
-    if isinstance(schema, dict):
-        out = {key: moved(value, base) for key, value in schema.items()}
-        reference = schema.get("$ref")
-        if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
-            out["$ref"] = f"#{base}{reference[1:]}"
-        return out
-    return [moved(item, base) for item in schema] if isinstance(schema, list) else schema

@@ -10,20 +10,22 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from engine.messages import Sampling
 from schemas.base import FormworkRequest
 from schemas.chat import ChatRequest, ResponseFormat, Sampler
 from schemas.completions import CompletionRequest
 from schemas.tgi import GenerateRequest
 from service import constraints
-from service.chat import Conversation, plain_message, template_extras, with_schema
+from service.chat import Conversation, plain_message, template_extras, with_schema, with_system
 from service.constraints import Constraint
 from service.errors import InvalidBody
 from service.generation import Wish, fresh_seed
 from service.house import House
 from service.names import Names
 from service.reasoning import thought_of
-from service.tools import Toolbox, toolbox_of
+from service.tools import Toolbox, check_trigger, toolbox_of
 
 _LONG_TEXT = 20_000  # characters; tokenising more would hold up the event loop
 
@@ -34,9 +36,9 @@ async def of_chat(house: House, body: ChatRequest, tenant: str) -> Wish:
     constraint = constraint_of(body, body.response_format, options, house.names, tenant)
     _check_chat(body)
     template = house.chat_template()
-    toolbox = toolbox_of(body, house.call_form)
-    if toolbox is not None and constraint is not None:
-        raise InvalidBody("a constraint beside tools is not supported; use tool_choice: none", param="response_format")
+    toolbox = toolbox_of(body, house.call_form, constraint)
+    if toolbox is not None:
+        check_trigger(toolbox, house.tokenizer)
     size = sum(len(message.model_dump_json()) for message in body.messages)
     prompt = await _off_loop(size, template.prompt, conversation_of(body, constraint, options, toolbox))
     budget = body.max_completion_tokens or body.max_tokens
@@ -48,6 +50,7 @@ async def of_chat(house: House, body: ChatRequest, tenant: str) -> Wish:
         watermark=options.watermark,
         options=options,
         tenant=tenant,
+        keep_stop=bool(body.include_stop_str_in_output),
         toolbox=toolbox,
         thought=thought_of(house.thought_form, body, prompt, house.tokenizer),
         budget_param="max_completion_tokens" if body.max_completion_tokens else "max_tokens",
@@ -65,10 +68,12 @@ async def of_completion(house: House, body: CompletionRequest, tenant: str) -> l
         raise InvalidBody("best_of is not available on a stream", param="best_of")
     if count * len(prompts) > house.settings.max_n:
         raise InvalidBody(f"prompts times choices may be at most {house.settings.max_n}", param="prompt")
-    if body.echo and body.logprobs is not None:
-        raise InvalidBody("log-probs of an echoed prompt are not supported", param="echo")
+    if body.echo and body.logprobs is not None and body.stream:
+        raise InvalidBody("log-probs of an echoed prompt are not available on a stream", param="echo")
     constraint = constraint_of(body, body.response_format, options, house.names, tenant)
     sampling = sampling_of(body, body.max_tokens, top_logprobs=body.logprobs or 0)
+    if body.echo and body.logprobs is not None:
+        sampling = msgspec.structs.replace(sampling, prompt_logprobs=body.logprobs)
     return [
         Wish(
             prompt=prompt,
@@ -78,6 +83,7 @@ async def of_completion(house: House, body: CompletionRequest, tenant: str) -> l
             watermark=options.watermark,
             options=options,
             tenant=tenant,
+            keep_stop=bool(body.include_stop_str_in_output),
         )
         for prompt in prompts
     ]
@@ -184,6 +190,8 @@ def conversation_of(
     """What the chat template is given."""
     messages: Sequence[Any] = [plain_message(message) for message in body.messages]
     schema = constraint.schema if constraint else None
+    if body.tool_prompt and toolbox is not None:
+        messages = with_system(messages, body.tool_prompt)
     if options.schema_in_prompt and schema is not None:
         messages = with_schema(messages, schema)
     more = template_extras(body.chat_template_kwargs)
@@ -198,7 +206,7 @@ def chat_conversation(house: House, body: ChatRequest, tenant: str) -> Conversat
     """A chat request's conversation by itself."""
     options = body.formwork or FormworkRequest()
     constraint = constraint_of(body, body.response_format, options, house.names, tenant)
-    toolbox = toolbox_of(body, house.call_form)
+    toolbox = toolbox_of(body, house.call_form, constraint)
     return conversation_of(body, constraint, options, toolbox)
 
 

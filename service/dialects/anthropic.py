@@ -131,6 +131,7 @@ class MessagesVoice:
     content: list[dict[str, Any]] = field(default_factory=list)
     _open: str | None = None
     _called: bool = False
+    _refused: bool = False
 
     def opening(self, summary: Summary) -> list[Event]:
         message = {**self._head(), "stop_reason": None, "stop_sequence": None, "usage": _usage(summary)}
@@ -140,7 +141,9 @@ class MessagesVoice:
         """What this piece adds, without the end."""
         if piece.call is not None:
             return self._calls(piece.call) if piece.call.tells else []
-        kind, text = ("thinking", piece.reasoning) if piece.reasoning else ("text", piece.text)
+        if piece.refusal is not None:
+            self._refused = True
+        kind, text = ("thinking", piece.reasoning) if piece.reasoning else ("text", piece.text or piece.refusal)
         if not text:
             return []
         told = self._entered(kind)
@@ -180,6 +183,8 @@ class MessagesVoice:
             raise aborted()
         if finish.reason is FinishReason.LENGTH:
             return "max_tokens", None
+        if self._refused:
+            return "refusal", None
         if self._called:
             return "tool_use", None
         if isinstance(finish.stop, bytes):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.messages import Alternative, PromptToken
 from engine.tokenizer import Tokenizer
 from service.dialects.facts import all_shown, finite, spelled
 from service.dialects.openai import Head, finish_word
@@ -29,11 +30,15 @@ class CompletionVoice:
     def choice(self, index: int, told: Told, echo: str) -> dict[str, Any]:
         """One whole choice."""
         self._offsets[index] = len(echo)
+        logprobs = self._logprobs(index, all_shown(told.pieces))
+        prompt = next((piece.prompt for piece in told.pieces if piece.prompt), None)
+        if logprobs is not None and prompt is not None:
+            logprobs = self._echoed(prompt, logprobs)
         return {
             "index": index,
             "text": echo + told.text,
             "finish_reason": finish_word(told.finish),
-            "logprobs": self._logprobs(index, all_shown(told.pieces)),
+            "logprobs": logprobs,
         }
 
     def event(self, index: int, piece: Piece, echo: str) -> dict[str, Any]:
@@ -68,9 +73,28 @@ class CompletionVoice:
             "text_offset": offsets,
         }
 
+    def _echoed(self, prompt: Sequence[PromptToken], logprobs: dict[str, Any]) -> dict[str, Any]:
+        """The lists with the prompt's tokens before the output's."""
+        data, offsets = b"", []
+        for each in prompt:
+            offsets.append(len(data.decode(errors="ignore")))
+            data += self.tokenizer.token_bytes(each.token_id)
+        told: dict[str, list[Any]] = {
+            "tokens": [self._text(each.token_id) for each in prompt],
+            "token_logprobs": [None if each.logprob is None else finite(each.logprob) for each in prompt],
+            "top_logprobs": [None if each.logprob is None else self._tops(each.alternatives) for each in prompt],
+            "text_offset": offsets,
+        }
+        return {name: None if logprobs[name] is None else [*told[name], *logprobs[name]] for name in logprobs}
+
     def _top(self, shown: Shown) -> dict[str, float]:
+        return self._tops(shown.token.alternatives)
+
+    def _tops(self, alternatives: Sequence[Alternative]) -> dict[str, float]:
         out: dict[str, float] = {}
-        for each in shown.token.alternatives:
-            text = spelled(self.tokenizer.token_bytes(each.token_id)) or self.tokenizer.token_text(each.token_id)
-            out.setdefault(text, finite(each.logprob))  # two tokens may look alike; the likelier one is kept
+        for each in alternatives:  # two tokens may look alike; the likelier one is kept
+            out.setdefault(self._text(each.token_id), finite(each.logprob))
         return out
+
+    def _text(self, token_id: int) -> str:
+        return spelled(self.tokenizer.token_bytes(token_id)) or self.tokenizer.token_text(token_id)

@@ -124,7 +124,7 @@ def formwork_block(prepared: Prepared, summary: Summary, told: Sequence[Told] = 
 
 def all_shown(pieces: Sequence[Piece]) -> list[Shown]:
     """The tokens of a whole choice's text."""
-    return [shown for piece in pieces if piece.call is None for shown in piece.shown]
+    return [shown for piece in pieces if piece.call is None and piece.refusal is None for shown in piece.shown]
 
 
 def _timings(prepared: Prepared, finishes: Sequence[Finish]) -> dict[str, float]:

@@ -139,8 +139,8 @@ class OllamaVoice:
         told = []
         if piece.call is not None:
             self._calls.append(piece)
-        if piece.text or piece.reasoning:
-            told.append(self._line(piece.text, piece.reasoning or "", [], piece.shown))
+        if (text := piece.text or piece.refusal or "") or piece.reasoning:
+            told.append(self._line(text, piece.reasoning or "", [], piece.shown))
         if piece.finish is not None:
             if self._calls:
                 told.append(self._line("", "", self._calls, ()))
@@ -149,7 +149,7 @@ class OllamaVoice:
 
     def reply(self, pieces: Sequence[Piece], summary: Summary) -> dict[str, Any]:
         """The whole answer: its lines as one."""
-        text = "".join(piece.text for piece in pieces)
+        text = "".join(piece.text or piece.refusal or "" for piece in pieces)
         reasoning = "".join(piece.reasoning or "" for piece in pieces)
         calls = [piece for piece in pieces if piece.call is not None]
         shown = [each for piece in pieces if piece.call is None for each in piece.shown]

@@ -25,6 +25,7 @@ from service.dialects.facts import (
 )
 from service.fields import FieldReader, FieldValue
 from service.generation import Prepared, Summary, Told, watermark_block
+from service.refusals import refused_tokens
 from service.text import CallPiece, Piece, Shown
 
 _FINISH = {FinishReason.EOS: "stop", FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
@@ -153,6 +154,8 @@ class ChatVoice:
             return self._call_chunk(piece.index, piece.call, piece.shown)
         if piece.reasoning:
             return self._chunk(piece.index, {"reasoning_content": piece.reasoning})
+        if piece.refusal is not None:
+            return self._chunk(piece.index, {"refusal": piece.refusal}, self._logprobs(piece.shown, refused=True))
         if not piece.text and not piece.shown:
             return None
         chunk = self._chunk(piece.index, {"content": piece.text}, self._logprobs(piece.shown))
@@ -193,8 +196,10 @@ class ChatVoice:
 
     def _choice(self, index: int, told: Told) -> dict[str, Any]:
         calls = tool_calls(told.pieces)
-        content = told.text if told.text or not calls else None
-        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None, "annotations": []}
+        refused = [piece.refusal for piece in told.pieces if piece.refusal is not None]
+        content = told.text if told.text or not (calls or refused) else None
+        refusal = "".join(refused) if refused else None
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": refusal, "annotations": []}
         if reasoning := "".join(piece.reasoning or "" for piece in told.pieces):
             message["reasoning_content"] = reasoning
         if calls and self.legacy:
@@ -205,7 +210,9 @@ class ChatVoice:
             "index": index,
             "finish_reason": finish_word(told.finish, self._call_word if calls else None),
             "message": message,
-            "logprobs": self._logprobs(all_shown(told.pieces)),
+            "logprobs": self._logprobs(
+                refused_tokens(told.pieces) if refused else all_shown(told.pieces), refused=bool(refused)
+            ),
         }
 
     def _chunk(
@@ -217,10 +224,11 @@ class ChatVoice:
             chunk["usage"] = None
         return chunk
 
-    def _logprobs(self, shown: Sequence[Shown]) -> dict[str, Any] | None:
+    def _logprobs(self, shown: Sequence[Shown], *, refused: bool = False) -> dict[str, Any] | None:
         if not self.logprobs:
             return None
-        return {"content": [self._entry(each) for each in shown], "refusal": None}
+        entries = [self._entry(each) for each in shown]
+        return {"content": None, "refusal": entries} if refused else {"content": entries, "refusal": None}
 
     def _entry(self, shown: Shown) -> dict[str, Any]:
         return {

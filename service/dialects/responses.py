@@ -172,6 +172,8 @@ class ResponsesVoice:
             return [*self._enter("reasoning"), *self._reason(piece.reasoning)]
         if piece.call is not None:
             return list(self._call(piece.call)) if piece.call.tells else []
+        if piece.refusal is not None:
+            return [*self._enter("refusal"), *self._refuse(piece.refusal)]
         if piece.text or any(each.data for each in piece.shown):
             return [*self._enter("message"), *self._say(piece.text, piece.shown)]
         return []
@@ -232,6 +234,11 @@ class ResponsesVoice:
         self.output[-1]["content"][0]["text"] += text
         yield self._item_event("reasoning_text.delta", content_index=0, delta=text)
 
+    def _refuse(self, text: str) -> Iterable[Event]:
+        self.output[-1]["content"][0]["refusal"] += text
+        if text:
+            yield self._item_event("refusal.delta", content_index=0, delta=text)
+
     def _say(self, text: str, shown: Sequence[Shown]) -> Iterable[Event]:
         logprobs = [self._entry(each) for each in shown if each.data]
         part = self.output[-1]["content"][0]
@@ -265,6 +272,8 @@ class ResponsesVoice:
             item = {"type": "reasoning", "id": _fresh("rs_"), "summary": [], "content": [], "status": "in_progress"}
         else:
             part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+            if kind == "refusal":
+                part = {"type": "refusal", "refusal": ""}
             item = {
                 "type": "message",
                 "id": _fresh("msg_"),
@@ -291,7 +300,7 @@ class ResponsesVoice:
             done = [self._item_event(f"{event}.done", **{key: item[key], "name": item["name"]})]
         else:
             part = item["content"][0]
-            told = {"text": part["text"], **({"logprobs": part["logprobs"]} if "logprobs" in part else {})}
+            told = {name: part[name] for name in ("text", "refusal", "logprobs") if name in part}
             done = [
                 self._item_event(f"{part['type']}.done", content_index=0, **told),
                 self._item_event("content_part.done", content_index=0, part=part),

@@ -24,6 +24,7 @@ from schemas.completions import (
     TokenizeRequest,
 )
 from schemas.errors import OpenAIError
+from schemas.tgi import TextToken
 from service import wishes
 from service.chat import Conversation, plain_message
 from service.desk import Visit, body_of, counted, receive
@@ -127,7 +128,10 @@ def _sum(summaries: Sequence[Summary]) -> Summary:
 
 
 @router.post(
-    "/tokenize", **DOCUMENTED.route(TokenizeReply, body=TokenizeRequest, error=OpenAIError, example={"prompt": "Hi"})
+    "/tokenize",
+    **DOCUMENTED.route(
+        TokenizeReply, arrays=[TextToken], body=TokenizeRequest, error=OpenAIError, example={"prompt": "Hi"}
+    ),
 )
 async def tokenize(request: Request) -> Response:
     """A text's tokens: vLLM's shape for `prompt` and `messages`, TGI's for `inputs`."""

@@ -41,7 +41,7 @@ async def readyz(request: Request) -> Response:
     return JsonReply({"status": "ready"} if reason is None else {"status": reason}, 503 if reason else 200)
 
 
-@router.get("/health")
+@router.get("/health", response_class=Response, responses={503: {"description": "Not ready."}})
 @router.get("/ping", include_in_schema=False)
 @router.get("/", include_in_schema=False)
 async def health(request: Request) -> Response:
@@ -51,7 +51,7 @@ async def health(request: Request) -> Response:
     return JsonReply({"error": "unhealthy", "error_type": "healthcheck"}, status_code=503)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
     tenant_of(request)
@@ -75,6 +75,7 @@ def _gauges(house: House) -> dict[str, float]:
         "tgi_queue_size": stats.waiting,
         "tgi_batch_current_size": stats.running,
         "tgi_batch_max_total_tokens": stats.pages_total * house.engine.info.page_size,
+        "tgi_batch_current_max_tokens": stats.pages_used * house.engine.info.page_size,
         "formwork_requests_inside": house.gate.inside,
         "formwork_pages_used": stats.pages_used,
         "formwork_pages_total": stats.pages_total,
@@ -95,7 +96,17 @@ def _bandwidth_share(house: House) -> float:
 
 def _counters(house: House) -> dict[str, float]:
     stats, compiled, continuity = house.engine.stats, house.compiler.counters, house.engine.continuity
+    step_s = stats.mask_s + stats.forward_s + stats.sample_s + stats.schedule_s
     return {
+        # One kind of step does prefill and decoding here; dashboards divide these sums by their counts.
+        'tgi_batch_inference_count{method="decode"}': stats.steps,
+        'tgi_batch_inference_success{method="decode"}': stats.steps,
+        'tgi_batch_inference_duration_sum{method="decode"}': step_s,
+        'tgi_batch_inference_duration_count{method="decode"}': stats.steps,
+        'tgi_batch_forward_duration_sum{method="decode"}': stats.forward_s,
+        'tgi_batch_forward_duration_count{method="decode"}': stats.steps,
+        'tgi_batch_decode_duration_sum{method="decode"}': stats.sample_s,
+        'tgi_batch_decode_duration_count{method="decode"}': stats.steps,
         "formwork_refused_total": house.gate.refused,
         "formwork_generated_tokens_total": stats.generated_tokens,
         "formwork_prefill_tokens_total": stats.prefill_tokens,

@@ -43,7 +43,9 @@ EXAMPLE: dict[str, Any] = {
 
 @router.post(
     "/api/chat",
-    **DOCUMENTED.route(OllamaChatReply, body=OllamaChatRequest, error=OllamaError, example=EXAMPLE),
+    **DOCUMENTED.route(
+        OllamaChatReply, lines=OllamaChatReply, body=OllamaChatRequest, error=OllamaError, example=EXAMPLE
+    ),
 )
 async def chat(request: Request) -> Response:
     """Answers a conversation, in lines unless `stream` is false."""
@@ -60,7 +62,13 @@ async def chat(request: Request) -> Response:
 
 @router.post(
     "/api/generate",
-    **DOCUMENTED.route(OllamaGenerateReply, body=OllamaGenerateRequest, error=OllamaError, example={"prompt": "Hi"}),
+    **DOCUMENTED.route(
+        OllamaGenerateReply,
+        lines=OllamaGenerateReply,
+        body=OllamaGenerateRequest,
+        error=OllamaError,
+        example={"prompt": "Hi"},
+    ),
 )
 async def generate(request: Request) -> Response:
     """Answers one prompt; with `raw` continues it as it is."""

@@ -13,10 +13,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from schemas.chat import ChatRequest
-from schemas.completions import CompletionRequest
+from schemas.chat import ChatChunk, ChatCompletion, ChatRequest
+from schemas.completions import Completion, CompletionRequest
 from schemas.errors import TgiError
-from schemas.peers import SglangRequest
+from schemas.peers import SglangReply, SglangRequest
 from schemas.tgi import ChatTokenizeReply, GenerateReply, GenerateRequest, Info, StreamEvent
 from service import wishes
 from service.body import parse
@@ -39,7 +39,18 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-@router.post("/generate", **DOCUMENTED.route(GenerateReply, body=GenerateRequest, error=TgiError, example=EXAMPLE))
+@router.post(
+    "/generate",
+    **DOCUMENTED.route(
+        GenerateReply,
+        SglangReply,
+        arrays=[SglangReply],
+        body=[GenerateRequest, SglangRequest],
+        event=SglangReply,
+        error=TgiError,
+        example=EXAMPLE,
+    ),
+)
 async def generate(request: Request) -> Response:
     """Continues a text. A body with `text` or `input_ids` in place of `inputs` is SGLang's, and is answered as its."""
 
@@ -52,7 +63,18 @@ async def generate(request: Request) -> Response:
     return await receive(request, work)
 
 
-@router.post("/invocations", **DOCUMENTED.route(error=TgiError, body=GenerateRequest, example=EXAMPLE))
+@router.post(
+    "/invocations",
+    **DOCUMENTED.route(
+        ChatCompletion,
+        Completion,
+        arrays=[GenerateReply],
+        body=[GenerateRequest, ChatRequest, CompletionRequest],
+        event=[StreamEvent, ChatChunk, Completion],
+        error=TgiError,
+        example=EXAMPLE,
+    ),
+)
 async def invocations(request: Request) -> Response:
     """SageMaker's one route: a body with `messages` is a chat request, one with `prompt` a completion, else TGI's."""
 
@@ -85,7 +107,7 @@ async def generate_stream(request: Request) -> Response:
 @router.post(
     "/",
     **DOCUMENTED.route(
-        GenerateReply, body=GenerateRequest, error=TgiError, event=StreamEvent, example=EXAMPLE, many=True
+        arrays=[GenerateReply], body=GenerateRequest, error=TgiError, event=StreamEvent, example=EXAMPLE
     ),
 )
 async def compat_generate(request: Request) -> Response:
@@ -108,12 +130,12 @@ async def info(request: Request) -> Response:
     return JsonReply(
         {
             "model_id": settings.model_names[0],
-            "model_sha": None,
+            "model_sha": settings.revision or None,
             "model_pipeline_tag": "text-generation",
             "max_concurrent_requests": settings.max_concurrent_requests,
             "max_best_of": settings.max_n,
-            "max_stop_sequences": 16,
-            "max_input_tokens": limit - 1,
+            "max_stop_sequences": settings.max_stop_sequences,
+            "max_input_tokens": settings.max_input_tokens or limit - 1,
             "max_total_tokens": limit,
             "validation_workers": 1,
             "max_client_batch_size": settings.max_n,

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "models" / "formwork-mini"
 _START_S = 540.0
 _STOP_S = 60.0
-_SERVES = re.compile(r"on (http://127\.0\.0\.1:\d+);")
+_SERVES = re.compile(r"serves .* on (http://127\.0\.0\.1:\d+|unix:.+?)[;\n]")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from engine import EngineState
+from engine import EngineState, NumericError
+from service.errors import InvalidBody, Overloaded, TemplateFailure, Unauthorized, tgi_word
 from service.serving import curl_line
 from tests.service.houses import saying, served
 
@@ -88,7 +89,11 @@ async def test_metrics_count_requests(tmp_path: Path) -> None:
     numbers = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     assert numbers["tgi_request_count"] == "2"
     assert numbers["tgi_request_success"] == "1"
-    assert numbers['tgi_request_failure{err="invalid_value"}'] == "1"
+    assert numbers['tgi_request_failure{err="validation"}'] == "1"
+    assert numbers['formwork_request_errors_total{code="invalid_value"}'] == "1"
+    assert numbers["tgi_request_validation_duration_count"] == "1"
+    assert numbers["tgi_request_skipped_tokens_count"] == "1"
+    assert numbers['tgi_batch_forward_duration_count{method="decode"}'] == "0"
     assert numbers["tgi_request_generated_tokens_count"] == "1"
 
 
@@ -103,3 +108,18 @@ def example_of(line: str) -> Any:
 
 def test_the_printed_line_is_valid_json() -> None:
     assert example_of(curl_line("0.0.0.0", 1))["response_format"]["type"] == "json_schema"
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [
+        (InvalidBody("x"), "validation"),
+        (TemplateFailure("x"), "template"),
+        (Overloaded("x"), "overloaded"),
+        (NumericError("x"), "generation"),
+        (ValueError("x"), "incomplete"),
+        (Unauthorized("x"), "validation"),
+    ],
+)
+def test_failures_are_counted_in_tgis_words(error: Exception, word: str) -> None:
+    assert tgi_word(error) == word

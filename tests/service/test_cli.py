@@ -34,7 +34,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """What `serve` would have run with."""
     seen: list[Settings] = []
 
-    def run(settings: Settings) -> int:
+    def run(settings: Settings, _idle: list[str]) -> int:
         seen.append(settings)
         return 0
 
@@ -61,6 +61,42 @@ def test_tgis_flags_work_too(served: list[Settings]) -> None:
 def test_what_is_wrong_is_told_with_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith("formwork ")
+
+
+def test_flags_of_other_servers_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Settings, list[str]]] = []
+
+    def run(settings: Settings, idle: list[str]) -> int:
+        seen.append((settings, idle))
+        return 0
+
+    monkeypatch.setattr("service.cli.run", run)
+    tgi = ["--model-id", "a/b", "--num-shard", "1", "--max-input-tokens", "100", "--max-total-tokens", "200"]
+    tgi += ["--max-batch-prefill-tokens", "64", "--max-batch-total-tokens", "4096", "--waiting-served-ratio", "1.2"]
+    assert main(["serve", *tgi, "--json-output", "--sharded", "false", "--cuda-memory-fraction", "0.5"]) == 0
+    settings, idle = seen.pop()
+    assert (settings.model, settings.max_input_tokens, settings.max_model_len) == ("a/b", 100, 200)
+    assert (settings.max_batch_tokens, settings.cache_tokens, settings.memory_fraction) == (64, 4096, 0.5)
+    assert settings.log_format == "json"
+    assert idle == ["waiting-served-ratio"]
+    vllm = ["--max-num-seqs", "8", "--gpu-memory-utilization", "0.9", "--enable-auto-tool-choice"]
+    assert main(["serve", "a/b", *vllm, "--tool-call-parser", "llama3_json"]) == 0
+    settings, idle = seen.pop()
+    assert (settings.max_sequences, settings.tool_call_parser) == (8, "llama3_json")
+    assert idle == ["enable-auto-tool-choice"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"), [(["--num-shard", "2"], "tensor_parallel_size"), (["--sharded", "true"], "--num-shard")]
+)
+def test_what_is_not_there_is_refused_by_name(flags: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", *flags]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_weights_are_fetched_ahead(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["download-weights", "models/formwork-mini"]) == 0
+    assert capsys.readouterr().out.strip().endswith("formwork-mini")
 
 
 def test_an_unknown_flag_ends_the_start() -> None:

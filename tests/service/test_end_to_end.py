@@ -6,10 +6,10 @@ Everything constrained is validated by `jsonschema`; what the model says is its 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from schemas.chat import ChatChunk, ChatCompletion
 from schemas.tgi import GenerateReply
 from service.serving import curl_line
-from tests.service.processes import Running, running
+from tests.service.processes import Running
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -42,12 +42,6 @@ PERSON: dict[str, Any] = {
 TEXT = "Extract the person: Maria Silva is 34 years old, active, and lives in Porto."
 MESSAGES: list[Any] = [{"role": "user", "content": TEXT}]
 FORMAT: Any = {"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": PERSON}}
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[Running]:
-    with running("--max-sequences", "16", FORMWORK_WATERMARK_KEYS="test:" + "5f" * 16) as started:
-        yield started
 
 
 @pytest.fixture(scope="session")
@@ -355,6 +349,108 @@ def test_auto_ends_in_text_or_valid_calls(client: openai.OpenAI) -> None:
     )
     choice = answer.choices[0]
     assert (choice.finish_reason == "tool_calls") == bool(choice.message.tool_calls)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_tools_and_a_schema_in_one_request(client: openai.OpenAI, stream: bool) -> None:
+    for seed in range(6):
+        asked: dict[str, Any] = {"model": "default", "messages": MESSAGES, "tools": [WEATHER], "seed": seed}
+        asked |= {"response_format": FORMAT, "max_tokens": 160, "temperature": 1.5}
+        if stream:
+            with client.chat.completions.stream(**asked) as events:
+                choice = events.get_final_completion().choices[0]
+        else:
+            choice = client.chat.completions.create(**asked).choices[0]
+        if choice.finish_reason == "tool_calls":
+            for call in choice.message.tool_calls or []:
+                valid(call.function.arguments, WEATHER["function"]["parameters"])
+        else:
+            assert choice.finish_reason == "stop"
+            valid(choice.message.content)
+
+
+def test_responses_hold_a_schema(client: openai.OpenAI) -> None:
+    format_: Any = {"type": "json_schema", "name": "person", "strict": True, "schema": PERSON}
+    answer = client.responses.create(model="default", input=TEXT, text={"format": format_}, max_output_tokens=96)
+    assert answer.status == "completed"
+    valid(answer.output_text)
+
+
+def test_responses_stream_and_parse(client: openai.OpenAI) -> None:
+    class City(BaseModel):
+        name: str
+        people: int
+
+    parsed = client.responses.parse(model="default", input=TEXT, text_format=City, max_output_tokens=64)
+    assert isinstance(parsed.output_parsed, City)
+    with client.responses.stream(model="default", input=TEXT, text_format=City, max_output_tokens=64) as stream:
+        deltas = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        final = stream.get_final_response()
+    assert isinstance(final.output_parsed, City)
+    assert City.model_validate_json(deltas) == final.output_parsed
+
+
+def test_responses_call_functions(client: openai.OpenAI) -> None:
+    tool: Any = {"type": "function", "strict": True, **WEATHER["function"]}
+    answer = client.responses.create(model="default", input=TEXT, tools=[tool], tool_choice="required", temperature=1)
+    calls = [item for item in answer.output if item.type == "function_call"]
+    assert calls
+    for call in calls:
+        assert call.name == "get_weather"
+        valid(call.arguments, WEATHER["function"]["parameters"])
+    follow: Any = [{"role": "user", "content": TEXT}, *answer.output]
+    follow += [{"type": "function_call_output", "call_id": call.call_id, "output": "sunny"} for call in calls]
+    again = client.responses.create(model="default", input=follow, tools=[tool], max_output_tokens=30)
+    assert again.object == "response"
+
+
+def test_a_custom_tools_input_matches_its_regex(client: openai.OpenAI) -> None:
+    grammar: Any = {"syntax": "regex", "definition": r"\+[0-9]{3,9}"}
+    tool: Any = {"type": "custom", "custom": {"name": "dial", "format": {"type": "grammar", "grammar": grammar}}}
+    answer = client.chat.completions.create(
+        model="default", messages=MESSAGES, tools=[tool], tool_choice="required", max_tokens=80, temperature=1.2
+    )
+    for call in answer.choices[0].message.tool_calls or []:
+        assert call.type == "custom"
+        assert re.fullmatch(r"\+[0-9]{3,9}", call.custom.input)
+
+
+def test_each_value_tells_how_sure_the_model_was(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="default", messages=MESSAGES, response_format=FORMAT, temperature=0, max_tokens=96
+    )
+    value = valid(answer.choices[0].message.content)
+    told = answer.model_dump()["formwork"]["choices"][0]
+    fields = {each["path"]: each for each in told["fields"]}
+    assert {path: fields[path]["value"] for path in ("/name", "/age", "/status")} == {
+        "/name": value["name"], "/age": value["age"], "/status": value["status"],
+    }  # fmt: skip
+    assert all(each["logprob"] <= each["constrained_logprob"] <= 1e-6 for each in fields.values())
+    assert all(0 <= each["legal_mass"] <= 1 + 1e-6 for each in fields.values())
+
+
+def test_a_score_is_what_the_tokens_sum_to(client: openai.OpenAI, server: Running) -> None:
+    body: dict[str, Any] = {"prompt": "The status is ", "choices": ["active", "inactive", "unknown"]}
+    told = httpx.post(f"{server.url}/v1/choices/score", json=body, timeout=60).json()
+    assert math.isclose(sum(each["share"] for each in told["choices"]), 1.0)
+    spelled = {**body, "tokenizations": 16}
+    summed = httpx.post(f"{server.url}/v1/choices/score", json=spelled, timeout=60).json()
+    for one, several in zip(told["choices"], summed["choices"], strict=True):
+        assert several["logprob"] >= one["logprob"] - 1e-3
+        answer = client.completions.create(
+            model="default",
+            prompt=body["prompt"],
+            temperature=0,
+            logprobs=1,
+            max_tokens=24,
+            extra_body={"guided_choice": [one["choice"]]},
+        )
+        logprobs = answer.choices[0].logprobs
+        assert answer.choices[0].text == one["choice"]
+        assert logprobs is not None
+        drawn = [value for value in logprobs.token_logprobs or [] if value is not None]
+        if len(drawn) == one["tokens"] + 1:  # it chose the tokenizer's own spelling
+            assert math.isclose(sum(drawn), one["logprob"], abs_tol=1e-2)
 
 
 def engine_pid(server: Running) -> int:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.messages import Finish, FinishReason
-from service.calling import InputText
 from service.families import CALL_FORMS, THOUGHT_FORMS, call_form, thought_form
+from service.json_text import MemberText
 from tests.engine.scripted import ScriptedEngine, Step
 from tests.service.houses import BYTES, EOS, TEMPLATE, info, served
 from tests.service.test_chat_route import content, events
@@ -256,7 +256,7 @@ async def test_a_custom_tools_regex_is_enforced_and_its_lark_refused(tmp_path: P
 @given(st.text(max_size=12), st.lists(st.integers(1, 5), max_size=40), st.booleans())
 def test_a_custom_tools_text_is_read_whatever_its_pieces(value: str, cuts: list[int], ascii_only: bool) -> None:
     text = json.dumps({"input": value}, ensure_ascii=ascii_only)
-    reader, told, at = InputText(), "", 0
+    reader, told, at = MemberText("input"), "", 0
     for size in [*cuts, len(text)]:
         told += reader.feed(text[at : at + size])
         at += size
@@ -284,3 +284,54 @@ async def test_older_and_newer_forms_are_not_mixed(tmp_path: Path, change: dict[
     async with served(tmp_path, Parts()) as (client, _):
         response = await client.post(URL, json={**FREE, **change})
     assert response.status_code == 400
+
+
+BOTH: dict[str, Any] = {**ASK, "response_format": OBJECT, "max_tokens": 400}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_tools_and_a_schema_share_a_request(tmp_path: Path, stream: bool) -> None:
+    call = f'{{"name": "weather", "arguments": {ARGUMENTS}}}'
+    said, called = Parts(('{"a": 1}', None)), Parts(("<tool_call>", None), (call, None), ("", None))
+    for engine, content_, name in ((said, '{"a": 1}', None), (called, "", "weather")):
+        async with served(tmp_path, engine, tool_call_parser="hermes") as (client, _):
+            response = await client.post(URL, json={**BOTH, "stream": stream})
+        if stream:
+            *chunks, _ = events(response.text)
+            assert content(chunks) == content_
+            names = [
+                part["function"]["name"]
+                for chunk in chunks
+                for part in chunk["choices"][0]["delta"].get("tool_calls", [])
+                if "name" in part["function"]
+            ]
+            assert names == ([name] if name else [])
+        else:
+            message = response.json()["choices"][0]["message"]
+            assert (message["content"] or "") == content_
+            assert [each["function"]["name"] for each in message.get("tool_calls", [])] == ([name] if name else [])
+        assert engine.requests[0][1] is not None  # never free text
+    assert called.prompts()[1].endswith(b"<tool_call>\n")
+    assert b"<tool_call><tool_call>" not in called.prompts()[1]
+
+
+async def test_gpt_oss_answers_under_the_schema_or_calls(tmp_path: Path) -> None:
+    engine = Parts(("hm", 256), ("final", None), ('{"a": 1}', None))
+    async with served(tmp_path, engine, TEMPLATE + "<|channel|>") as (client, _):
+        choice = (await client.post(URL, json=BOTH)).json()["choices"][0]
+    assert choice["message"]["content"] == '{"a": 1}'
+    assert [plan is not None for _, plan in engine.requests] == [False, True, True]
+
+
+async def test_a_required_call_needs_no_answer(tmp_path: Path) -> None:
+    call = f'{{"name": "weather", "arguments": {ARGUMENTS}}}'
+    async with served(tmp_path, Parts((call, None), ("", None)), tool_call_parser="hermes") as (client, _):
+        response = await client.post(URL, json={**BOTH, "tool_choice": "required"})
+    assert response.json()["choices"][0]["finish_reason"] == "tool_calls"
+
+
+async def test_a_family_whose_calls_look_like_json_cannot_choose(tmp_path: Path) -> None:
+    async with served(tmp_path, Parts(), tool_call_parser="llama3_json") as (client, _):
+        response = await client.post(URL, json=BOTH)
+    assert response.status_code == 400
+    assert "told apart" in response.json()["error"]["message"]

@@ -68,6 +68,11 @@ def test_a_value_weighs_what_its_tokens_weigh(size: int) -> None:
     assert second.legal_mass == 0.5
 
 
+@pytest.mark.parametrize("cut", ['{"a": 1, "b": "x', '{"a": 1, "b": {', '{"a": 1, "b'])
+def test_what_was_cut_is_no_value(cut: str) -> None:
+    assert [each.path for each in read(cut.encode(), [])] == ["/a"]
+
+
 ASK: dict[str, Any] = {
     "messages": [{"role": "user", "content": "x"}],
     "response_format": {"type": "json_schema", "json_schema": {"name": "t", "schema": {"type": "object"}}},

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.messages import Alternative, Token
+from engine.messages import Alternative, Finish, FinishReason, Generate, Output, Plan, PromptToken, Token
 from schemas.completions import Completion
-from tests.service.houses import BYTES, EOS, saying, served
+from tests.engine.scripted import ScriptedEngine, Step
+from tests.service.houses import BYTES, EOS, info, saying, served
 
 pytestmark = pytest.mark.anyio
 URL = "/v1/completions"
@@ -42,6 +44,40 @@ async def test_logprobs_have_the_legacy_shape(tmp_path: Path) -> None:
     assert answer["choices"][0]["logprobs"]["tokens"][0] == "a"
     assert answer["choices"][0]["logprobs"]["top_logprobs"][0] == {"b": -0.7}
     assert answer["choices"][0]["logprobs"]["text_offset"][0] == 0
+
+
+async def test_an_echoed_prompt_has_its_logprobs(tmp_path: Path) -> None:
+    x, y = (BYTES.tokens(text)[0].token_id for text in "xy")
+
+    class Measured(ScriptedEngine):
+        async def generate(self, request: Generate, plan: Plan | None = None) -> AsyncGenerator[Output, None]:
+            self.requests.append((request, plan))
+            assert request.sampling.prompt_logprobs == 1
+            told = [PromptToken(x, None), PromptToken(y, -0.75, [Alternative(x, -0.25)])]
+            yield Output(request_id=request.request_id, first=0, prompt=told, tokens=BYTES.tokens("Hi"))
+            yield Output(request_id=request.request_id, first=2, finish=Finish(reason=FinishReason.EOS))
+
+    async with served(tmp_path, Measured(lambda _request, _plan: [], info())) as (client, _):
+        body = {"prompt": "xy", "echo": True, "logprobs": 1}
+        answer = Completion.model_validate_json((await client.post(URL, json=body)).content)
+        stream = await client.post(URL, json={**body, "stream": True})
+    choice = answer.choices[0]
+    assert choice.text == "xyHi"
+    assert choice.logprobs is not None
+    assert choice.logprobs.tokens == ["x", "y", "H", "i"]
+    assert choice.logprobs.token_logprobs == [None, -0.75, -0.5, -0.5]
+    assert choice.logprobs.top_logprobs is not None
+    assert choice.logprobs.top_logprobs[:2] == [None, {"x": -0.25}]
+    assert choice.logprobs.text_offset == [0, 1, 2, 3]
+    assert stream.status_code == 400
+
+
+async def test_the_stop_string_can_stay(tmp_path: Path) -> None:
+    steps: list[Step] = [BYTES.tokens("a END"), Finish(reason=FinishReason.STOP, stop=b"END")]
+    async with served(tmp_path, steps) as (client, _):
+        for keep, text in ((True, "a END"), (False, "a ")):
+            body = {"prompt": "x", "stop": "END", "include_stop_str_in_output": keep}
+            assert (await client.post(URL, json=body)).json()["choices"][0]["text"] == text
 
 
 async def test_a_completion_stream_concatenates_to_the_text(tmp_path: Path) -> None:
@@ -85,6 +121,24 @@ async def test_tokens_there_and_back(tmp_path: Path) -> None:
     assert [(each["start"], each["stop"]) for each in tgi] == [(0, 0), (0, 1)]
     assert chat["count"] == len("user: x") + 2
     assert none.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("setting", "body", "says"),
+    [
+        ({"max_stop_sequences": 1}, {"stop": ["a", "b"]}, "up to 1 stop sequences. Given: 2"),
+        ({"max_top_n_tokens": 2}, {"logprobs": 3}, "at most 2 alternatives"),
+        ({"max_input_tokens": 3}, {"prompt": "abcd"}, "at most 3 tokens. Given: 4"),
+        ({"max_n": 1}, {"n": 2}, "at most 1"),
+    ],
+)
+async def test_limits_of_the_operator_are_kept(
+    tmp_path: Path, setting: dict[str, Any], body: dict[str, Any], says: str
+) -> None:
+    async with served(tmp_path, saying("Hi"), **setting) as (client, _):
+        response = await client.post(URL, json={"prompt": "x", **body})
+    assert response.status_code == 400
+    assert says in response.json()["error"]["message"]
 
 
 async def test_an_unknown_name_of_a_constraint_is_refused(tmp_path: Path) -> None:

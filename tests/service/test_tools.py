@@ -145,7 +145,7 @@ async def test_none_hides_the_tools(tmp_path: Path) -> None:
         ({"tools": [], "tool_choice": "required"}, "tool_choice", "needs tools"),
         ({"tools": [TIME, TIME]}, "tools", "two tools"),
         ({"tool_choice": "nothing"}, "tool_choice", "weather, time"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "beside tools"),
+        ({"response_format": {"type": "regex", "value": "a+"}}, "response_format.value", "told apart"),
         ({"tool_choice": "required", "max_tokens": 3}, "max_tokens", "least budget"),
         (
             {"tools": [{"type": "function", "function": {"name": "t", "parameters": {"type": "refused"}}}]},
@@ -168,6 +168,22 @@ async def test_a_template_without_calls_cannot_choose(tmp_path: Path) -> None:
         required = await client.post(URL, json={**ASK, "tool_choice": "required"})
     assert auto.status_code == 400
     assert required.json()["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "weather"
+
+
+async def test_tgis_tool_prompt_stands_before_the_tools(tmp_path: Path) -> None:
+    async with served(tmp_path, Caller("Hi"), HERMES) as (client, engine):
+        await client.post(URL, json={**ASK, "tool_prompt": "You may call:"})
+    assert bytes_of(engine.requests[0][0].prompt).startswith(b"system: You may call:")
+
+
+@pytest.mark.parametrize("depth", [300, 480, 900, 5000])
+async def test_a_deep_schema_is_the_clients_fault(tmp_path: Path, depth: int) -> None:
+    deep = '{"not": ' * depth + "{}" + "}" * depth
+    tool = f'{{"type": "function", "function": {{"name": "f", "parameters": {deep}}}}}'
+    body = f'{{"messages": [{{"role": "user", "content": "x"}}], "tool_choice": "required", "tools": [{tool}]}}'
+    async with served(tmp_path, Caller(""), HERMES) as (client, _):
+        response = await client.post(URL, content=body, headers={"content-type": "application/json"})
+    assert response.status_code in {200, 400}, response.text
 
 
 def test_a_tools_own_references_point_into_it() -> None:

@@ -1,0 +1,70 @@
+"""The names under which people who come from TGI and vLLM look for settings.
+
+What it is for: one table of other flags and variables per setting, and of those that are accepted and change nothing,
+each with its reason. What may not enter: values, reading the environment.
+
+TGI reads its variables without a prefix. Of those names only ones that nobody else uses for something else are read
+here too; `HOSTNAME` is not, since every container sets it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Other names of one setting: flags without their dashes, and variables."""
+
+    flags: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
+
+
+def _both(*flags: str) -> Alias:
+    """Flags that are variables too, as TGI spells them."""
+    return Alias(flags, tuple(flag.upper().replace("-", "_") for flag in flags))
+
+
+ALIASES: dict[str, Alias] = {
+    "model": _both("model-id"),
+    "revision": Alias((), ("REVISION",)),
+    "host": Alias(("hostname",)),
+    "port": Alias((), ("PORT",)),
+    "quantize": Alias(("quantization",), ("QUANTIZE",)),
+    "dtype": Alias((), ("DTYPE",)),
+    "api_keys": Alias(("api-key",), ("API_KEY",)),
+    "cors_allow_origins": _both("cors-allow-origin"),
+    "tensor_parallel_size": _both("num-shard"),
+    "max_model_len": _both("max-total-tokens"),
+    "max_input_tokens": Alias(("max-input-length",), ("MAX_INPUT_TOKENS", "MAX_INPUT_LENGTH")),
+    "max_batch_tokens": Alias(("max-batch-prefill-tokens", "max-num-batched-tokens"), ("MAX_BATCH_PREFILL_TOKENS",)),
+    "cache_tokens": _both("max-batch-total-tokens"),
+    "memory_fraction": Alias(("cuda-memory-fraction", "gpu-memory-utilization"), ("CUDA_MEMORY_FRACTION",)),
+    "max_sequences": Alias(("max-batch-size", "max-num-seqs"), ("MAX_BATCH_SIZE",)),
+    "max_concurrent_requests": Alias((), ("MAX_CONCURRENT_REQUESTS",)),
+    "max_n": _both("max-best-of"),
+    "max_stop_sequences": Alias((), ("MAX_STOP_SEQUENCES",)),
+    "max_top_n_tokens": Alias((), ("MAX_TOP_N_TOKENS",)),
+    "page_size": Alias(("block-size",)),
+    "prefix_sharing": Alias(("enable-prefix-caching",), ("PREFIX_CACHING",)),
+    "body_limit_bytes": _both("payload-limit"),
+    "drain_s": _both("graceful-termination-timeout"),
+    "chat_template": Alias(("tokenizer-chat-template",)),
+    "log_level": Alias(("uvicorn-log-level",), ("LOG_LEVEL",)),
+    "log_format": Alias((), ("LOG_FORMAT",)),
+}
+
+# Accepted, so that a command line can be taken over as it is; start-up says of each that is given why it is idle.
+IDLE: dict[str, str] = {
+    "waiting-served-ratio": "prefill goes on in chunks beside decoding, so nothing waits for a batch to be worth it",
+    "max-waiting-tokens": "prefill goes on in chunks beside decoding",
+    "validation-workers": "requests are validated where they arrive; long texts in a thread",
+    "enable-prefill-logprobs": "prompt log-probs are always available",
+    "enable-auto-tool-choice": "tools may always be called",
+    "enable-chunked-prefill": "prefill is always chunked",
+    "disable-custom-kernels": "there are none to disable on a CPU, and on a GPU the choice is measured",
+    "usage-stats": "nothing is ever reported to anyone",
+    "shard-uds-path": "processes find each other by themselves",
+    "master-addr": "processes find each other by themselves",
+    "master-port": "processes find each other by themselves",
+}

@@ -1,0 +1,149 @@
+"""Other people's clients doing their ordinary work against a real server process.
+
+They are in the extra `clients`. Each test looks at what its client hands to its user, not at the wire.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from pydantic import BaseModel, Field
+
+from tests.service.processes import Running
+from tests.service.test_end_to_end import FORMAT, MESSAGES, PERSON, TEXT, WEATHER, valid
+
+# What a client warns of at import is its own affair.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
+PARAMETERS = WEATHER["function"]["parameters"]
+
+
+class Person(BaseModel):
+    """A person."""
+
+    name: str = Field(max_length=40)
+    age: int = Field(ge=0, le=150)
+
+
+def client_of(name: str) -> Any:
+    """The client's module; without the extra there is nothing to test."""
+    pytest.importorskip(name.partition(".")[0])
+    return importlib.import_module(name)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    monkeypatch.setenv("OPENAI_API_KEY", "unused")
+
+
+def test_anthropic(server: Running) -> None:
+    client = client_of("anthropic").Anthropic(base_url=server.url, api_key="unused", max_retries=0, timeout=120)
+    turns = [{"role": "user", "content": TEXT}]
+    tool = {"name": "get_weather", "input_schema": PARAMETERS}
+    asked = {"model": "default", "max_tokens": 96, "messages": turns}
+    called = client.messages.create(**asked, tools=[tool], tool_choice={"type": "any"})
+    assert called.stop_reason == "tool_use"
+    for block in called.content:
+        Draft202012Validator(PARAMETERS).validate(block.input)
+    format_ = {"type": "json_schema", "schema": PERSON}
+    shaped = client.messages.create(**asked, output_config={"format": format_})
+    valid(shaped.content[0].text)
+    with client.messages.stream(**asked, output_config={"format": format_}) as stream:
+        text = "".join(stream.text_stream)
+        final = stream.get_final_message()
+    valid(text)
+    assert final.content[0].text == text
+    assert final.usage.output_tokens > 0
+    with client.messages.stream(**asked, tools=[tool], tool_choice={"type": "tool", "name": "get_weather"}) as stream:
+        last = stream.get_final_message()
+    Draft202012Validator(PARAMETERS).validate(last.content[0].input)
+    results = [
+        {"type": "tool_result", "tool_use_id": block.id, "content": "sunny"}
+        for block in last.content
+        if block.type == "tool_use"
+    ]
+    more = [*turns, {"role": "assistant", "content": last.content}, {"role": "user", "content": results}]
+    assert client.messages.create(**{**asked, "messages": more}, tools=[tool]).role == "assistant"
+    assert client.messages.count_tokens(model="default", messages=turns).input_tokens > 5
+
+
+def test_ollama(server: Running) -> None:
+    client = client_of("ollama").Client(host=server.url)
+    options = {"num_predict": 96, "temperature": 1.0}
+    answer = client.chat(model="default", messages=MESSAGES, format=PERSON, options=options)
+    valid(answer.message.content)
+    parts = list(client.chat(model="default", messages=MESSAGES, format=PERSON, options=options, stream=True))
+    valid("".join(part.message.content for part in parts))
+    assert parts[-1].done_reason == "stop"
+    generated = client.generate(model="default", prompt=TEXT, format="json", options=options)
+    assert isinstance(json.loads(generated.response), dict)
+    assert "formwork-mini" in [each.model for each in client.list().models]
+
+
+def test_langchain(server: Running) -> None:
+    chat = client_of("langchain_openai").ChatOpenAI(
+        base_url=f"{server.url}/v1", api_key="unused", model="default", max_tokens=96, max_retries=0
+    )
+    for method in ("json_schema", "function_calling"):
+        person = chat.with_structured_output(Person, method=method).invoke(TEXT)
+        assert isinstance(person, Person)
+    called = chat.bind_tools([WEATHER], tool_choice="required").invoke(TEXT)
+    Draft202012Validator(PARAMETERS).validate(called.tool_calls[0]["args"])
+    streamed = list(chat.with_structured_output(Person, method="json_schema").stream(TEXT))
+    assert isinstance(streamed[-1], Person)
+    responses = client_of("langchain_openai").ChatOpenAI(
+        base_url=f"{server.url}/v1", api_key="unused", model="default", use_responses_api=True, max_retries=0
+    )
+    assert isinstance(responses.with_structured_output(Person).invoke(TEXT), Person)
+
+
+def test_instructor(server: Running) -> None:
+    instructor, openai = client_of("instructor"), client_of("openai")
+    # Its JSON mode asks for any object and hopes for the right one: nothing of ours to test.
+    for mode in (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA):
+        client = instructor.from_openai(openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused"), mode=mode)
+        person = client.chat.completions.create(
+            model="default", messages=MESSAGES, response_model=Person, max_tokens=96, max_retries=0
+        )
+        assert isinstance(person, Person)
+
+
+def test_pydantic_ai(server: Running) -> None:
+    ai = client_of("pydantic_ai")
+    models = client_of("pydantic_ai.models.openai")
+    providers = client_of("pydantic_ai.providers.openai")
+    provider = providers.OpenAIProvider(base_url=f"{server.url}/v1", api_key="unused")
+    for kind in (models.OpenAIChatModel, models.OpenAIResponsesModel):
+        model = kind("default", provider=provider)
+        for output in (ai.ToolOutput(Person), ai.NativeOutput(Person)):
+            agent = ai.Agent(model, output_type=output, model_settings={"max_tokens": 96})
+            assert isinstance(agent.run_sync(TEXT).output, Person)
+
+
+def test_litellm(server: Running) -> None:
+    litellm = client_of("litellm")
+    asked = {"model": "openai/default", "api_base": f"{server.url}/v1", "api_key": "unused", "messages": MESSAGES}
+    answer = litellm.completion(**asked, response_format=FORMAT, max_tokens=96)
+    valid(answer.choices[0].message.content)
+    called = litellm.completion(**asked, tools=[WEATHER], tool_choice="required", max_tokens=96)
+    valid(called.choices[0].message.tool_calls[0].function.arguments, PARAMETERS)
+    parts = list(litellm.completion(**asked, response_format=FORMAT, max_tokens=96, stream=True))
+    valid("".join(part.choices[0].delta.content or "" for part in parts))
+
+
+def test_text_generation(server: Running) -> None:
+    client = client_of("text_generation").Client(server.url, timeout=120)
+    types = client_of("text_generation.types")
+    grammar = types.Grammar(type=types.GrammarType.Json, value=PERSON)
+    answer = client.generate(TEXT, max_new_tokens=96, grammar=grammar)
+    valid(answer.generated_text)
+    assert answer.details.finish_reason == "eos_token"
+    parts = list(client.generate_stream(TEXT, max_new_tokens=96, grammar=grammar))
+    valid(parts[-1].generated_text)
+    best = client.generate(TEXT, max_new_tokens=8, best_of=2, do_sample=True, decoder_input_details=True)
+    assert len(best.details.best_of_sequences) == 1
+    assert best.details.prefill
