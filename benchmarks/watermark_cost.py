@@ -17,7 +17,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from benchmarks.engine import plan_of, random_llama, requests_of
+from benchmarks.engine import plan_of, requests_of
+from benchmarks.random_llama import random_llama
 from engine.config import EngineConfig
 from engine.loop import EngineLoop
 from engine.messages import Generate, Mark
