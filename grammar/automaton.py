@@ -70,6 +70,7 @@ _COLUMN: Final = {byte: i for i, byte in enumerate(_STRUCTURAL, 1)}
 _ROW: Final = [DEAD] * (len(_STRUCTURAL) + 1)
 _NUMBER_BYTES: Final = frozenset(b"0123456789+-.eE")
 _FIELD: Final = (1 << 28) - 1
+_FEW: Final = 100
 MAX_FILLS: Final = 200_000
 MAX_FORCED: Final = 1 << 16
 
@@ -452,10 +453,8 @@ class Automaton:
     def _fill_missing(self, work: npt.NDArray[np.int64]) -> int:
         """Fill what the noted places lack; how many things that was."""
         count = 0
-        # Many places lack the same few things, so they are told apart as one number each.
-        labels = np.where(work[:, 5] == walk.NO_RETURN, work[:, 7], 0)
-        for packed in np.unique(work[:, 5] << 56 | work[:, 6] << 28 | labels).tolist():
-            count += self._fill_one(packed >> 56, packed >> 28 & _FIELD, packed & _FIELD)
+        for code, number, label in _distinct(work):
+            count += self._fill_one(code, number, label)
         return count
 
     def _fill_one(self, code: int, number: int, label: int) -> int:
@@ -788,6 +787,17 @@ class Automaton:
         self._shared.clear()
         self._views.clear()
         self._rows.clear()
+
+
+def _distinct(work: npt.NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    """What the noted places lack, once each: (code, state, label), sorted."""
+    if len(work) < _FEW:
+        noted = work[:, 5:].tolist()
+        return sorted({(code, at, label if code == walk.NO_RETURN else 0) for code, at, label in noted})
+    # Thousands of places that lack the same few things are told apart faster as one number each.
+    labels = np.where(work[:, 5] == walk.NO_RETURN, work[:, 7], 0)
+    packed = np.unique(work[:, 5] << 56 | work[:, 6] << 28 | labels).tolist()
+    return [(each >> 56, each >> 28 & _FIELD, each & _FIELD) for each in packed]
 
 
 def bit_words(bits: int, words: int) -> Int32:

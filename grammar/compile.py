@@ -15,6 +15,7 @@ from grammar.json_automaton import JsonAutomaton
 from grammar.lexical import NumberSpec, compile_format, number_language
 from grammar.lexical.formats import FORMATS as STRING_FORMATS
 from grammar.options import GrammarLimits, JsonOptions
+from grammar.rules.automaton import ENDLESS
 from grammar.rules.compile import grammar_of
 from grammar.rules.gbnf import parse_gbnf
 from grammar.rules.lark import parse_lark
@@ -64,7 +65,9 @@ def compile_regex(regex: str, vocabulary: Vocabulary, **options: Any) -> Grammar
     """The texts that a regular expression matches from first to last character."""
     limits = options.get("limits", GrammarLimits())
     automaton = TextAutomaton.of_regex(vocabulary, regex, max_bytes=limits.bytes)
-    return _ready(Grammar(automaton, automaton.start, Plan("regex", regex, {}, vocabulary.fingerprint), list))
+    notes = [] if automaton.is_finite else [ENDLESS]
+    plan = Plan("regex", regex, {}, vocabulary.fingerprint)
+    return _ready(Grammar(automaton, automaton.start, plan, lambda: list(notes)))
 
 
 def compile_choice(choices: list[str], vocabulary: Vocabulary, **options: Any) -> Grammar:

@@ -23,6 +23,8 @@ class TextAutomaton(Automaton):
         self._machine = machine
         self._kind = kind
         self._route: Route | None = None
+        self.is_finite = True
+        """Whether there is a longest text."""
         self.start = self._block(machine)
 
     @classmethod
@@ -30,7 +32,9 @@ class TextAutomaton(Automaton):
         """The texts that a regular expression matches in full."""
         dfa = compile_regex(regex)
         machine = Machine(dfa.classes, dfa.table, np.where(dfa.accepting, 0, -1).astype(np.int32))
-        return cls(vocabulary, machine, kind=PlaceKind.FREE, max_bytes=max_bytes)
+        found = cls(vocabulary, machine, kind=PlaceKind.FREE, max_bytes=max_bytes)
+        found.is_finite = dfa.is_finite
+        return found
 
     @classmethod
     def of_choices(cls, vocabulary: Vocabulary, choices: list[str], *, max_bytes: int) -> "TextAutomaton":

@@ -46,6 +46,7 @@ from grammar.tables import (
 from grammar.vocabulary import Vocabulary
 
 _FIRST_BYTES: Final = b'{["-0123456789tfn'
+ENDLESS: Final = "there is no longest text: only the token budget ends one that goes on"
 MAX_LABEL: Final = 1 << 24
 
 _PROBED: Final = 60
@@ -95,7 +96,7 @@ class RuleAutomaton(JsonAutomaton):
     @property
     def notes(self) -> tuple[str, ...]:
         """What the author of the grammar should know."""
-        return self._network.notes
+        return (*self._network.notes, *((ENDLESS,) if self._network.is_endless else ()))
 
     def probe(self) -> None:
         """Fill the rows near the start, so that a value that cannot be read there is refused at once."""

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from grammar.lexical import DEAD, Dfa, canonical, universe
-from grammar.rules.terms import Term, Word
+from grammar.rules.terms import Term, Word, encoded
 
 
 @lru_cache(maxsize=256)
@@ -38,7 +38,7 @@ def _watch(strings: Sequence[str]) -> _Watch:
     found: list[set[str]] = [set()]
     for string in strings:
         node = 0
-        for byte in string.encode():
+        for byte in encoded(string):
             if byte not in onward[node]:
                 onward[node][byte] = len(onward)
                 onward.append({})

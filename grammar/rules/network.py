@@ -69,6 +69,18 @@ class Network:
         finals = [node for node, ends in enumerate(self.final) if ends]
         self.cost = measure(self.edges, finals, self.entries, self._leaf_price)
 
+    @property
+    def is_endless(self) -> bool:
+        """Whether there is no longest text, values aside: a word without a longest one, a loop, or recursion."""
+        labels = {label for edges in self.edges for label, _ in edges}
+        if any(isinstance(label, Word) and not label.language.is_finite for label in labels):
+            return True
+        steps: dict[str, list[str]] = {}
+        for node, edges in enumerate(self.edges):
+            begun = [self.entries[label.name] for label, _ in edges if isinstance(label, Call)]
+            steps[str(node)] = [str(other) for other in (*begun, *(target for _, target in edges))]
+        return any(len(group) > 1 or group[0] in steps[group[0]] for group in strongly_connected(steps))
+
     @cached_property
     def rule_of(self) -> list[str]:
         """The rule of each node: nodes are numbered rule by rule, the entry first."""
@@ -139,6 +151,7 @@ class _Graph:
         self._copied = small_rules(rules)
         self._todo: list[str] = []
         self._name = rules.start
+        self._barren: list[str] = []
 
     def wire(self) -> None:
         """Wire every rule that the start rule reaches and that is not copied, then measure."""
@@ -173,7 +186,8 @@ class _Graph:
         for name, node in self.entry.items():
             if self.cost[node] >= FAR:
                 found.append(f"rule {name!r} derives no text: branches that need it are never taken")
-        return tuple(found)
+        found += [f"a pattern in {name!r} matches nothing: the branch is never taken" for name in self._barren]
+        return tuple(dict.fromkeys(found))
 
     def _node(self) -> int:
         self.edges.append([])
@@ -193,7 +207,9 @@ class _Graph:
         elif isinstance(term, Word | Call | Json):
             if isinstance(term, Call):
                 self._todo.append(term.name)
-            if not (isinstance(term, Word) and term.language.is_empty):
+            if isinstance(term, Word) and term.language.is_empty:
+                self._barren.append(self._name)
+            else:
                 self._edge(source, term, target)
         elif isinstance(term, Choice):
             for item in term.items:

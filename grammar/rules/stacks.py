@@ -20,7 +20,7 @@ BASE: Final = 0
 """Whatever lies below."""
 NOTHING: Final = 1
 """No stack at all: where nothing can follow."""
-MAX_HEIGHT: Final = 128
+MAX_HEIGHT: Final = 256
 MAX_SETS: Final = 2_000_000
 
 Items = tuple[tuple[int, int], ...]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from grammar.errors import GrammarError, GrammarTooLarge
 from grammar.lexical import DEAD, Dfa, canonical
-from grammar.rules.terms import EMPTY, Term, Word
+from grammar.rules.terms import EMPTY, Term, Word, encoded
 
 MAX_PIECES: Final = 50_000
 MAX_STATES: Final = 400_000
@@ -26,8 +26,8 @@ def substring_term(wanted: Any, pointer: str = "") -> Term:
     pieces = _pieces(wanted, pointer)
     if len(pieces) > MAX_PIECES:
         raise GrammarTooLarge(f"a text of more than {MAX_PIECES} pieces to quote from", pointer=pointer)
-    encoded = [piece.encode() for piece in pieces if piece]
-    return Word(_spelled(_suffix_automaton(encoded))) if encoded else EMPTY
+    spelled = [encoded(piece) for piece in pieces if piece]
+    return Word(_spelled(_suffix_automaton(spelled))) if spelled else EMPTY
 
 
 def _pieces(wanted: Any, pointer: str) -> Sequence[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
+from grammar.errors import GrammarError
 from grammar.lexical import Dfa, literal_language
 
 
@@ -114,7 +115,15 @@ class Rules:
 
 def text(value: str) -> Term:
     """Exactly this text."""
-    return _literal(value.encode()) if value else EMPTY
+    return _literal(encoded(value)) if value else EMPTY
+
+
+def encoded(value: str) -> bytes:
+    """The text in UTF-8, which has no lone surrogates."""
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        raise GrammarError(f"lone surrogates are not text: {value[:40]!r}") from None
 
 
 @lru_cache(maxsize=4096)

@@ -300,6 +300,43 @@ def test_a_named_constraint_is_used_by_name(client: openai.OpenAI, server: Runni
     assert answer.model_dump()["formwork"]["grammar_cached"] is True
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"structured_outputs": {"grammar": 'root ::= "(" root ")" | [0-9]'}}, r"(\()*[0-9](\))*"),
+        ({"response_format": {"type": "grammar", "grammar": 'start: "a" %json {"type": "boolean"}'}}, "a(true|false)"),
+        (
+            {
+                "response_format": {
+                    "type": "structural_tag",
+                    "format": {
+                        "type": "tag",
+                        "begin": "<n>",
+                        "content": {"type": "regex", "pattern": "[0-9]{2}"},
+                        "end": "</n>",
+                    },
+                }
+            },
+            "<n>[0-9]{2}</n>",
+        ),
+        ({"response_format": {"type": "substring", "value": {"substring_words": "the cat"}}}, "(the)?( )?(cat)?"),
+    ],
+)
+def test_grammars_tags_and_quotations_constrain(client: openai.OpenAI, fields: dict[str, Any], expected: str) -> None:
+    answer = client.chat.completions.create(model="default", messages=MESSAGES, max_tokens=48, extra_body=fields)
+    assert re.fullmatch(expected, answer.choices[0].message.content or "")
+    assert answer.choices[0].finish_reason == "stop"
+
+
+def test_a_malformed_grammar_is_told_with_its_field_and_place(server: Running) -> None:
+    body = {"model": "default", "messages": MESSAGES, "structured_outputs": {"grammar": 'root ::= "a" ('}}
+    response = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert (error["code"], error["param"]) == ("invalid_constraint", "structured_outputs.grammar")
+    assert "line 1, column 15" in error["message"]
+
+
 def test_health_and_metrics(server: Running) -> None:
     assert httpx.get(f"{server.url}/readyz").status_code == 200
     assert "formwork_generated_tokens_total" in httpx.get(f"{server.url}/metrics").text

@@ -147,4 +147,4 @@ def test_deep_ambiguity_ends_in_its_typed_error() -> None:
     grammar = compiled(ContextFree(NESTED_IF))
     assert grammar is not None
     with pytest.raises(GrammarTooLarge, match="ambiguous"):
-        states_after(grammar, b"a" * 200 + b"c" + b"bc" * 199)
+        states_after(grammar, b"a" * 300 + b"c" + b"bc" * 3)

@@ -166,3 +166,24 @@ def test_a_vocabulary_that_lacks_a_letter_never_strands() -> None:
         assert legal
         assert matcher.advance(min(legal))
         budget -= 1
+
+
+@pytest.mark.parametrize(
+    "compile_it",
+    [
+        lambda: compile_ebnf('start: "\ud800"', VOCABULARY),
+        lambda: compile_ebnf('root ::= "\udfff"', VOCABULARY),
+        lambda: compile_substring("\ud800", VOCABULARY),
+        lambda: compile_structural_tags(
+            '{"type": "structural_tag", "format": {"type": "const_string", "value": "\\ud800"}}', VOCABULARY
+        ),
+        lambda: compile_structural_tags(
+            {"type": "structural_tag", "format": {"type": "any_text", "excludes": ["\ud800"]}}, VOCABULARY
+        ),
+        lambda: compile_tools([{"name": "\ud800"}], VOCABULARY, format="deepseek_v31"),
+    ],
+)
+def test_lone_surrogates_are_no_text(compile_it: Any) -> None:
+    """They have no UTF-8."""
+    with pytest.raises(GrammarError, match="surrogates"):
+        compile_it()

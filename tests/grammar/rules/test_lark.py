@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from lark import Lark
 from lark.exceptions import LarkError
 
-from grammar import Grammar, GrammarError, UnsatisfiableConstraint, UnsupportedConstraint, compile_ebnf
+from grammar import Grammar, GrammarError, UnsatisfiableConstraint, UnsupportedConstraint, compile_ebnf, compile_regex
 from tests.grammar.walking import VOCABULARY, mask
 
 ARITHMETIC = r"""
@@ -160,5 +160,30 @@ def test_lints_name_unreachable_and_barren_rules() -> None:
     assert "'idle' is unreachable" in notes
     assert "'loop' derives no text" in notes
     assert "priority of 'idle'" in notes
+    assert "no longest text" not in notes
     with pytest.raises(UnsatisfiableConstraint, match="recurses"):
         compile_ebnf('start: "b" start', VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    ("source", "endless"),
+    [
+        ('start: "a" one\none: "b"~1..5 | two?\ntwo: /c{1,3}/', False),
+        ('start: "a"+', True),
+        ("start: /a+/", True),
+        ('start: "(" start ")" | "x"', True),
+        ('start: start "a" | "b"', True),
+        ('start: /(?!)/ | "a"', False),
+    ],
+)
+def test_a_grammar_without_a_longest_text_is_noted(source: str, endless: bool) -> None:
+    """A pattern without an end, a repeat, recursion; and a branch that is never taken."""
+    notes = "\n".join(compile_ebnf(source, VOCABULARY).notes)
+    assert ("no longest text" in notes) == endless
+    assert ("matches nothing" in notes) == ("(?!)" in source)
+
+
+def test_a_regex_without_an_end_is_noted() -> None:
+    """And one with an end is not."""
+    assert "no longest text" in "".join(compile_regex("a*", VOCABULARY).notes)
+    assert compile_regex("a{1,3}", VOCABULARY).notes == []
