@@ -410,6 +410,26 @@ def test_formats_are_asserted_or_annotated_and_always_explained() -> None:
     assert "made-up" in str(compiled({"type": "string", "format": "made-up"}).explain())
 
 
+@pytest.mark.parametrize(
+    ("schema", "yes", "no"),
+    [
+        ({"not": {"format": "hostname"}}, ['"a b"', '""'], ['"example.com"', '"xn--c1yn36f"']),
+        ({"oneOf": [{"format": "hostname"}, {"format": "ipv6"}]}, ['"a.b"', '"::1"'], ['"a b"', '"1.2.3.4.xn--a"']),
+        ({"enum": ["xn--a", "b c"], "not": {"format": "hostname"}}, ['"b c"'], ['"xn--a"']),
+        (
+            {"contains": {"format": "email"}, "maxContains": 1, "items": {"type": "string"}, "minItems": 2},
+            ['["a@b.c", "x"]'],
+            ['["a@b.c", "d@e.f"', '["a@xn--b.c"', '["x", "y"]'],
+        ),
+    ],
+)
+def test_texts_that_a_narrowed_format_does_not_decide_are_left_out(schema: Any, yes: list[str], no: list[str]) -> None:
+    """Under a negation, in oneOf, or where it only has to be told: never taken to be outside of the format."""
+    wanted = {"type": ["string", "array"], **schema}
+    assert [text for text in yes if not accepts(wanted, text)] == []
+    assert [text for text in no if accepts(wanted, text)] == []
+
+
 def test_two_grammars_of_one_schema_are_one_by_content() -> None:
     """fingerprint: the hash of the plan's content."""
     first, second = compiled({"type": "string"}), compiled({"type": "string"})
