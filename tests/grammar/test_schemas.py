@@ -430,6 +430,20 @@ def test_texts_that_a_narrowed_format_does_not_decide_are_left_out(schema: Any, 
     assert [text for text in no if accepts(wanted, text)] == []
 
 
+def test_a_metaschema_given_along_says_which_keywords_count() -> None:
+    """Without the validation vocabulary `minimum` is an annotation; a required unknown vocabulary is refused."""
+    known = "https://json-schema.org/draft/2020-12/vocab/"
+    meta = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "http://own.example/meta"}
+    schema = {"$schema": "http://own.example/meta", "properties": {"a": {"minimum": 10}, "b": False}}
+    applied = {**meta, "$vocabulary": {known + "core": True, known + "applicator": True}}
+    documents = {"http://own.example/meta": applied}
+    assert accepts(schema, '{"a": 1}', documents=documents)
+    assert not accepts(schema, '{"b": 1}', documents=documents)
+    strange = {**meta, "$vocabulary": {known + "core": True, "http://own.example/vocabulary": True}}
+    with pytest.raises(UnsupportedConstraint):
+        compiled(schema, documents={"http://own.example/meta": strange})
+
+
 def test_two_grammars_of_one_schema_are_one_by_content() -> None:
     """fingerprint: the hash of the plan's content."""
     first, second = compiled({"type": "string"}), compiled({"type": "string"})
