@@ -521,7 +521,7 @@ _VOCABULARIES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("$ref", "$dynamicRef", "$recursiveRef", "format"), "core"),
     **dict.fromkeys(("unevaluatedItems", "unevaluatedProperties"), "unevaluated"),
 }
-"""Keyword → the last part of its vocabulary's URI; the others belong to "validation". `format` is ruled by the option."""
+"""Keyword → the last part of its vocabulary's URI; the others belong to "validation" (`format`: see the option)."""
 
 
 def _vocabulary_of(keyword: str, draft: Draft) -> str:
