@@ -17,7 +17,7 @@ import numpy.typing as npt
 from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import FALSE, TRUE, Formula, Formulas, Kind, atoms, conjuncts, satisfying
 from grammar.lexical import Dfa, canonical
-from grammar.lexical.formats import INEXACT_FORMATS, compile_format
+from grammar.lexical.formats import INEXACT_FORMATS, compile_format, decided_texts
 from grammar.lexical.numbers import NumberSpec
 from grammar.lexical.numbers import number_language as spelled_numbers
 from grammar.lexical.numbersets import MOST_SPELLED_FREELY, is_plain, number_set, plain_numbers
@@ -113,13 +113,11 @@ def combine(  # noqa: C901, PLR0912  (one case for each kind of formula)
         case Kind.LITERAL:
             result = _located(language, formula.atom)
             if not formula.positive:
-                _refuse_inexact(formula.atom)
                 result = result.complement(universe)
         case Kind.AND:
             result = combine(pool, formula.args[0], language, universe)
             for part in formula.args[1:]:
                 if part.kind is Kind.LITERAL and not part.positive:
-                    _refuse_inexact(part.atom)
                     result = result.difference(_located(language, part.atom))
                 else:
                     result = result.intersect(combine(pool, part, language, universe))
@@ -128,8 +126,6 @@ def combine(  # noqa: C901, PLR0912  (one case for each kind of formula)
             for part in formula.args:
                 result = result.union(combine(pool, part, language, universe))
         case Kind.ONE:
-            for atom in atoms(formula):
-                _refuse_inexact(atom)
             once, more = Dfa.empty(), Dfa.empty()
             for part in formula.args:
                 this = combine(pool, part, language, universe)
@@ -171,8 +167,12 @@ def string_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], la
         if isinstance(atom, OneOfStrings):
             for text in atom.values:
                 literals.setdefault(text.encode(), -1)
+    universe = decided_strings([goal, *tracked])
     if literals:
         _label_literals(literals, goal, tracked, label)
+        for spelled in literals:
+            if universe is not any_string() and not universe.accepts(spelled):
+                literals[spelled] = -1
 
         def absent(atom: Any) -> Formula | None:
             return FALSE if isinstance(atom, OneOfStrings) else None
@@ -182,10 +182,35 @@ def string_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], la
         tracked = [pool.replace(f, absent, memo) for f in tracked]
         if goal is FALSE:
             return overlay(None, {text: mark for text, mark in literals.items() if mark >= 0})
-    rest = None if literals or any(f.kind > Kind.TRUE for f in tracked) else _counted(pool, goal, tracked, label)
+    is_plain = universe is any_string() and not literals and all(f.kind <= Kind.TRUE for f in tracked)
+    rest = _counted(pool, goal, tracked, label) if is_plain else None
     if rest is None:
-        rest = labelled(pool, goal, tracked, label, string_language, any_string())
+        rest = labelled(pool, goal, tracked, label, _within(universe), universe)
     return overlay(rest, literals) if literals else rest
+
+
+def decided_strings(formulas: Sequence[Formula]) -> Dfa:
+    """The texts of which every format that is offered narrowed is decided; all, where none ever needs to fail.
+
+    Left out are only texts that we cannot tell to be in a format or not, such as host names with A-labels.
+    """
+    inexact = {a for f in formulas for a in atoms(f) if isinstance(a, Format) and a.name in INEXACT_FORMATS}
+    universe = any_string()
+    if not inexact or (all(f.kind <= Kind.TRUE for f in formulas[1:]) and _monotone(formulas[0])):
+        return universe
+    for atom in sorted(inexact, key=lambda a: a.name):
+        decided = decided_texts(atom.name, atom.draft)
+        if decided is None:
+            reason = f"format {atom.name} cannot be negated or told apart: {INEXACT_FORMATS[atom.name]}"
+            raise UnsupportedConstraint(reason, pointer=atom.pointer, keyword="format")
+        universe = universe.intersect(decided)
+    return universe
+
+
+def _within(universe: Dfa) -> Callable[[Any], Dfa]:
+    if universe is any_string():
+        return string_language
+    return lambda atom: string_language(atom).intersect(universe)
 
 
 def _label_literals(literals: dict[bytes, int], goal: Formula, tracked: Sequence[Formula], label: Verdict) -> None:
@@ -546,13 +571,6 @@ def _domain(atom: Any) -> Dfa:
         value = Fraction(min(atom.values, default=0))
         return spelled_numbers(NumberSpec(minimum=value, maximum=value)).domain
     return spelled_numbers(atom.spec if isinstance(atom, _Numbers) else _spec([atom])).domain
-
-
-def _refuse_inexact(atom: Any) -> None:
-    """The complement of a language that was approximated from below would let its missing words through."""
-    if isinstance(atom, Format) and atom.name in INEXACT_FORMATS:
-        reason = f"format {atom.name} cannot be negated: {INEXACT_FORMATS[atom.name]}"
-        raise UnsupportedConstraint(reason, pointer=getattr(atom, "pointer", ""), keyword="format")
 
 
 @dataclass(frozen=True, slots=True)

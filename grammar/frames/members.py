@@ -18,6 +18,7 @@ from grammar.frames.languages import (
     Machine,
     any_string,
     combine,
+    decided_strings,
     few_words,
     holds,
     overlay,
@@ -130,10 +131,11 @@ class Shape:
         if self.is_simple:
             return [KeyClass(None, _NONE, _NONE)], _any_key()
         rules = [restrict(self.pool, a.names.formula(), STRING) for a in self._key_rules]
+        universe = decided_strings([TRUE, *rules])
         parts: list[Dfa] = [
-            any_string(),
+            universe,
             *(string_language(Pattern(p, "")) for p in self._patterns),
-            *(combine(self.pool, f, string_language, any_string()) for f in rules),
+            *(combine(self.pool, f, string_language, universe) for f in rules),
         ]
         numbers: dict[tuple[bool, ...], int] = {}
 

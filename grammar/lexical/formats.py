@@ -266,6 +266,29 @@ INEXACT_FORMATS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Formats of which a subset is offered, and what is left out."""
 
+_CLOCK: Final = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[zZ]|[+-][0-9]{2}:[0-9]{2})"
+_SUPERSETS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "date-time": r"[0-9]{4}-[0-9]{2}-[0-9]{2}[tT]" + _CLOCK,
+        "time": _CLOCK,
+        "hostname": r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.?",
+        "email": r"[\s\S]+@[\s\S]+",
+        "idn-email": r"[\s\S]+@[\s\S]+",
+    }
+)
+
+
+@lru_cache(maxsize=64)
+def decided_texts(name: str, draft: int) -> Dfa | None:
+    """The texts of which it is known whether they are in the format: those offered, and those that no reading admits.
+
+    None if hardly any text outside is known not to be in it.
+    """
+    outer = _SUPERSETS.get(name)
+    if outer is None:
+        return None
+    return compile_format(name, draft).union(compile_regex(outer).complement(compile_regex(r"[\s\S]*")))
+
 
 def compile_format(name: str, draft: int = 2020) -> Dfa:
     """The texts of a format in `FORMATS`; UnsupportedConstraint if it cannot be enforced.

@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
-from grammar.errors import GrammarError, GrammarTooLarge
+from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 
 
 class Draft(IntEnum):
@@ -49,6 +49,10 @@ def draft_of(uri: object) -> Draft | None:
     return _DRAFTS.get(uri.split("://")[-1].rstrip("#").rstrip("/"))
 
 
+def _is_known(vocabulary: str) -> bool:
+    return vocabulary.startswith(("https://json-schema.org/draft/2019-09/", "https://json-schema.org/draft/2020-12/"))
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """One subschema and all that its keywords need to know."""
@@ -81,9 +85,9 @@ class Documents:
         self._dynamic: set[tuple[str, str]] = set()
         self._given = documents
         self._built_in: dict[str, Any] | None = None
-        self.root = self._add(
-            "", schema, draft_of(schema.get("$schema") if isinstance(schema, dict) else None) or default, ""
-        )
+        self._vocabularies: dict[str, frozenset[str]] = {}
+        """By resource, the vocabularies of its own metaschema, where that names them."""
+        self.root = self._add("", schema, self._dialect(schema, "", default), "")
 
     @property
     def is_dynamic(self) -> bool:
@@ -109,6 +113,27 @@ class Documents:
                 raise GrammarError(f"reference {reference!r}: no such anchor", pointer=place.pointer, keyword="$ref")
             return anchored
         return self._descend(resource, fragment, place, reference)
+
+    def has_vocabulary(self, place: Place, name: str) -> bool:
+        """Whether keywords of a vocabulary mean something here: a metaschema given along may leave them out."""
+        named = self._vocabularies.get(place.base)
+        return named is None or name in named
+
+    def _dialect(self, raw: Any, base: str, default: Draft) -> Draft:
+        """The draft that a resource names itself or by a metaschema given along, whose vocabularies are noted."""
+        uri = raw.get("$schema") if isinstance(raw, dict) else None
+        draft = draft_of(uri)
+        metaschema = None if draft or not isinstance(uri, str) else self._given.get(uri, self._given.get(uri + "#"))
+        if not isinstance(metaschema, dict):
+            return draft or default
+        vocabularies = metaschema.get("$vocabulary")
+        if isinstance(vocabularies, dict):
+            unknown = [name for name, required in vocabularies.items() if required is True and not _is_known(name)]
+            if unknown:
+                reason = f"its metaschema requires the vocabulary {unknown[0]!r}"
+                raise UnsupportedConstraint(f"an unknown dialect: {reason}", keyword="$schema", reason=reason)
+            self._vocabularies[base] = frozenset(str(name).rpartition("/")[2] for name in vocabularies)
+        return draft_of(metaschema.get("$schema")) or default
 
     def dynamic(self, uri: str, anchor: str) -> Place | None:
         """The dynamic anchor `anchor` of resource `uri`, if it has one."""
@@ -151,8 +176,7 @@ class Documents:
             raw = self._built_in.get(uri.rstrip("#")) or self._built_in.get(uri.rstrip("#") + "#")
         if raw is None:
             return None
-        named = draft_of(raw.get("$schema")) if isinstance(raw, dict) else None
-        return self._add(uri, raw, named or place.draft, uri + "#")
+        return self._add(uri, raw, self._dialect(raw, uri, place.draft), uri + "#")
 
     def _add(self, uri: str, raw: Any, draft: Draft, pointer: str) -> Place:
         """Index a document: its resources and anchors, wherever subschemas stand. Depth is checked here."""
@@ -199,7 +223,7 @@ class Documents:
             if fragment and ident.startswith("#"):
                 self._anchors[place.base, fragment] = place
             else:
-                draft = draft_of(raw.get("$schema")) or place.draft
+                draft = self._dialect(raw, uri, place.draft)
                 place = Place(raw, uri, place.pointer, draft)
                 self._resources.setdefault(uri, place)
         if place.draft >= Draft.DRAFT2019:

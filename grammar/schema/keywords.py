@@ -212,6 +212,9 @@ class Schema:
             if not since <= place.draft <= until:
                 self.notes[place.pointer, keyword] = "not a keyword of this draft: an annotation"
                 continue
+            if not self.documents.has_vocabulary(place, _vocabulary_of(keyword, place.draft)):
+                self.notes[place.pointer, keyword] = "not in the vocabularies of its metaschema: an annotation"
+                continue
             if build in _ONCE:
                 if build.__name__ in done:
                     continue
@@ -508,6 +511,23 @@ _item_count = _bounded("minItems", "maxItems", ItemCount)
 _property_count = _bounded("minProperties", "maxProperties", PropertyCount)
 _ONCE: Final = frozenset([_length, _item_count, _property_count, _members, _items, _contains, _range])
 """Families of keywords that one function handles together."""
+
+_APPLICATORS: Final = (
+    "prefixItems", "items", "contains", "additionalProperties", "properties", "patternProperties", "dependentSchemas",
+    "propertyNames", "if", "allOf", "anyOf", "oneOf", "not", "additionalItems", "dependencies",
+)  # fmt: skip
+_VOCABULARIES: Final[Mapping[str, str]] = {
+    **dict.fromkeys(_APPLICATORS, "applicator"),
+    **dict.fromkeys(("$ref", "$dynamicRef", "$recursiveRef", "format"), "core"),
+    **dict.fromkeys(("unevaluatedItems", "unevaluatedProperties"), "unevaluated"),
+}
+"""Keyword → the last part of its vocabulary's URI; the others belong to "validation" (`format`: see the option)."""
+
+
+def _vocabulary_of(keyword: str, draft: Draft) -> str:
+    found = _VOCABULARIES.get(keyword, "validation")
+    return "applicator" if found == "unevaluated" and draft is Draft.DRAFT2019 else found
+
 
 _REFUSABLE: Final = ("pattern", "format")
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")

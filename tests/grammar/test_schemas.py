@@ -75,6 +75,22 @@ def test_random_texts_that_end_validate(schema: Any, random: Random) -> None:
             assert is_valid(schema, decode(text)), f"{text!r} under {schema}"
 
 
+@settings(max_examples=15, deadline=None)
+@given(schemas.everything(2), randoms)
+def test_texts_under_any_keywords_can_be_closed_and_then_validate(schema: Any, random: Random) -> None:
+    """From wherever a random walk stops, choices within the budget end in a valid text; no position is a dead end."""
+    try:
+        matcher = compiled(schema).matcher()
+    except (UnsatisfiableConstraint, UnsupportedConstraint, GrammarTooLarge):
+        return
+    text = list(walk(matcher, random, 12))[-1]
+    while not matcher.is_accepting:
+        token = random.choice([token for token in mask(matcher, matcher.tokens_to_finish) if TOKENS[token]])
+        assert matcher.advance(token)
+        text += TOKENS[token]
+    assert is_valid(schema, decode(text)), f"{text!r} under {schema}"
+
+
 @settings(max_examples=10, deadline=None)
 @given(schemas.core(2), randoms)
 def test_a_grammar_survives_being_written_and_read(schema: Any, random: Random) -> None:
@@ -178,6 +194,83 @@ def test_chosen_texts(schema: Any, yes: list[str], no: list[str]) -> None:
     """Spellings worked out by hand."""
     assert [text for text in yes if not accepts(schema, text)] == []
     assert [text for text in no if accepts(schema, text)] == []
+
+
+UNIQUE = {"uniqueItems": True}
+FEW_OBJECTS = {"type": "object", "properties": {"a": {"type": "boolean"}}, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("schema", "yes", "no"),
+    [
+        (
+            UNIQUE,
+            ["[1, true, 0, false]", "[]", '"x"', '[{"a": 0}, {"a": false}]'],
+            ["[1, 1.0]", "[1,10e-1]", "[0, -0]"],
+        ),
+        (UNIQUE, ['["a", "b", [], {}]', "[null]"], ['["a", "\\u0061"]', "[null, 1, null]", "[[], []]", "[{}, [], {}]"]),
+        (
+            UNIQUE,
+            ['[{"a": 1, "b": 2}, {"b": 2, "a": 2}]', '[{"a": 1}, {"a": 1, "b": 1}, {"b": 1}]'],
+            ['[{"a": 1, "b": [2]}, {"b": [2.0], "a": 1e0}]'],
+        ),
+        (UNIQUE, ["[[1], [1, 2], [2]]", "[[[1], 2], [[1], 3]]"], ["[[1], [1]]", "[[1, [2]], [1, [2]]]"]),
+        ({**UNIQUE, "items": FEW_OBJECTS}, ['[{}, {"a": true}, {"a": false}]'], ['[{}, {"a": true}, {"a": false}, {}']),
+        (
+            {**UNIQUE, "prefixItems": [{"enum": ["a", "b"]}, {"const": "a"}], "minItems": 2},
+            ['["b", "a"]', '["b", "a", 1]'],
+            ['["a"', '["b", "a", "b"'],
+        ),
+        (
+            {**UNIQUE, "items": {"type": "integer", "minimum": 1, "maximum": 3}, "minItems": 3},
+            ["[3, 1, 2]"],
+            ["[3, 1]", "[1, 2, 3,"],
+        ),
+        ({**UNIQUE, "items": {**UNIQUE, "type": "array"}}, ["[[1, 2], [2, 1]]"], ["[[1, 1]", "[[1, 2], [1, 2]]"]),
+        ({"not": UNIQUE}, ["[1, 2, 1]", "[[1], [1.0]]"], ["[]", "[1, 2]", "3"]),
+        ({"not": UNIQUE, "maxItems": 2}, ["[5, 5]"], ["[5, 6"]),
+        (
+            {"not": UNIQUE, "prefixItems": [{"type": "string"}, {"enum": ["a", 1]}], "items": False},
+            ['["a", "a"]'],
+            ['["b"', '["a", 1'],
+        ),
+    ],
+)
+def test_unique_items_are_compared_as_json(schema: Any, yes: list[str], no: list[str]) -> None:
+    """Numbers by value, objects without order; and what would leave no room for later items is not begun."""
+    assert [text for text in yes if not accepts({"type": ["array", "string"], **schema}, text)] == []
+    assert [text for text in no if accepts(schema, text)] == []
+
+
+def test_unique_items_run_out() -> None:
+    """Fewer different values than items asked for: nothing satisfies it."""
+    for items in (FEW_OBJECTS, {"enum": [1, 2, 3]}, {"type": "integer", "minimum": 1, "maximum": 3}):
+        compiled({"type": "array", **UNIQUE, "items": items, "minItems": 3})
+        with pytest.raises(UnsatisfiableConstraint):
+            compiled({"type": "array", **UNIQUE, "items": items, "minItems": 4})
+
+
+@pytest.mark.parametrize(
+    ("schema", "yes", "no"),
+    [
+        (
+            {"anyOf": [{"properties": {"a": {"type": "integer"}}}, {"properties": {"b": {}}, "required": ["b"]}]},
+            ['{"a": 1}', '{"a": 1, "b": 2}', '{"b": 2}'],
+            ['{"a": "x"', '{"c": 1', '{"a": "x", "b": 2}'],
+        ),
+        (
+            {"if": {"properties": {"k": {"const": 1}}, "required": ["k"]}, "then": {"patternProperties": {"^x": {}}}},
+            ['{"k": 1, "xy": 2}', "{}"],
+            ['{"k": 2', '{"xy": 1}', '{"k": 1, "y": 1'],
+        ),
+        ({"prefixItems": [{}], "contains": {"type": "null"}}, ["[1, null]", "[1, null, null]"], ["[1, 2", "[null, 1"]),
+    ],
+)
+def test_what_nothing_evaluates_is_excluded(schema: Any, yes: list[str], no: list[str]) -> None:
+    """unevaluatedProperties and unevaluatedItems see through applicators, as far as these hold."""
+    closed = {"type": ["object", "array"], **schema, "unevaluatedProperties": False, "unevaluatedItems": False}
+    assert [text for text in yes if not accepts(closed, text)] == []
+    assert [text for text in no if accepts(closed, text)] == []
 
 
 @pytest.mark.parametrize(
@@ -315,6 +408,40 @@ def test_formats_are_asserted_or_annotated_and_always_explained() -> None:
     assert accepts(schema, '"whatever"', formats="annotation")
     assert accepts({"type": "string", "format": "made-up"}, '"whatever"')
     assert "made-up" in str(compiled({"type": "string", "format": "made-up"}).explain())
+
+
+@pytest.mark.parametrize(
+    ("schema", "yes", "no"),
+    [
+        ({"not": {"format": "hostname"}}, ['"a b"', '""'], ['"example.com"', '"xn--c1yn36f"']),
+        ({"oneOf": [{"format": "hostname"}, {"format": "ipv6"}]}, ['"a.b"', '"::1"'], ['"a b"', '"1.2.3.4.xn--a"']),
+        ({"enum": ["xn--a", "b c"], "not": {"format": "hostname"}}, ['"b c"'], ['"xn--a"']),
+        (
+            {"contains": {"format": "email"}, "maxContains": 1, "items": {"type": "string"}, "minItems": 2},
+            ['["a@b.c", "x"]'],
+            ['["a@b.c", "d@e.f"', '["a@xn--b.c"', '["x", "y"]'],
+        ),
+    ],
+)
+def test_texts_that_a_narrowed_format_does_not_decide_are_left_out(schema: Any, yes: list[str], no: list[str]) -> None:
+    """Under a negation, in oneOf, or where it only has to be told: never taken to be outside of the format."""
+    wanted = {"type": ["string", "array"], **schema}
+    assert [text for text in yes if not accepts(wanted, text)] == []
+    assert [text for text in no if accepts(wanted, text)] == []
+
+
+def test_a_metaschema_given_along_says_which_keywords_count() -> None:
+    """Without the validation vocabulary `minimum` is an annotation; a required unknown vocabulary is refused."""
+    known = "https://json-schema.org/draft/2020-12/vocab/"
+    meta = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "http://own.example/meta"}
+    schema = {"$schema": "http://own.example/meta", "properties": {"a": {"minimum": 10}, "b": False}}
+    applied = {**meta, "$vocabulary": {known + "core": True, known + "applicator": True}}
+    documents = {"http://own.example/meta": applied}
+    assert accepts(schema, '{"a": 1}', documents=documents)
+    assert not accepts(schema, '{"b": 1}', documents=documents)
+    strange = {**meta, "$vocabulary": {known + "core": True, "http://own.example/vocabulary": True}}
+    with pytest.raises(UnsupportedConstraint):
+        compiled(schema, documents={"http://own.example/meta": strange})
 
 
 def test_two_grammars_of_one_schema_are_one_by_content() -> None:

@@ -180,8 +180,16 @@ def core(depth: int = 2) -> st.SearchStrategy[Schema]:
     return st.one_of(leaves(), arrays(inner), objects(inner), unions(inner))
 
 
-def everything(depth: int = 2) -> st.SearchStrategy[Schema]:
+def referenced(depth: int = 2) -> st.SearchStrategy[Schema]:
     """All keywords that the reference reads."""
+    if depth == 0:
+        return st.one_of(leaves(), multiples())
+    inner = referenced(depth - 1)
+    return st.one_of(core(depth), multiples(), rich_objects(inner), logic(inner))
+
+
+def everything(depth: int = 2) -> st.SearchStrategy[Schema]:
+    """All keywords."""
     if depth == 0:
         return st.one_of(leaves(), multiples())
     inner = everything(depth - 1)
