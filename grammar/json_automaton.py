@@ -287,6 +287,34 @@ class JsonAutomaton(Automaton):
         del configuration
         return open_pointer(text)
 
+    def bounds(self, state: int, parent: int | None) -> dict[int, int] | None:
+        """As `Automaton.bounds`; None where keys that come later depend on the keys so far."""
+        key = self.key_of(state)
+        match key[0]:
+            case "end" | "done":
+                return {0: 0}
+            case "in string" | "in enum" | "in pattern" | "in number":
+                machine = self.machine_at(state)
+                far = self.completions.farthest(machine, string=key[0] != "in number")
+                return dict.fromkeys(np.unique(machine.labels[machine.labels >= 0]).tolist(), far)
+            case "in key":
+                assert parent is not None
+                frame = self.key_of(parent)[1]
+                return None if frame.owes_further_keys else self.completions.key_bounds(frame)
+        inner = key[1] if key[0] == "blank" else key
+        if isinstance(inner[1], ObjectFrame) and inner[1].owes_further_keys:
+            return None
+        label, text = self.finish(state, 0, 0)
+        return {label: len(text)}
+
+    def bounds_above(self, ways: dict[int, int], parent: int) -> dict[int, int] | None:
+        """As `Automaton.bounds_above`; the many keys of a simple object are bounded together."""
+        key = self.key_of(parent)
+        together = self.completions.simple_bound(key[1]) if key[0] == "key" else None
+        if together is None:
+            return super().bounds_above(ways, parent)
+        return {together[0]: together[1] + max(ways.values(), default=0)}
+
     def open_value(self, configuration: int, text: bytes) -> bytes:
         """What was read so far of an open key or item that later ones must differ from; empty where none must."""
         state, _, stack = self.configurations[configuration]
