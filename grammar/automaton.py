@@ -750,6 +750,21 @@ class Automaton:
         """A completion of the top frame: the label it then returns, and its bytes (the closing one included)."""
         raise NotImplementedError
 
+    def owes_others(self, state: int) -> bool:  # noqa: ARG002  (nothing is remembered here)
+        """Whether the frame of this state still owes keys or items that must differ from those that came."""
+        return False
+
+    def used_at_worst(self, parent: int, label: int, used: int) -> int:  # noqa: ARG002  (nothing is remembered here)
+        """The set of used keys after a key that is not known: the one whose absence makes the rest longest joined it.
+
+        `label` is what the key returned to `parent`.
+        """
+        return used
+
+    def returned_at_worst(self, parent: int, label: int) -> int:
+        """As `returned`, for plans: what came may be just what they would have written next."""
+        return self.returned(parent, label)
+
     def bounds(self, state: int, parent: int | None) -> dict[int, int] | None:  # noqa: ARG002  (no bound is an answer)
         """For each label that the frame of `state` may return: the most bytes until then, in any state that a string
         automaton of this first state can be in. None: not known. `parent`: the state it returns to, for keys."""

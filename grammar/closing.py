@@ -70,10 +70,11 @@ class Closing:
         while state != automaton.done:
             finished = automaton.finish(state, register, stack)
             parts.append(finished[1])
-            parent = tables.get(STACK_STATE, stack)
-            target = automaton.returned(parent, finished[0])
+            parent, data = tables.get(STACK_STATE, stack), tables.get(STACK_DATA, stack)
+            target = automaton.returned_at_worst(parent, finished[0])
             assert target != DEAD, "a live configuration can be finished"
-            state, register, stack = target, tables.get(STACK_DATA, stack) << 32, tables.get(STACK_PARENT, stack)
+            register = automaton.used_at_worst(parent, finished[0], data) << 32
+            state, stack = target, tables.get(STACK_PARENT, stack)
         return b"".join(parts)
 
     def refuse_unspellable(self, configuration: int) -> None:
@@ -210,6 +211,8 @@ class Closing:
             if known is not None or target in (automaton.done, DEAD):
                 total = known or 0
                 break
+            if automaton.owes_others(tables.get(STACK_STATE, node)):
+                return UNSPELLABLE
             parent = tables.get(STACK_PARENT, node)
             onward, text = automaton.finish(target, tables.get(STACK_DATA, node) << 32, parent)
             path.append(((node, label), len(text)))
@@ -226,8 +229,13 @@ class Closing:
         if found is None or found[0] != self._lowered:
             automaton = self._automaton
             trie = automaton.vocabulary.special_trie if special else automaton.vocabulary.trie
-            tokens, ends, _ = automaton.ends_of(configuration, trie)
-            bounds, rows = self._sorted(tokens, ends)
+            tokens, (which, ends), recorded = automaton.ends_of(configuration, trie)
+            for number in np.flatnonzero(recorded).tolist():
+                # What was closed is not remembered there: assume the worst of it.
+                spelled = automaton.vocabulary.tokens[int(tokens[which == number][0])]
+                moved = automaton.run(configuration, spelled, None)
+                ends[number] = ends[number] if moved is None else moved[0]
+            bounds, rows = self._sorted(tokens, (which, ends))
             found = self._classes[key] = (self._lowered, bounds, rows)
         return found[1], found[2]
 

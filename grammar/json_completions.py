@@ -481,6 +481,10 @@ class Completions:
                 return spelled
         raise AssertionError("an open class of keys has words without end")
 
+    def unused_key(self, shape: Shape, number: int, taken: frozenset[bytes]) -> bytes:
+        """The shortest key of a class that is none of those taken, decoded."""
+        return _unescaped(self._key(shape, number, taken))
+
     def _from_value(self, frame: ObjectFrame, number: int, taken: frozenset[bytes]) -> Finished:
         member = frame.member(number)
         assert member is not None
