@@ -674,7 +674,7 @@ class Automaton:
         """Where a byte leads that closes something recorded (a number ends with what follows it); None if it cannot."""
         tables = self.tables
         while True:
-            state, register, stack = at
+            state, _, stack = at
             if not tables.is_filled(state):
                 self.fill(state)
             cell = tables.cell(state, byte)
@@ -691,6 +691,8 @@ class Automaton:
                 return None
             if is_key and text is not None:
                 data = tables.used_with(data, self.open_string(text))  # The key may not come again.
+            elif is_key:
+                data = self.used_at_worst(parent, label, data)
             at = target, data << 32, tables.get(STACK_PARENT, stack)
             if cell >> SHIFT == POP:
                 return at
