@@ -298,15 +298,22 @@ class Automaton:
             found = self._accepting[configuration] = self.is_accepting(*self.configurations[configuration])
         return found
 
-    def slice_of(self, configuration: int) -> Int32 | None:
-        """For a configuration inside unconstrained string content: the tokens that stay in it."""
-        state, register, _ = self.configurations[configuration]
-        if self.tables.get(KIND, state) != STRING or register & 31:
+    def resting_place(self, configuration: int) -> int | None:
+        """For a configuration in string content that may go on as it likes: where whole plain characters lead.
+
+        To itself, or where characters are counted but need not be, one character further: what is left to write is
+        the same after any number of them.
+        """
+        state, register, stack = self.configurations[configuration]
+        kind = self.tables.get(KIND, state)
+        if kind not in (STRING, COUNTED) or register & 31 or not self._is_free(state):
             return None
-        if not self._is_free(state):
+        if kind == STRING:
+            return configuration
+        machine, count = self.machine_at(state), register >> 32
+        if count < machine.least or (machine.most is not None and machine.most - count < len(self.vocabulary.slices)):
             return None
-        row: Int32 = self.vocabulary.slices[-1]
-        return row
+        return self.configuration(state, register + ((machine.most is not None) << 32), stack)
 
     def ends_of(self, configuration: int, trie: Trie) -> tuple[Int32, tuple[Int32, list[int]], list[bool]]:
         """The legal tokens of `trie`, and for each the index of the configuration it leads to, in the list beside.

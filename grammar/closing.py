@@ -140,19 +140,17 @@ class Closing:
 
     def _fill_near(self, configuration: int, full: Mask, row: Int32, budget: int) -> bool:
         """As `fill`, where the budget may matter."""
-        least = self.tokens(configuration)
         automaton = self._automaton
-        sliced = automaton.slice_of(configuration)
-        if sliced is not None and budget - 1 < least + 3:
-            sliced = None
-        bounds, rows = self._grouped(configuration, sliced is not None)
+        resting = automaton.resting_place(configuration)
+        bounds, rows = self._grouped(configuration, settled=resting is None)
         fitting = int(np.searchsorted(bounds, budget - 1, side="right"))
-        if fitting == len(bounds):
+        stays = resting is not None and max(self.tokens(configuration), self.tokens(resting)) <= budget - 1
+        if fitting == len(bounds) and (stays or resting is None):
             row[:] = full.row
             return False
         row[:] = rows[fitting]
-        if sliced is not None:
-            row |= sliced
+        if stays:
+            row |= automaton.vocabulary.settled_row
         if automaton.accepts(configuration):
             row |= automaton.vocabulary.eos_row
         return not np.array_equal(row, full.row)
@@ -222,13 +220,16 @@ class Closing:
             self._rests[where] = total
         return total
 
-    def _grouped(self, configuration: int, special: bool) -> tuple[Int32, list[Int32]]:
-        """Sorted costs of the legal tokens, and rows: rows[i] holds the tokens of the first i costs."""
-        key = (configuration, special)
+    def _grouped(self, configuration: int, *, settled: bool) -> tuple[Int32, list[Int32]]:
+        """Sorted costs of the legal tokens, and rows: rows[i] holds the tokens of the first i costs.
+
+        `settled`: those of the vocabulary's settled row among them.
+        """
+        key = (configuration, settled)
         found = self._classes.get(key)
         if found is None or found[0] != self._lowered:
             automaton = self._automaton
-            trie = automaton.vocabulary.special_trie if special else automaton.vocabulary.trie
+            trie = automaton.vocabulary.trie if settled else automaton.vocabulary.unsettled_trie
             tokens, (which, ends), recorded = automaton.ends_of(configuration, trie)
             for number in np.flatnonzero(recorded).tolist():
                 # What was closed is not remembered there: assume the worst of it.
