@@ -73,6 +73,7 @@ _FIELD: Final = (1 << 28) - 1
 _FEW: Final = 100
 MAX_FILLS: Final = 200_000
 MAX_FORCED: Final = 1 << 16
+MAX_STATIONS: Final = 512
 
 
 Position = tuple[int, int, int]
@@ -124,6 +125,7 @@ class Automaton:
         self._rows: dict[int, Mask] = {}
         self._levels = np.zeros((vocabulary.trie.longest + 2, 4), np.int64)
         self._work = np.zeros((1 << 8, 8), np.int64)
+        self._ends: tuple[Int32, Int32, npt.NDArray[np.int64], Int32] | None = None
         self.end = self.state(("end",))
         self.done = self.state(("done",))
         self.tables.stack_id(0, self.end, 0)
@@ -301,15 +303,22 @@ class Automaton:
             found = self._accepting[configuration] = self.is_accepting(*self.configurations[configuration])
         return found
 
-    def slice_of(self, configuration: int) -> Int32 | None:
-        """For a configuration inside unconstrained string content: the tokens that stay in it."""
-        state, register, _ = self.configurations[configuration]
-        if self.tables.get(KIND, state) != STRING or register & 31:
+    def resting_place(self, configuration: int) -> int | None:
+        """For a configuration in string content that may go on as it likes: where whole plain characters lead.
+
+        To itself, or where characters are counted but need not be, one character further: what is left to write is
+        the same after any number of them.
+        """
+        state, register, stack = self.configurations[configuration]
+        kind = self.tables.get(KIND, state)
+        if kind not in (STRING, COUNTED) or register & 31 or not self._is_free(state):
             return None
-        if not self._is_free(state):
+        if kind == STRING:
+            return configuration
+        machine, count = self.machine_at(state), register >> 32
+        if count < machine.least or (machine.most is not None and machine.most - count < len(self.vocabulary.slices)):
             return None
-        row: Int32 = self.vocabulary.slices[-1]
-        return row
+        return self.configuration(state, register + ((machine.most is not None) << 32), stack)
 
     def ends_of(self, configuration: int, trie: Trie) -> tuple[Int32, tuple[Int32, list[int]], list[bool]]:
         """The legal tokens of `trie`, and for each the index of the configuration it leads to, in the list beside.
@@ -318,41 +327,69 @@ class Automaton:
         """
         state, register, stack = self.configurations[configuration]
         tables = self.tables
-        tokens = np.zeros(self.vocabulary.size, np.int32)
-        ends = np.zeros((self.vocabulary.size, 4), np.int64)
+        if self._ends is None:
+            size = self.vocabulary.size
+            room = 1 << (2 * size).bit_length()
+            lists = np.zeros(size, np.int32), np.zeros(size, np.int32)
+            self._ends = (*lists, np.zeros((size, 4), np.int64), np.zeros(room, np.int32))
         self.mask(configuration)
+        arrays = (trie.byte, trie.end, trie.token, trie.depth, trie.same)
         while True:
             self._begin(state, register, stack)
-            count, pending = walk.collect(
-                tables.mem,
-                tables.h,
-                trie.byte,
-                trie.end,
-                trie.token,
-                trie.depth,
-                trie.same,
-                self._levels,
-                self._work,
-                tokens,
-                ends,
+            count, distinct, pending = walk.collect(
+                tables.mem, tables.h, *arrays, self._levels, self._work, *self._ends
             )
             if not pending:
                 break
             self._fill_missing(self._work[: min(pending, len(self._work))].copy())
-        found, which = np.unique(ends[:count], axis=0, return_inverse=True)
-        chain = np.zeros(4, np.int64)
-        numbers = []
-        scratch = tables.stacks
+        found = self._ends[2][:distinct].tolist()
         # Interning overwrites the scratch region, so the chains are read out first.
-        chains = [self._chain(st, scratch) for _, _, st, _ in found.tolist()]
-        for (s, reg, _, _), (base, above) in zip(found.tolist(), chains, strict=True):
+        scratch = tables.stacks
+        chains = [self._chain(st, scratch) for _, _, st, _ in found]
+        numbers = []
+        for (s, reg, _, _), (base, above) in zip(found, chains, strict=True):
             node = base
             for return_state, data in reversed(above):
                 node = tables.stack_id(node, return_state, data)
-            chain[:3] = (s, reg, node)
-            numbers.append(self.configuration(int(chain[0]), int(chain[1]), int(chain[2])))
-        recorded = (found[:, 3] > 0).tolist()
-        return tokens[:count], (which.reshape(-1).astype(np.int32), numbers), recorded
+            numbers.append(self.configuration(s, reg, node))
+        return self._ends[0][:count].copy(), (self._ends[1][:count].copy(), numbers), [bool(e[3]) for e in found]
+
+    def stations_of(self, configuration: int) -> list[tuple[int, int, list[tuple[int, int]]]] | None:
+        """Where one token can lead, roughly: (state, interned stack node, what was pushed above it, last first).
+
+        All states of one string or key automaton are taken for its first. None: too many to tell.
+        """
+        state, register, stack = self.configurations[configuration]
+        tables, vocabulary = self.tables, self.vocabulary
+        self.mask(configuration)
+        # Without a quote in it no token leaves a string; then it stays within the one automaton.
+        in_string = tables.get(KIND, state) != PLAIN
+        trie = vocabulary.special_trie if in_string and not register & 31 else vocabulary.trie
+        found = np.zeros((MAX_STATIONS, 2), np.int64)
+        while True:
+            self._begin(state, register, stack)
+            arrays = (trie.byte, trie.end, trie.token, trie.depth)
+            count, pending = walk.stations(tables.mem, tables.h, *arrays, self._levels, self._work, found)
+            if not pending:
+                break
+            self._fill_missing(self._work[: min(pending, len(self._work))].copy())
+        if count == MAX_STATIONS:
+            return None
+        places = found[:count].tolist()
+        if in_string:
+            places.append([self._machine_of(state)[0], stack])
+        return [(s, *self._chain(st, tables.stacks)) for s, st in places]
+
+    def view_of(self, configuration: int) -> tuple[Any, ...]:
+        """What one token can tell of a configuration: those of one view have the same mask."""
+        self.mask(configuration)
+        state, register, stack = self.configurations[configuration]
+        saturated = self._saturated(state, register)
+        for visible, with_data in self._views.get((state, saturated), ()):
+            key = self._mask_key(state, saturated, register, stack, visible, with_data)
+            if key in self._shared:
+                return key
+        return (configuration,)
 
     def is_accepting(self, state: int, register: int, stack: int) -> bool:
         """Whether the text may end in this configuration."""
@@ -687,6 +724,8 @@ class Automaton:
                 return None
             if is_key and text is not None:
                 data = tables.used_with(data, self.open_string(text))  # The key may not come again.
+            elif is_key:
+                data = self.used_at_worst(parent, label, data)
             at = target, data << 32, tables.get(STACK_PARENT, stack)
             if cell >> SHIFT == POP:
                 return at
@@ -745,6 +784,38 @@ class Automaton:
     def finish(self, state: int, register: int, stack: int) -> tuple[int, bytes]:
         """A completion of the top frame: the label it then returns, and its bytes (the closing one included)."""
         raise NotImplementedError
+
+    def owes_others(self, state: int) -> bool:  # noqa: ARG002  (nothing is remembered here)
+        """Whether the frame of this state still owes keys or items that must differ from those that came."""
+        return False
+
+    def used_at_worst(self, parent: int, label: int, used: int) -> int:  # noqa: ARG002  (nothing is remembered here)
+        """The set of used keys after a key that is not known: the one whose absence makes the rest longest joined it.
+
+        `label` is what the key returned to `parent`.
+        """
+        return used
+
+    def returned_at_worst(self, parent: int, label: int) -> int:
+        """As `returned`, for plans: what came may be just what they would have written next."""
+        return self.returned(parent, label)
+
+    def bounds(self, state: int, parent: int | None) -> dict[int, int] | None:  # noqa: ARG002  (no bound is an answer)
+        """For each label that the frame of `state` may return: the most bytes until then, in any state that a string
+        automaton of this first state can be in. None: not known. `parent`: the state it returns to, for keys."""
+        return None
+
+    def bounds_above(self, ways: dict[int, int], parent: int) -> dict[int, int] | None:
+        """What `bounds` says of the frame of `parent`, which gets one of these labels after so many bytes."""
+        found: dict[int, int] = {}
+        for label, size in ways.items():
+            target = self.returned(parent, label)
+            onward = {} if target == DEAD else self.bounds(target, None)
+            if onward is None:
+                return None
+            for outer, more in onward.items():
+                found[outer] = max(size + more, found.get(outer, 0))
+        return found
 
     def place_kind(self, configuration: int) -> PlaceKind:
         """What the next token would be part of."""

@@ -5,17 +5,18 @@ tokens are counted by dynamic programming over the trie. A plan found on the way
 the one found from there; then the shorter one is kept, so that following a plan always costs what it promised.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from grammar.automaton import Automaton, Mask
 from grammar.kernels import kernel
-from grammar.tables import DEAD, STACK_DATA, STACK_PARENT, STACK_STATE
+from grammar.tables import DEAD, KEY, KIND, STACK_DATA, STACK_DEPTH, STACK_PARENT, STACK_STATE
 
 Int32 = npt.NDArray[np.int32]
 UNSPELLABLE: Final = 1 << 28
+_NO_BOUND: Final = [(0, 0, UNSPELLABLE)]
 
 
 @kernel
@@ -53,6 +54,9 @@ class Closing:
     def __init__(self, automaton: Automaton) -> None:
         self._automaton = automaton
         self._tokens: dict[int, int] = {}
+        self._roofs: dict[int, int] = {}
+        self._reaches: dict[tuple[Any, ...], list[tuple[int, int, int]]] = {}
+        self._rests: dict[tuple[int, int], int] = {}
         self._classes: dict[tuple[int, bool], tuple[int, Int32, list[Int32]]] = {}
         self._row_bytes = 0
         self._lowered = 0
@@ -67,10 +71,11 @@ class Closing:
         while state != automaton.done:
             finished = automaton.finish(state, register, stack)
             parts.append(finished[1])
-            parent = tables.get(STACK_STATE, stack)
-            target = automaton.returned(parent, finished[0])
+            parent, data = tables.get(STACK_STATE, stack), tables.get(STACK_DATA, stack)
+            target = automaton.returned_at_worst(parent, finished[0])
             assert target != DEAD, "a live configuration can be finished"
-            state, register, stack = target, tables.get(STACK_DATA, stack) << 32, tables.get(STACK_PARENT, stack)
+            register = automaton.used_at_worst(parent, finished[0], data) << 32
+            state, stack = target, tables.get(STACK_PARENT, stack)
         return b"".join(parts)
 
     def refuse_unspellable(self, configuration: int) -> None:
@@ -126,32 +131,113 @@ class Closing:
         budget: int,
     ) -> bool:
         """The mask within `budget`; whether it lacks a token of the full one."""
-        least = self.tokens(configuration)
+        roof = self._roofs.get(configuration)
+        if roof is None:
+            roof = self._roofs[configuration] = self._roof(configuration)
+        if budget > roof:
+            row[:] = full.row
+            return False
+        return self._fill_near(configuration, full, row, budget)
+
+    def _fill_near(self, configuration: int, full: Mask, row: Int32, budget: int) -> bool:
+        """As `fill`, where the budget may matter."""
         automaton = self._automaton
-        sliced = automaton.slice_of(configuration)
-        if sliced is not None and budget - 1 < least + 3:
-            sliced = None
-        bounds, rows = self._grouped(configuration, sliced is not None)
+        resting = automaton.resting_place(configuration)
+        bounds, rows = self._grouped(configuration, settled=resting is None)
         fitting = int(np.searchsorted(bounds, budget - 1, side="right"))
-        if fitting == len(bounds):
+        stays = resting is not None and max(self.tokens(configuration), self.tokens(resting)) <= budget - 1
+        if fitting == len(bounds) and (stays or resting is None):
             row[:] = full.row
             return False
         row[:] = rows[fitting]
-        if sliced is not None:
-            row |= sliced
+        if stays:
+            row |= automaton.vocabulary.settled_row
         if automaton.accepts(configuration):
             row |= automaton.vocabulary.eos_row
         return not np.array_equal(row, full.row)
 
-    def _grouped(self, configuration: int, special: bool) -> tuple[Int32, list[Int32]]:
-        """Sorted costs of the legal tokens, and rows: rows[i] holds the tokens of the first i costs."""
-        key = (configuration, special)
+    # ---------------------------------------------------------------- budgets that cannot matter
+
+    def _roof(self, configuration: int) -> int:
+        """An upper bound, in bytes, on what is left to be written after any one token; a token has a byte at least.
+
+        What a token opens is measured once for all configurations of one view; what it leaves open below is added.
+        """
+        automaton = self._automaton
+        view = automaton.view_of(configuration)
+        reach = self._reaches.get(view)
+        if reach is None:
+            reach = self._reaches[view] = self._measured(configuration)
+        highest = 0
+        stack = automaton.configurations[configuration][2]
+        for popped, label, size in reach:
+            node = stack
+            for _ in range(popped):
+                node = automaton.tables.get(STACK_PARENT, node)
+            highest = max(highest, size + self._rest(node, label))
+        return highest
+
+    def _measured(self, configuration: int) -> list[tuple[int, int, int]]:
+        """(ancestors popped, label returned to the next, bytes until then): the most that tokens lead to."""
+        automaton, tables = self._automaton, self._automaton.tables
+        stations = automaton.stations_of(configuration)
+        if stations is None:
+            return _NO_BOUND
+        depth = tables.get(STACK_DEPTH, automaton.configurations[configuration][2])
+        most: dict[tuple[int, int], int] = {}
+        for state, node, above in stations:
+            base, frames = node, [frame for frame, _ in above]
+            if not frames and tables.get(KIND, state) == KEY:
+                base, frames = tables.get(STACK_PARENT, node), [tables.get(STACK_STATE, node)]
+            ways = automaton.bounds(state, frames[0] if frames else None)
+            for frame in frames:
+                ways = None if ways is None else automaton.bounds_above(ways, frame)
+            if ways is None:
+                return _NO_BOUND
+            for label, size in ways.items():
+                where = (depth - tables.get(STACK_DEPTH, base), label)
+                most[where] = max(size, most.get(where, 0))
+        return [(popped, label, size) for (popped, label), size in most.items()]
+
+    def _rest(self, node: int, label: int) -> int:
+        """The bytes of the plan once a frame above stack node `node` returned `label`."""
+        automaton, tables = self._automaton, self._automaton.tables
+        path: list[tuple[tuple[int, int], int]] = []
+        total = 0
+        while True:
+            known = self._rests.get((node, label))
+            target = 0 if known is not None else automaton.returned(tables.get(STACK_STATE, node), label)
+            if known is not None or target in (automaton.done, DEAD):
+                total = known or 0
+                break
+            if automaton.owes_others(tables.get(STACK_STATE, node)):
+                return UNSPELLABLE
+            parent = tables.get(STACK_PARENT, node)
+            onward, text = automaton.finish(target, tables.get(STACK_DATA, node) << 32, parent)
+            path.append(((node, label), len(text)))
+            node, label = parent, onward
+        for where, size in reversed(path):
+            total += size
+            self._rests[where] = total
+        return total
+
+    def _grouped(self, configuration: int, *, settled: bool) -> tuple[Int32, list[Int32]]:
+        """Sorted costs of the legal tokens, and rows: rows[i] holds the tokens of the first i costs.
+
+        `settled`: those of the vocabulary's settled row among them.
+        """
+        key = (configuration, settled)
         found = self._classes.get(key)
         if found is None or found[0] != self._lowered:
             automaton = self._automaton
-            trie = automaton.vocabulary.special_trie if special else automaton.vocabulary.trie
-            tokens, ends, _ = automaton.ends_of(configuration, trie)
-            bounds, rows = self._sorted(tokens, ends)
+            trie = automaton.vocabulary.trie if settled else automaton.vocabulary.unsettled_trie
+            tokens, (which, ends), recorded = automaton.ends_of(configuration, trie)
+            for number in np.flatnonzero(recorded).tolist():
+                # What was closed is not remembered there: assume the worst of it.
+                spelled = automaton.vocabulary.tokens[int(tokens[which == number][0])]
+                moved = automaton.run(configuration, spelled, None)
+                ends[number] = ends[number] if moved is None else moved[0]
+            bounds, rows = self._sorted(tokens, (which, ends))
             found = self._classes[key] = (self._lowered, bounds, rows)
             self._row_bytes += sum(row.nbytes for row in rows)
         return found[1], found[2]

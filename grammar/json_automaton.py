@@ -286,6 +286,49 @@ class JsonAutomaton(Automaton):
         del configuration
         return open_pointer(text)
 
+    def owes_others(self, state: int) -> bool:
+        """Whether the frame of this state still owes keys or items that must differ from those that came."""
+        key = self.key_of(state)
+        frame = (key[1] if key[0] == "blank" else key)[1]
+        if isinstance(frame, ArrayFrame):
+            return frame.is_recorded and frame.verdict() is None
+        return isinstance(frame, ObjectFrame) and frame.owes_keys(besides=key[0] == "key")
+
+    def used_at_worst(self, parent: int, label: int, used: int) -> int:
+        """As `Automaton.used_at_worst`: the shortest unused key, for that is the one a later key would have been."""
+        key, number = self.key_of(parent), label & (walk.RECORDED_LABEL - 1)
+        if key[0] != "key" or key[1].shape.classes[number].name is not None or not key[1].owes_further_keys:
+            return used
+        shortest = self.completions.unused_key(key[1].shape, number, self.tables.used_keys(used))
+        return self.tables.used_with(used, shortest)
+
+    def bounds(self, state: int, parent: int | None) -> dict[int, int] | None:
+        """As `Automaton.bounds`; None where keys that come later depend on the keys so far."""
+        key = self.key_of(state)
+        match key[0]:
+            case "end" | "done":
+                return {0: 0}
+            case "in string" | "in enum" | "in pattern" | "in number":
+                machine = self.machine_at(state)
+                far = self.completions.farthest(machine, string=key[0] != "in number")
+                return dict.fromkeys(np.unique(machine.labels[machine.labels >= 0]).tolist(), far)
+            case "in key":
+                assert parent is not None
+                frame = self.key_of(parent)[1]
+                return None if frame.owes_further_keys else self.completions.key_bounds(frame)
+        if self.owes_others(state):
+            return None
+        label, text = self.finish(state, 0, 0)
+        return {label: len(text)}
+
+    def bounds_above(self, ways: dict[int, int], parent: int) -> dict[int, int] | None:
+        """As `Automaton.bounds_above`; the many keys of a simple object are bounded together."""
+        key = self.key_of(parent)
+        together = self.completions.simple_bound(key[1]) if key[0] == "key" else None
+        if together is None:
+            return super().bounds_above(ways, parent)
+        return {together[0]: together[1] + max(ways.values(), default=0)}
+
     def open_value(self, configuration: int, text: bytes) -> bytes:
         """What was read so far of an open key or item that later ones must differ from; empty where none must."""
         state, _, stack = self.configurations[configuration]
@@ -332,8 +375,19 @@ class JsonAutomaton(Automaton):
     def returned_item(self, parent: int, label: int, state: int, text: bytes | None) -> int:
         """As `returned`, for an item whose value, which ends in `state`, is to be remembered."""
         item = self.key_of(parent)[1].item
-        value = UNKNOWN if text is None else self._last_value(self.key_of(state), text)
-        return self._after_item(item, label & (walk.RECORDED_LABEL - 1), value)
+        if text is None:
+            return self.returned_at_worst(parent, label)
+        return self._after_item(item, label & (walk.RECORDED_LABEL - 1), self._last_value(self.key_of(state), text))
+
+    def returned_at_worst(self, parent: int, label: int) -> int:
+        """As `returned`; an item that is not known is taken for the shortest, which a later one would have been."""
+        key = self.key_of(parent)
+        if key[0] != "item" or not self.owes_others(parent):
+            return self.returned(parent, label)
+        item, number = key[1].item, label & (walk.RECORDED_LABEL - 1)
+        shortest = constant_in(self.completions.value(item.goal, item.tracked)[1])
+        frame = item.frame.after(item.judged, self.labels.verdict(number), shortest)
+        return self.state(("after item", frame)) if frame.feasible else self.returned(parent, label)
 
     def _last_value(self, key: Any, text: bytes) -> Constant:
         """The value that is open at the end of `text`, as if it were closed there."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _FAR: Final = 1 << 28
 _LACKING: Final = 1000
+_ESCAPE: Final = 16
+"""More than the end of an open escape or character and a closing quote take."""
 _SHORT: Final = {8: b"\\b", 9: b"\\t", 10: b"\\n", 12: b"\\f", 13: b"\\r", 0x22: b'\\"', 0x5C: b"\\\\"}
 _FAVOURITES: Final = b"a0 A1_-bcdefghijklmnopqrstuvwxyzBCDEFGHIJKLMNOPQRSTUVWXYZ23456789"
 Finished = tuple[int, bytes]
@@ -40,38 +42,42 @@ def price(vocabulary: Vocabulary, spelled: bytes) -> int:
     return sum(1 if bytes([b]) in vocabulary.single_bytes else _LACKING for b in spelled)
 
 
+Alphabet = list[tuple[int, bytes, int]]
+"""(byte of decoded text, how it is spelled, its price), favourites first among equals in price."""
+
+
+def alphabet(vocabulary: Vocabulary, *, string: bool) -> Alphabet:
+    """The bytes of text as they stand (`string`: inside a JSON string)."""
+    favourites_first = [*_FAVOURITES, *(b for b in range(256) if b not in _FAVOURITES)]
+    spelled = [(b, _escaped(b) if string else bytes([b])) for b in favourites_first]
+    return sorted(((b, text, price(vocabulary, text)) for b, text in spelled), key=lambda letter: letter[2])
+
+
+def _escaped(byte: int) -> bytes:
+    return _SHORT.get(byte) or (b"\\u%04x" % byte if byte < 0x20 else bytes([byte]))
+
+
 class Route:
     """Cheapest continuations of one machine: spelled bytes to a label, from each state."""
 
-    def __init__(self, machine: Machine, vocabulary: Vocabulary, *, string: bool) -> None:
+    def __init__(self, machine: Machine, letters: Alphabet) -> None:
         self.machine = machine
-        self._string = string
+        classes = machine.classes.tolist()
+        self._alphabet = [(spelled, cost, classes[byte]) for byte, spelled, cost in letters]
         self._letters: dict[int, bytes] = {}
-        favourites_first = [*_FAVOURITES, *(b for b in range(256) if b not in _FAVOURITES)]
-        self._order = sorted(favourites_first, key=lambda b: price(vocabulary, self._spell(b)))
-        cost: dict[int, int] = {}
-        for byte in self._order:
-            cls = int(machine.classes[byte])
-            spelled = self._spell(byte)
-            if price(vocabulary, spelled) < cost.get(cls, _FAR):
-                self._letters[cls], cost[cls] = spelled, price(vocabulary, spelled)
-        self.costs = np.array([cost[c] for c in range(machine.table.shape[1])], np.int64)
-        self.distance = self._distances(np.where(machine.labels >= 0, 0, _FAR).astype(np.int64))
+        costs = [_FAR] * machine.table.shape[1]
+        for spelled, cost, cls in self._alphabet:
+            if cls not in self._letters:
+                self._letters[cls], costs[cls] = spelled, cost
+        self.costs = np.array(costs, np.int64)
+        self._far: dict[int, npt.NDArray[np.int64]] = {}
+        self.distance = self.distances(machine.labels >= 0)
 
-    def _spell(self, byte: int) -> bytes:
-        if not self._string:
-            return bytes([byte])
-        return _SHORT.get(byte) or (b"\\u%04x" % byte if byte < 0x20 else bytes([byte]))
-
-    def _distances(self, distance: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """[state]: the cheapest way to a state whose `distance` is 0."""
-        machine = self.machine
-        while True:
-            padded = np.append(distance, _FAR)
-            nearer = np.minimum(distance, (padded[machine.table] + self.costs).min(axis=1, initial=_FAR))
-            if np.array_equal(nearer, distance):
-                return distance
-            distance = nearer
+    def distances(self, final: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """[state]: what the cheapest way to a final state costs."""
+        distance = np.where(final, 0, _FAR).astype(np.int64)
+        walk.relax(self.machine.table, self.costs, distance)
+        return distance
 
     def from_state(self, state: int) -> Finished:
         """(label, bytes) of the cheapest word end from here."""
@@ -116,25 +122,24 @@ class Route:
         return [self._letters[c] for c, t in enumerate(self.machine.table[state].tolist()) if t >= 0]
 
     def words(self, state: int, label: int) -> Iterator[bytes]:
-        """Words from `state` that end with `label`, shorter ones first."""
+        """Words from `state` that end with `label`, cheapest first: A* along the distances to that label."""
         machine = self.machine
-        nearest = self._distances(np.where(machine.labels == label, 0, _FAR).astype(np.int64)).tolist()
-        bytes_of = [(self._spell(byte), int(machine.classes[byte])) for byte in self._order]
-        costs = self.costs.tolist()
-        # The best first, by what is spelled and what must still be: no beginning is followed that leads elsewhere.
-        queue: list[tuple[int, int, int, int, bytes]] = [(nearest[state], 0, 0, state, b"")]
-        count = 0
-        while queue:
-            _, _, spent, q, word = heappop(queue)
+        far = self._far.get(label)
+        if far is None:
+            far = self._far[label] = self.distances(machine.labels == label)
+        distance = far.tolist()
+        heap = [(distance[state], 0, state, b"")]
+        pushed = 0
+        while heap:
+            total, _, q, word = heappop(heap)
             if machine.labels[q] == label:
                 yield word
-            targets = machine.table[q].tolist()
-            for spelled, cls in bytes_of:
-                target = targets[cls]
-                if target >= 0 and nearest[target] < _FAR:
-                    count += 1
-                    cost = spent + costs[cls]
-                    heappush(queue, (cost + nearest[target], count, cost, target, word + spelled))
+            so_far, targets = total - distance[q], machine.table[q].tolist()
+            for spelled, cost, c in self._alphabet:
+                target = targets[c]
+                if target >= 0 and distance[target] < _FAR:
+                    pushed += 1
+                    heappush(heap, (so_far + cost + distance[target], pushed, target, word + spelled))
 
 
 class Completions:
@@ -150,6 +155,10 @@ class Completions:
         self._items: dict[int, tuple[int, list[bytes]]] = {}
         self._needed: dict[int, npt.NDArray[np.int32]] = {}
         self._comma = b", " if automaton.spaced else b","
+        self._alphabets = {string: alphabet(automaton.vocabulary, string=string) for string in (False, True)}
+        self._farthest: dict[int, int] = {}
+        self._name_sizes: dict[int, list[int]] = {}
+        self._value_sizes: dict[tuple[int, frozenset[Any]], dict[int, int]] = {}
         self._colon = b": " if automaton.spaced else b":"
 
     # ---------------------------------------------------------------- states
@@ -231,6 +240,53 @@ class Completions:
                 raise AssertionError("an escape that cannot be finished")
         return state, register, spelled
 
+    # ---------------------------------------------------------------- bounds
+
+    def farthest(self, machine: Machine, *, string: bool) -> int:
+        """The most bytes that the plan of any state of the machine takes, an open escape and the quote included."""
+        found = self._farthest.get(id(machine))
+        if found is None:
+            if string and (machine.least or machine.most is not None):
+                needed = self._needed_by(machine)
+                found = 4 * int(needed[needed < _FAR].max(initial=0)) + _ESCAPE
+            else:
+                distance = self._route(machine, string=string).distance
+                found = int(distance[distance < _FAR].max(initial=0)) + _ESCAPE * string
+            self._farthest[id(machine)] = found
+        return found
+
+    def key_bounds(self, frame: ObjectFrame) -> dict[int, int]:
+        """For each class of keys that may come: the most bytes that finish one that was begun."""
+        shape = frame.shape
+        spelled = self._spelled_names(shape)
+        allowed = numbers_of(frame.allowed)
+        most = max((spelled[n] for n in allowed if n < len(spelled)), default=0)
+        if frame.allowed & shape.rest:
+            route = self._route(shape.machine, string=True)
+            far = route.distances(np.isin(shape.machine.labels, [n for n in allowed if n >= len(spelled)]))
+            most = max(most, int(far[far < _FAR].max(initial=0)) + _ESCAPE)
+        return dict.fromkeys(allowed, most + _ESCAPE)
+
+    def simple_bound(self, frame: ObjectFrame) -> tuple[int, int] | None:
+        """Where one more member never makes the rest longer: the label, and the most bytes from a colon to the end."""
+        ways = frame.ways
+        if len(ways) != 1 or frame.tracked or not ways[0].is_plain:
+            return None
+        way = ways[0]
+        sizes = self._value_sizes.setdefault((id(frame.shape), frozenset(way.properties)), {})
+        allowed = numbers_of(frame.allowed)
+        for number in allowed:
+            if number not in sizes:
+                sizes[number] = len(self._value(way.child(number), ())[1])
+        label, rest = self._object_rest(frame, first=False)
+        return label, len(self._colon) + max((sizes[n] for n in allowed), default=0) + len(rest)
+
+    def _spelled_names(self, shape: Shape) -> list[int]:
+        found = self._name_sizes.get(id(shape))
+        if found is None:
+            found = self._name_sizes[id(shape)] = [len(json.dumps(n, ensure_ascii=False).encode()) for n in shape.names]
+        return found
+
     # ---------------------------------------------------------------- values
 
     def value(self, goal: Formula, tracked: tuple[Formula, ...]) -> Finished:
@@ -304,7 +360,7 @@ class Completions:
     def _route(self, machine: Machine, *, string: bool) -> Route:
         found = self._routes.get(id(machine))
         if found is None:
-            found = self._routes[id(machine)] = Route(machine, self._automaton.vocabulary, string=string)
+            found = self._routes[id(machine)] = Route(machine, self._alphabets[string])
         return found
 
     def _needed_by(self, machine: Machine) -> npt.NDArray[np.int32]:
@@ -338,7 +394,7 @@ class Completions:
         current = frame
         while (verdict := current.verdict()) is None:
             known = self._members.get((current.number, frozenset()))
-            if known is not None and taken.isdisjoint(key for key, _ in known[1]):
+            if known is not None and taken.isdisjoint(_unescaped(key) for key, _ in known[1]):
                 # The rest was planned before: a long object must not be planned anew at each of its members.
                 return known[0], members + known[1]
             step = self._cheapest_step(current, taken)
@@ -424,6 +480,10 @@ class Completions:
             if _unescaped(spelled) not in taken:
                 return spelled
         raise AssertionError("an open class of keys has words without end")
+
+    def unused_key(self, shape: Shape, number: int, taken: frozenset[bytes]) -> bytes:
+        """The shortest key of a class that is none of those taken, decoded."""
+        return _unescaped(self._key(shape, number, taken))
 
     def _from_value(self, frame: ObjectFrame, number: int, taken: frozenset[bytes]) -> Finished:
         member = frame.member(number)

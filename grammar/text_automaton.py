@@ -6,7 +6,7 @@ import numpy as np
 from grammar.automaton import Automaton
 from grammar.errors import UnsatisfiableConstraint
 from grammar.frames.languages import Machine, overlay
-from grammar.json_completions import Route
+from grammar.json_completions import Route, alphabet
 from grammar.lexical.regex import compile_regex
 from grammar.places import PlaceKind
 from grammar.tables import CLASSMAP, DEAD, OFFSET
@@ -65,7 +65,7 @@ class TextAutomaton(Automaton):
     def finish(self, state: int, register: int, stack: int) -> tuple[int, bytes]:
         """The shortest completion."""
         if self._route is None:
-            self._route = Route(self._machine, self.vocabulary, string=False)
+            self._route = Route(self._machine, alphabet(self.vocabulary, string=False))
         return self._route.from_state(state - self._base)
 
     def returned(self, parent: int, label: int) -> int:

@@ -117,6 +117,24 @@ class Vocabulary:
         return build_trie(endings, [i for i in self.spelling_ids if endings[i]], self.size)
 
     @cached_property
+    def settled_row(self) -> Int32:
+        """The tokens of plain string content that end with a whole character: a free string state keeps still on them."""
+        bits = np.zeros(self.words * 32, np.bool_)
+        bits[self._settled] = True
+        return np.packbits(bits, bitorder="little").view(np.int32)
+
+    @cached_property
+    def unsettled_trie(self) -> Trie:
+        """All other tokens."""
+        settled = set(self._settled)
+        return build_trie(self.tokens, [i for i in self.spelling_ids if i not in settled], self.size)
+
+    @cached_property
+    def _settled(self) -> list[int]:
+        plain = self._plain_characters
+        return [i for i in self.spelling_ids if plain[i] and _is_whole(self.tokens[i])]
+
+    @cached_property
     def slices(self) -> npt.NDArray[np.int32]:
         """Row n: the tokens of plain string content with at most n characters (an unfinished one counts)."""
         plain = self._plain_characters

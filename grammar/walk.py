@@ -743,6 +743,21 @@ def key_reach(table: Int32, labels: Int32, words: int) -> Int32:
 
 
 @kernel
+def relax(table: Int32, costs: Int64, distance: Int64) -> None:
+    """Lower distances until none can be: each state's is at most a step's cost more than its target's."""
+    states, columns = table.shape
+    changed = True
+    while changed:
+        changed = False
+        for q in range(states - 1, -1, -1):
+            for c in range(columns):
+                target = table[q, c]
+                if target >= 0 and distance[target] + costs[c] < distance[q]:
+                    distance[q] = distance[target] + costs[c]
+                    changed = True
+
+
+@kernel
 def plain_live(
     table: Int32,
     classes: npt.NDArray[np.uint8],
@@ -783,6 +798,12 @@ def plain_live(
 
 
 @kernel
+def same_end(ends: Int64, at: int, s: int, reg: int, st: int, recorded: int) -> bool:
+    """Whether ends[at] is this place."""
+    return bool(ends[at, 0] == s and ends[at, 1] == reg and ends[at, 2] == st and ends[at, 3] == recorded)
+
+
+@kernel
 def collect(
     mem: Int32,
     h: Int64,
@@ -794,13 +815,21 @@ def collect(
     levels: Int64,
     work: Int64,
     tokens: Int32,
+    which: Int32,
     ends: Int64,
-) -> tuple[int, int]:
-    """As `walk`, over all of a trie: each legal token with the (s, reg, st) it leads to and whether it closed something
-    recorded; (their number, pending)."""
+    slots: Int32,
+) -> tuple[int, int, int]:
+    """As `walk`, over all of a trie: each legal token with the index in `ends` of the (s, reg, st, recorded) after it.
+
+    Returns the number of tokens, of ends, and of places where something was missing. `slots` is a hash table of ends,
+    a power of two in size and at least twice as large as their number; recorded: something recorded was closed.
+    """
+    slots[:] = -1
     node = 0
     count = 0
+    distinct = 0
     pending = 0
+    last = -1
     while node < byte.shape[0]:
         level = depth[node]
         s, reg, st, recorded = levels[level - 1, 0], levels[level - 1, 1], levels[level - 1, 2], levels[level - 1, 3]
@@ -815,12 +844,78 @@ def collect(
             if code == RECORDED:
                 recorded = 1 if mem[h[KIND] + s] == KEY else 5
             levels[level, 0], levels[level, 1], levels[level, 2], levels[level, 3] = s2, reg2, st2, recorded
+            if token[node] >= 0 and (last < 0 or not same_end(ends, last, s2, reg2, st2, recorded)):
+                at = (s2 * 40503 + (reg2 & 0xFFFF) * 977 + (reg2 >> 32) * 7919 + st2 * 31 + recorded) & (
+                    slots.shape[0] - 1
+                )
+                while slots[at] >= 0 and not same_end(ends, slots[at], s2, reg2, st2, recorded):
+                    at = (at + 1) & (slots.shape[0] - 1)
+                if slots[at] < 0:
+                    slots[at] = distinct
+                    ends[distinct, 0], ends[distinct, 1], ends[distinct, 2] = s2, reg2, st2
+                    ends[distinct, 3] = recorded
+                    distinct += 1
+                last = slots[at]
             t = token[node]
             while t >= 0:
                 tokens[count] = t
-                ends[count, 0], ends[count, 1], ends[count, 2], ends[count, 3] = s2, reg2, st2, recorded
+                which[count] = last
                 count += 1
                 t = same[t]
+            node += 1
+            continue
+        if code != STUCK:
+            if pending < work.shape[0]:
+                work[pending, 5] = code
+                work[pending, 6] = h[MISSING]
+                work[pending, 7] = h[MISSING_LABEL]
+            pending += 1
+        node = end[node]
+    return count, distinct, pending
+
+
+@kernel
+def stations(
+    mem: Int32,
+    h: Int64,
+    byte: npt.NDArray[np.uint8],
+    end: Int32,
+    token: Int32,
+    depth: Int32,
+    levels: Int64,
+    work: Int64,
+    found: Int64,
+) -> tuple[int, int]:
+    """Where tokens of a trie lead, roughly: distinct (s, st), all states of one string automaton taken for its first.
+
+    Returns their number, at most the room in `found`, and that of places where something was missing.
+    """
+    node = 0
+    count = 0
+    pending = 0
+    last = 0
+    while node < byte.shape[0] and count < found.shape[0]:
+        level = depth[node]
+        s, reg, st, recorded = levels[level - 1, 0], levels[level - 1, 1], levels[level - 1, 2], levels[level - 1, 3]
+        code, s2, reg2, st2 = step(mem, h, s, reg, st, byte[node])
+        if code == RECORDED and recorded:
+            node = end[node]
+            continue
+        if code == OK or code == RECORDED:
+            if code == RECORDED:
+                recorded = 1
+            levels[level, 0], levels[level, 1], levels[level, 2], levels[level, 3] = s2, reg2, st2, recorded
+            if token[node] >= 0:
+                station = s2
+                if mem[h[KIND] + s2] != PLAIN:
+                    station = mem[h[SPEC_BASE] + mem[h[SPEC] + s2]]
+                if count == 0 or found[last, 0] != station or found[last, 1] != st2:
+                    last = 0
+                    while last < count and (found[last, 0] != station or found[last, 1] != st2):
+                        last += 1
+                    if last == count:
+                        found[count, 0], found[count, 1] = station, st2
+                        count += 1
             node += 1
             continue
         if code != STUCK:

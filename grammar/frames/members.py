@@ -265,6 +265,11 @@ class Way:
         """The classes under which some value satisfies what this way asks."""
         return self._good_among(self.shape.everything)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it asks only for needed members and for what each member's value is, up to some number of them."""
+        return not (self.broken or self.misnamed or self.absent_sets or self.least)
+
     def _good_among(self, bits: int) -> int:
         judged = self._judged
         for number in _numbers(bits & ~(judged[0] | judged[1])):

@@ -107,7 +107,11 @@ class ObjectFrame:
     @property
     def owes_further_keys(self) -> bool:
         """Whether the object, once its next key came, may need others that are not named and must differ from it."""
-        return any(w.broken or w.misnamed or w.least > 1 + w.needed.bit_count() for w in self.ways)
+        return self.owes_keys(besides=1)
+
+    def owes_keys(self, besides: int = 0) -> bool:
+        """Whether keys that are not named may be needed, once so many came."""
+        return any(w.broken or w.misnamed or w.least > besides + w.needed.bit_count() for w in self.ways)
 
     def _may_come(self, number: int) -> bool:
         """Whether there is a member of this class: as `member`, but no more than one way is asked that agrees."""

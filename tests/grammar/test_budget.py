@@ -16,6 +16,7 @@ from tests.strategies import schemas, vocabularies
 
 randoms = st.integers(0, 1 << 30).map(Random)
 SPARSE = vocabularies.sparse()
+SINGLE = [*(bytes([byte]) for byte in range(256)), b""]
 
 
 def over(schema: Any, tokens: list[bytes] = TOKENS) -> Grammar | None:
@@ -68,7 +69,7 @@ def test_a_budget_allows_exactly_the_tokens_that_leave_enough(schema: Any, rando
         after = {token: left_after(matcher, token) for token in free - {END}}
         ends = {END} if matcher.is_accepting else set()
         assert free & {END} == ends
-        for budget in sorted({0, 1, 2, 3, *after.values(), *(left + 1 for left in after.values())}):
+        for budget in sorted({0, 1, 2, 3, 16, 64, *after.values(), *(left + 1 for left in after.values())}):
             found = mask(matcher, budget)
             lowered = {token: left_after(matcher, token) for token in after}  # a promise may get better with use
             must = {token for token, left in after.items() if left <= budget - 1} | ends
@@ -115,6 +116,44 @@ def test_the_promise_holds_where_much_cannot_be_spelled(schema: Any, random: Ran
         if not legal:
             break
         assert matcher.advance(random.choice(sorted(legal)))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "minProperties": 3},
+        {
+            "type": "object",
+            "minProperties": 2,
+            "propertyNames": {"pattern": "^a"},
+            "additionalProperties": {"type": "null"},
+        },
+        {"type": "array", "minItems": 3, "uniqueItems": True, "items": {"type": ["integer", "string"]}},
+        {
+            "type": "object",
+            "minProperties": 2,
+            "properties": {"a": {"type": "object", "minProperties": 2}},
+            "required": ["a"],
+        },
+    ],
+)
+def test_keys_and_items_that_must_differ_are_paid_for(schema: Any) -> None:
+    """What comes may be just what the plan would have written next: then it needs another, and has room for it."""
+    grammar = over(schema, SINGLE)
+    assert grammar is not None
+    vocabulary = grammar.automaton.vocabulary
+    for seed in range(40):
+        matcher, random, text = grammar.matcher(), Random(seed), b""
+        for left in range(grammar.least_budget + seed % 3, 0, -1):
+            legal = mask(matcher, left, vocabulary)
+            assert legal, f"stranded after {text!r} with {left} tokens left"
+            token = random.choice(sorted(legal))
+            assert matcher.advance(token)
+            text += SINGLE[token]
+            if matcher.is_finished:
+                break
+        assert matcher.is_accepting or matcher.is_finished, text
+        assert is_valid(schema, decode(text))
 
 
 def least_by_brute_force(schema: Any) -> int:
