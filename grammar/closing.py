@@ -246,6 +246,7 @@ class Closing:
             bounds, rows = self._sorted(tokens, (which, ends))
             if len(self._classes) > MOST_GROUPS:
                 self._classes.clear()
+                self._row_bytes = 0
             found = self._classes[key] = (self._lowered, bounds, rows)
             self._row_bytes += sum(row.nbytes for row in rows)
         return found[1], found[2]
