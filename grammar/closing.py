@@ -16,6 +16,9 @@ from grammar.tables import DEAD, KEY, KIND, STACK_DATA, STACK_DEPTH, STACK_PAREN
 
 Int32 = npt.NDArray[np.int32]
 UNSPELLABLE: Final = 1 << 28
+MOST_ROOFS: Final = 1 << 16
+MOST_GROUPS: Final = 256
+"""Kept at most, then begun anew: groups hold rows of the vocabulary's size."""
 _NO_BOUND: Final = [(0, 0, UNSPELLABLE)]
 
 
@@ -133,6 +136,9 @@ class Closing:
         """The mask within `budget`; whether it lacks a token of the full one."""
         roof = self._roofs.get(configuration)
         if roof is None:
+            if len(self._roofs) > MOST_ROOFS:
+                self._roofs.clear()
+                self._rests.clear()
             roof = self._roofs[configuration] = self._roof(configuration)
         if budget > roof:
             row[:] = full.row
@@ -238,6 +244,9 @@ class Closing:
                 moved = automaton.run(configuration, spelled, None)
                 ends[number] = ends[number] if moved is None else moved[0]
             bounds, rows = self._sorted(tokens, (which, ends))
+            if len(self._classes) > MOST_GROUPS:
+                self._classes.clear()
+                self._row_bytes = 0
             found = self._classes[key] = (self._lowered, bounds, rows)
             self._row_bytes += sum(row.nbytes for row in rows)
         return found[1], found[2]

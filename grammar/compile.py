@@ -23,6 +23,7 @@ from grammar.rules.substrings import substring_term
 from grammar.rules.tags import read_tags
 from grammar.rules.terms import Rules
 from grammar.rules.tools import FORMATS, read_tools
+from grammar.schema.explained import explained
 from grammar.schema.keywords import Schema
 from grammar.text_automaton import TextAutomaton
 from grammar.vocabulary import Vocabulary
@@ -52,13 +53,14 @@ def _json_grammar(schema: Any, vocabulary: Vocabulary, chosen: JsonOptions, opti
     plan = Plan("json_schema", json.dumps(schema), _plain(options), vocabulary.fingerprint)
 
     def notes() -> list[str]:
-        return [f"{pointer or '#'}/{keyword}: {text}" for (pointer, keyword), text in source.notes.items()]
+        told = [e for e in explained(source) if e["enforced"] not in ("exactly", "annotation")]
+        return [f"{e['pointer'] or '#'}/{e['keyword']}: {e['enforced']}" for e in told]
 
     def again() -> tuple[JsonAutomaton, int]:
         fresh = build()[0]
         return fresh, fresh.start
 
-    return Grammar(automaton, automaton.start, plan, notes, again)
+    return Grammar(automaton, automaton.start, plan, notes, again, lambda: explained(source))
 
 
 def compile_regex(regex: str, vocabulary: Vocabulary, **options: Any) -> Grammar:

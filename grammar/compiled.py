@@ -41,10 +41,12 @@ class Grammar:
         plan: Plan,
         notes: Callable[[], list[str]],
         again: Callable[[], tuple[Automaton, int]] | None = None,
+        keywords: Callable[[], list[dict[str, str]]] = list,
     ) -> None:
         self._use(automaton, start)
         self._plan = plan
         self._notes = notes
+        self._keywords = keywords
         self._again = again
         """Makes the automaton anew: what grew with the texts that were generated is then forgotten."""
 
@@ -88,6 +90,7 @@ class Grammar:
             "least_budget": self.least_budget,
             "states": self.automaton.tables.states,
             "bytes": self.nbytes,
+            "keywords": self._keywords(),
             "notes": self.notes,
             "fingerprint": self.fingerprint,
         }

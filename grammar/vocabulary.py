@@ -118,7 +118,7 @@ class Vocabulary:
 
     @cached_property
     def settled_row(self) -> Int32:
-        """The tokens of plain string content that end with a whole character: a free string state keeps still on them."""
+        """The tokens of plain string content that end with a whole character: a free string state stays on them."""
         bits = np.zeros(self.words * 32, np.bool_)
         bits[self._settled] = True
         return np.packbits(bits, bitorder="little").view(np.int32)

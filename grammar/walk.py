@@ -294,11 +294,11 @@ def escaped(mem: Int32, h: Int64, s: int, reg: int, st: int, byte: int) -> tuple
             return STUCK, s, reg
         return OK, s, (value << 32) | (high << 21) | (phase + 1)
     if 0x30 <= byte <= 0x39:
-        digit = byte - 0x30
+        digit = int(byte) - 0x30
     elif 0x61 <= byte <= 0x66:
-        digit = byte - 0x57
+        digit = int(byte) - 0x57
     elif 0x41 <= byte <= 0x46:
-        digit = byte - 0x37
+        digit = int(byte) - 0x37
     else:
         return STUCK, s, reg
     digits = (((reg >> 5) & 0xFFFF) << 4) | digit

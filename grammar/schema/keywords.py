@@ -5,7 +5,7 @@ A keyword that is neither here nor an annotation is unknown, and the specificati
 """
 
 # ruff: noqa: ARG001  (all rules of the table have one signature)
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -145,6 +145,11 @@ class Schema:
 
     def check(self) -> None:
         """Refuse what cannot be enforced anywhere within reach, before any of it is entered. Builds no automaton."""
+        for place in self.reachable():
+            self._check_keywords(place)
+
+    def reachable(self) -> Iterator[Place]:
+        """Every schema object that a value or a part of one may be judged by, once."""
         todo, seen = [self.documents.root], set()
         while todo:
             place = self.documents.entered(todo.pop())
@@ -152,7 +157,7 @@ class Schema:
             if not isinstance(raw, dict) or (id(raw), place.scope) in seen:
                 continue
             seen.add((id(raw), place.scope))
-            self._check_keywords(place)
+            yield place
             if isinstance(raw.get("$ref"), str):
                 todo.append(self.documents.resolve(place, raw["$ref"]))
                 if place.draft <= Draft.DRAFT7:
