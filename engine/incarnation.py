@@ -60,8 +60,14 @@ class Incarnation:
 
     async def send(self, command: Command) -> None:
         """Queues a command; never waits for the engine."""
-        with contextlib.suppress(zmq.ZMQError):  # the socket is closed: whoever waits for an answer learns of the death
-            await self._socket.send_multipart(self._wire.frames(command))
+        # Where the socket is closed, before or meanwhile, whoever waits for an answer learns of the death.
+        with contextlib.suppress(zmq.ZMQError):
+            try:
+                await self._socket.send_multipart(self._wire.frames(command))
+            except asyncio.CancelledError:  # a socket that is closed cancels what waits for it
+                task = asyncio.current_task()
+                if task is None or task.cancelling():  # it was the caller who was cancelled
+                    raise
 
     async def events(self, silence_s: float) -> AsyncGenerator[Event, None]:
         """All events until the process ends or is silent for `silence_s`."""
