@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 JsonSchema = dict[str, Any] | bool
+TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 PositiveInt = Annotated[int, Field(gt=0, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 StopString = Annotated[str, Field(min_length=1, max_length=1024)]

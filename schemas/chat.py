@@ -10,7 +10,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from schemas.base import FormworkBlock, FormworkRequest, JsonSchema, PositiveInt, Reply, Request, Seed, StopString
+from schemas.base import (
+    FormworkBlock,
+    FormworkRequest,
+    JsonSchema,
+    PositiveInt,
+    Reply,
+    Request,
+    Seed,
+    StopString,
+    TokenId,
+)
 
 
 class TextPart(Request):
@@ -273,11 +283,11 @@ class Sampler(Constraints):
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(default=None, max_length=1024)
     stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
-    stop_token_ids: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=64)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
     include_stop_str_in_output: bool | None = Field(default=None, description="vLLM's: the stop string stays.")
     skip_special_tokens: Literal[True] | None = Field(default=None, description="They are never part of the text.")
     spaces_between_special_tokens: bool | None = Field(default=None, description="Accepted: none are shown.")
-    min_tokens: int | None = Field(default=None, ge=0)
+    min_tokens: int | None = Field(default=None, ge=0, le=2**31 - 1)
     ignore_eos: bool | None = None
     max_tokens: PositiveInt | None = None
     stream: bool | None = None

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from schemas.base import FormworkBlock, Reply, Request
+from schemas.base import FormworkBlock, Reply, Request, TokenId
 from schemas.chat import Message, ResponseFormat, Sampler, Tool, Usage
 
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=262_144)]
+TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=262_144)]
 
 
 class CompletionRequest(Sampler):
@@ -77,7 +77,7 @@ class TokenizeReply(Reply):
 
 
 class DetokenizeRequest(Request):
-    tokens: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=262_144)]
+    tokens: Annotated[list[TokenId], Field(max_length=262_144)]
     model: str | None = None
 
 

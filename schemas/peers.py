@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from schemas.base import FormworkRequest, JsonSchema, Reply, Request, StopString
+from schemas.base import FormworkRequest, JsonSchema, Reply, Request, StopString, TokenId
 from schemas.completions import TokenIds
 
 Stops = Annotated[list[StopString], Field(max_length=16)]
@@ -81,10 +81,10 @@ class SglangSampling(Request):
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     repetition_penalty: float | None = Field(default=None, gt=0, le=100)
-    min_new_tokens: int | None = Field(default=None, ge=0)
+    min_new_tokens: int | None = Field(default=None, ge=0, le=2**31 - 1)
     sampling_seed: int | None = Field(default=None, ge=0, lt=2**63)
     stop: StopString | Stops | None = None
-    stop_token_ids: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=64)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
     ignore_eos: bool | None = None
     n: int | None = Field(default=None, ge=1, le=128)
     no_stop_trim: bool | None = None

@@ -18,7 +18,7 @@ class ScoreRequest(Request):
 
     model: str | None = Field(default=None, max_length=512)
     prompt: str | None = None
-    messages: list[Message] | None = None
+    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)] | None = None
     choices: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=10_000)]], Field(min_length=1, max_length=256)
     ]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.base import FormworkRequest, Reply, Request
+from schemas.base import FormworkRequest, Reply, Request, TokenId
 from schemas.chat import ResponseFormat
 
 
@@ -17,7 +17,7 @@ class DetectRequest(Request):
     """Either `text` or `token_ids`; with the constraint it was made under, only positions of free choice are scored."""
 
     text: Annotated[str, Field(max_length=1_000_000)] | None = None
-    token_ids: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=262_144)] | None = None
+    token_ids: Annotated[list[TokenId], Field(max_length=262_144)] | None = None
     response_format: ResponseFormat | None = None
     key_id: str | None = Field(
         default=None, description="Absent: every key of the ring, with the p-value corrected for it."

@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from schemas.chat import ChatChunk, ChatCompletion
 from schemas.tgi import GenerateReply
 from service.serving import curl_line
-from tests.service.processes import Running
+from tests.service.processes import Running, running
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -510,3 +510,25 @@ def test_a_stream_survives_the_death_of_its_engine(client: openai.OpenAI, server
     assert killed
     assert text == quiet
     assert "formwork_engine_restarts_total 1" in httpx.get(f"{server.url}/metrics").text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [("deepseek_v31", "think"), ("openai", "openai"), ("mistral", "none")])
+def test_calls_and_answers_are_valid_in_every_familys_form(flags: tuple[str, str]) -> None:
+    """The bundled model knows none of these forms, so what it writes is what the grammar makes it write."""
+    with running("--tool-call-parser", flags[0], "--reasoning-parser", flags[1]) as server:
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused", timeout=120, max_retries=0)
+        asked: dict[str, Any] = {"model": "default", "messages": MESSAGES, "temperature": 1.3, "max_tokens": 250}
+        for seed in range(3):
+            choice = client.chat.completions.create(
+                **asked, tools=[WEATHER, NOW], tool_choice="required", seed=seed
+            ).choices[0]
+            assert choice.finish_reason == "tool_calls"
+            for call in choice.message.tool_calls or []:
+                assert call.type == "function"
+                named = call.function.name == "get_weather"
+                valid(call.function.arguments, WEATHER["function"]["parameters"] if named else {"maxProperties": 0})
+            answer = client.chat.completions.create(**asked, response_format=FORMAT, seed=seed).choices[0]
+            assert answer.finish_reason == "stop"
+            valid(answer.message.content)
+            assert bool(answer.message.model_dump().get("reasoning_content")) == (flags[1] != "none")

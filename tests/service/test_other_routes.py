@@ -99,6 +99,9 @@ async def test_a_completion_stream_concatenates_to_the_text(tmp_path: Path) -> N
         ({"prompt": ["x"] * 20}, "prompt"),
         ({"prompt": []}, "prompt"),
         ({"prompt": [999]}, "prompt"),
+        ({"prompt": [2**70]}, "prompt"),
+        ({"prompt": "x", "stop_token_ids": [2**70]}, "stop_token_ids"),
+        ({"prompt": "x", "min_tokens": 2**70}, "min_tokens"),
         ({"prompt": ["x", "y"], "stream": True}, "prompt"),
     ],
 )

@@ -65,6 +65,7 @@ async def test_a_conversation_is_scored_after_its_prompt(tmp_path: Path) -> None
     ("body", "param"),
     [
         ({"prompt": "x", "choices": []}, "choices"),
+        ({"messages": [], "choices": ["a"]}, "messages"),
         ({"prompt": "x", "choices": ["a", "a"]}, "choices"),
         ({"prompt": "x", "choices": [""]}, "choices"),
         ({"prompt": "x", "choices": ["a"] * 1 + [str(i) for i in range(9)], "tokenizations": 64}, "tokenizations"),
