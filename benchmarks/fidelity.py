@@ -7,8 +7,9 @@ First table: whole outputs under a constraint against the exact distribution, wh
 an enumeration of the token sequences give (no automaton, no mask, no paged cache). Sequences expected less than five
 times are pooled. "guesses" compares runs with and without guessing at forced text, seed by seed.
 
-Second table: extractions with and without the mark at temperature 1, paired by seed. A value depends on the text before
-it, so values behind a marked string may differ; the question is whether they are right less often (McNemar, exact).
+Second table: extractions with and without the mark (gumbel at temperature 1, kgw at 0), paired by seed. A value depends
+on the text before it, so values behind a marked string may differ; the question is whether they are right less often
+(McNemar, exact).
 """
 
 from __future__ import annotations
@@ -222,23 +223,32 @@ def kind_of(value: Any, schema: dict[str, Any]) -> str:
 
 
 def fields(folder: str, documents: int) -> None:
-    """The second table."""
+    """The second table, for each default scheme."""
     secrets = {f"key-{n}": f"benchmark secret number {n}".encode() for n in range(5)}
     writer = EngineWriter(folder, KeyRing(secrets), secrets, "extractions")
+    for name in ("gumbel", "kgw"):
+        _fields(writer, name, list(secrets), documents)
+
+
+def _fields(writer: EngineWriter, scheme: str, keys: Sequence[str], documents: int) -> None:
     right: dict[str, list[tuple[bool, bool]]] = {}
     same: Counter[str] = Counter()
-    for number, key in enumerate(secrets):
-        share = documents // len(secrets)
+    for number, key in enumerate(keys):
+        share, marking = documents // len(keys), Marking(scheme, key)
         examples = held_out_extractions(share, 50_000 + number)
-        marked = _values(writer, writer.documents(share, Marking("gumbel", key), number))
-        unmarked = _values(writer, writer.documents(share, None, number))
+        marked = _values(writer, writer.documents(share, marking, number))
+        unmarked = _values(writer, writer.documents(share, None, number, greedy=marking.is_greedy))
         for example, one, other in zip(examples, unmarked, marked, strict=True):
             for place, value in leaves(json.loads(example.answer)):
                 kind = kind_of(value, example.schema or {})
                 pair = one.get(place) == value, other.get(place) == value
                 right.setdefault(kind, []).append(pair)
                 same[kind] += one.get(place) == other.get(place)
-    print(f"\n## Fields of {documents} extractions, unmarked and marked (gumbel, {len(secrets)} keys), temperature 1\n")
+    temperature = 0 if Marking(scheme, keys[0]).is_greedy else 1
+    print(
+        f"\n## Fields of {documents} extractions, unmarked and marked ({scheme}, {len(keys)} keys), "
+        f"temperature {temperature}\n"
+    )
     row("kind", "fields", "equal", "right unmarked", "right marked", "only one right", "McNemar p", "bar")
     for kind, pairs in sorted(right.items()):
         table = np.array(pairs)

@@ -259,7 +259,7 @@ class CpuSampler:
         logits, rule, marking, mask = self._logits[index], row.rule, row.marking, self._mask_of(row)
         peaks, sums, uniform = self._out.peaks[index], self._out.sums[index], float(self._noise[index])
         if marking is not None and marking.marks:
-            return self._marked(index, row, marking, self._candidates(row, logits, mask, peaks))
+            return self._marked(index, row, marking)
         if rule.is_greedy:
             token = passes.best_legal(logits, mask, peaks)
         elif not rule.truncates:
@@ -271,16 +271,14 @@ class CpuSampler:
             return token, None
         if token < 0 or marking.keeps is None or marking.keeps(token):
             return token, Choice(0, False)
-        return self._marked(index, row, marking, self._candidates(row, logits, mask, peaks))
+        return self._marked(index, row, marking)
 
-    def _marked(
-        self, index: int, row: Row, marking: Marking, candidates: tuple[NDArray[np.int32], passes.F32]
-    ) -> tuple[int, Choice | None]:
+    def _marked(self, index: int, row: Row, marking: Marking) -> tuple[int, Choice | None]:
         """The watermark's choice among the usual spellings: what is none is left out, and the choice made again.
 
         Each time with noise of its own, else what follows the left-out token's interval would be drawn too often.
         """
-        ids, values = candidates
+        ids, values = self._candidates(row, self._logits[index], self._mask_of(row), self._out.peaks[index])
         uniform = float(self._noise[index])
         first: tuple[int, Choice | None] = (-1, None)
         for tries in range(1, _RESPELLINGS + 1):
@@ -296,7 +294,15 @@ class CpuSampler:
             rest = ids != token
             ids, values = ids[rest], values[rest]
             uniform = uniform_at(row.rule.seed, row.position + (tries << 48))
-        return first
+        return (self._likeliest_kept(index, row, marking) if row.rule.is_greedy else None) or first
+
+    def _likeliest_kept(self, index: int, row: Row, marking: Marking) -> tuple[int, Choice] | None:
+        """The best usual spelling beyond the near ties, unmarked; None if there is none among the first few."""
+        ids, values = passes.gather(self._logits[index], self._mask_of(row), self._out.peaks[index], np.inf)
+        for place in np.argsort(-values, kind="stable")[:_RESPELLINGS]:
+            if marking.keeps is None or marking.keeps(int(ids[place])):
+                return int(ids[place]), Choice(0, False)
+        return None
 
     def _mask_of(self, row: Row) -> NDArray[np.int32]:
         return _EVERYTHING if row.drawn_from is None else self._masks[row.drawn_from]

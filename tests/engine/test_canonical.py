@@ -85,6 +85,14 @@ def test_greedy_takes_the_best_usual_spelling_where_it_is_not_marked() -> None:
     assert drawn("kgw", 1, temperature=0.0, short=True, keeps=lambda token: token == best) == [best]
 
 
+@pytest.mark.parametrize("name", ["kgw", "gumbel"])
+def test_greedy_text_too_is_spelled_as_usual_beyond_the_near_ties(name: str) -> None:
+    """The likeliest usual spelling, however far below the best it lies."""
+    tenth = int(np.argsort(-LOGITS)[10])
+    assert LOGITS.max() - LOGITS[tenth] > 2
+    assert drawn(name, 1, temperature=0.0, keeps=lambda token: token == tenth) == [tenth]
+
+
 def test_nothing_is_stranded_where_no_spelling_is_usual() -> None:
     """The first choice is then taken: a preference never ends a generation."""
     assert drawn("gumbel", 5, keeps=lambda _token: False) == drawn("gumbel", 5, keeps=lambda _token: True)

@@ -13,6 +13,7 @@ from engine.batch import StepBatch
 from engine.messages import ErrorCode, FinishReason, Generate, Mark
 from tests.engine.houses import Answer, drive, house, note, request
 from tests.engine.slots import SlotRunner, logits_of
+from watermark import SCHEMES
 
 
 def greedy(prompt: list[int], count: int, width: int = 64) -> list[int]:
@@ -60,7 +61,7 @@ def test_prompt_log_probs_come_once_with_the_first_output() -> None:
 
 @st.composite
 def requests(draw: st.DrawFn) -> list[Generate]:
-    """Requests of all sizes that share beginnings, tenants and seeds."""
+    """Requests of all sizes that share beginnings, tenants and seeds, marked and unmarked."""
     count = draw(st.integers(1, 7))
     made = []
     for index in range(count):
@@ -77,7 +78,12 @@ def requests(draw: st.DrawFn) -> list[Generate]:
             seed=draw(st.integers(0, 3)),
         )
         made.append(
-            msgspec.structs.replace(one, tenant=draw(st.sampled_from(["a", "b"])), priority=draw(st.integers(0, 1)))
+            msgspec.structs.replace(
+                one,
+                tenant=draw(st.sampled_from(["a", "b"])),
+                priority=draw(st.integers(0, 1)),
+                mark=draw(st.sampled_from([None, *(Mark(scheme=name, key_id="test") for name in SCHEMES)])),
+            )
         )
     return made
 
