@@ -174,7 +174,13 @@ def load_grammar(data: bytes, vocabulary: Vocabulary) -> Grammar:
 def warm(vocabulary: Vocabulary) -> None:
     """Build the vocabulary's arrays and load every kernel: at start, so that neither falls on a request."""
     _common()
-    _ = vocabulary.slices, vocabulary.special_trie, vocabulary.ending_trie, vocabulary.spelled, vocabulary.unsettled_trie
+    _ = (
+        vocabulary.slices,
+        vocabulary.special_trie,
+        vocabulary.ending_trie,
+        vocabulary.spelled,
+        vocabulary.unsettled_trie,
+    )
     compile_json_schema(_EXERCISE, vocabulary).warm()
 
 
