@@ -15,6 +15,7 @@ from grammar.errors import GrammarTooLarge
 from grammar.frames.languages import Machine, any_string, characters_needed
 from grammar.frames.members import Shape
 from grammar.frames.objects import ObjectFrame
+from grammar.kernels import fixed
 from grammar.labels import Labels
 from grammar.lexical import Dfa
 from grammar.places import PlaceKind
@@ -932,7 +933,7 @@ def _structural_map() -> npt.NDArray[np.uint8]:
 
 def _plain_live(machine: Machine, live: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     free = any_string()
-    return walk.plain_live(machine.table, machine.classes, live, free.table, free.classes)
+    return walk.plain_live(fixed(machine.table), fixed(machine.classes), fixed(live), free.table, free.classes)
 
 
 def _recent(text: bytes | bytearray, more: bytes) -> bytes:

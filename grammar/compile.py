@@ -12,7 +12,7 @@ import numpy as np
 from grammar.compiled import Grammar, Plan, decode_plan
 from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
 from grammar.json_automaton import JsonAutomaton
-from grammar.lexical import NumberSpec, compile_format, number_language
+from grammar.lexical import NumberSpec, compile_format, literal_language, number_language
 from grammar.lexical.formats import FORMATS as STRING_FORMATS
 from grammar.options import GrammarLimits, JsonOptions
 from grammar.rules.automaton import ENDLESS
@@ -198,14 +198,17 @@ def _common() -> None:
         with suppress(UnsupportedConstraint):
             compile_format(name)
     vocabulary = Vocabulary([bytes([byte]) for byte in range(256)] + [b""], [256])
-    grammar = _json_grammar(_EXERCISE, vocabulary, JsonOptions(), {})
-    grammar.warm()
+    literal_language([b"a", b"b"])
     row = np.zeros(vocabulary.words, np.int32)
-    matcher = grammar.matcher()
-    for byte in b'{"a":"b","c":[1.5],"x-":"x-a","\\u0064":"x","e":2}':
-        matcher.fill_mask(row)
-        matcher.advance(byte)
-        matcher.fill_mask(row, 1000)
+    for schema in (_EXERCISE, _NAMES_ONLY):
+        grammar = _json_grammar(schema, vocabulary, JsonOptions(), {})
+        grammar.warm()
+        matcher = grammar.matcher()
+        for byte in _EXERCISED:
+            matcher.fill_mask(row)
+            matcher.advance(byte)
+            matcher.fill_mask(row, 1000)
+            matcher.fill_mask(row, matcher.tokens_to_finish)
 
 
 _EXERCISE: Final = {
@@ -218,7 +221,9 @@ _EXERCISE: Final = {
     },
     "patternProperties": {"^x-": {"type": "string", "pattern": "^x-[a-z]+$"}},
 }
-"""A schema that needs every kernel."""
+"""Together with the next one, schemas that need every kernel; and a text that both allow."""
+_NAMES_ONLY: Final = {"type": "object", "properties": {"a": {"type": "string"}, "b": {}}}
+_EXERCISED: Final = b'{"a":"b","c":[1.5],"x-":"x-a","\\u0064":"x","e":2}'
 _DEFINES: Final = re.compile(r"^\s*[A-Za-z_][A-Za-z0-9_.-]*\s*::=", re.MULTILINE)
 _READERS: Final = {"lark": (parse_lark, "start"), "gbnf": (parse_gbnf, "root")}
 

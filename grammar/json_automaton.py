@@ -18,6 +18,7 @@ from grammar.frames.members import Shape
 from grammar.frames.objects import Member, ObjectFrame
 from grammar.frames.satisfy import Satisfiability
 from grammar.json_completions import Completions
+from grammar.kernels import fixed
 from grammar.options import JsonOptions
 from grammar.places import PlaceKind
 from grammar.pointers import open_pointer, opening_bracket
@@ -160,7 +161,7 @@ class JsonAutomaton(Automaton):
         if found is None:
             machine = shape.machine
             words = shape.words
-            reach = walk.key_reach(machine.table, machine.labels, words)
+            reach = walk.key_reach(fixed(machine.table), fixed(machine.labels), words)
             recorded = np.array([c.name is None for c in shape.classes])
             labels = machine.labels.copy()
             labels[labels >= 0] += np.where(recorded[labels[labels >= 0]], walk.RECORDED_LABEL, 0).astype(np.int32)

@@ -18,6 +18,7 @@ from grammar.frames.arrays import ArrayFrame
 from grammar.frames.languages import Machine, characters_needed
 from grammar.frames.members import Shape, Way, lowest, numbers_of
 from grammar.frames.objects import Member, ObjectFrame
+from grammar.kernels import fixed
 from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, restrict
 from grammar.schema.constants import constant_in
 from grammar.vocabulary import Vocabulary
@@ -76,7 +77,7 @@ class Route:
     def distances(self, final: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """[state]: what the cheapest way to a final state costs."""
         distance = np.where(final, 0, _FAR).astype(np.int64)
-        walk.relax(self.machine.table, self.costs, distance)
+        walk.relax(fixed(self.machine.table), self.costs, distance)
         return distance
 
     def from_state(self, state: int) -> Finished:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from grammar.kernels import kernel
+from grammar.kernels import fixed, kernel
 
 Int32 = npt.NDArray[np.int32]
 Uint8 = npt.NDArray[np.uint8]
@@ -54,9 +54,9 @@ def build_trie(tokens: Sequence[bytes], ids: Sequence[int], size: int) -> Trie:
     lengths = np.array([len(tokens[i]) for i in order], dtype=np.int64)
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     same = np.full(size, -1, np.int32)
-    arrays = _preorder(text, starts, np.array(order, dtype=np.int32), same)
+    byte, end, token, depth = _preorder(text, starts, np.array(order, dtype=np.int32), same)
     longest = int(lengths.max()) if order else 0
-    return Trie(*arrays, same, _tops(arrays[0], arrays[1]), longest)
+    return Trie(fixed(byte), fixed(end), fixed(token), fixed(depth), fixed(same), _tops(byte, end), longest)
 
 
 def restored_trie(arrays: Sequence[bytes], longest: int) -> Trie:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grammar.errors import GrammarTooLarge
+from grammar.kernels import fixed
 from grammar.lexical.limits import DEFAULT_LIMITS, Limits
 from grammar.lexical.minimise import canonical_arrays
 from grammar.lexical.product import BOTH, EITHER, FIRST_ONLY, Pair, product_arrays
@@ -171,7 +172,9 @@ def canonical(
     table: npt.NDArray[np.int32], accepting: npt.NDArray[np.bool_], classes: npt.NDArray[np.uint8], start: int = 0
 ) -> Dfa:
     """The canonical automaton of a raw one, whose table may hold useless states and need not be minimal."""
-    narrow, accepts, merged, distance = canonical_arrays(np.ascontiguousarray(table), accepting, classes, start)
+    narrow, accepts, merged, distance = canonical_arrays(
+        fixed(np.ascontiguousarray(table)), fixed(accepting), fixed(classes), int(start)
+    )
     for array in (narrow, accepts, merged, distance):
         array.setflags(write=False)
     return Dfa(classes=merged, table=narrow, accepting=accepts, distance=distance)
