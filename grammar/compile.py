@@ -197,6 +197,7 @@ def _common() -> None:
     for name in STRING_FORMATS:
         with suppress(UnsupportedConstraint):
             compile_format(name)
+    compile_format("hostname", 4)
     vocabulary = Vocabulary([bytes([byte]) for byte in range(256)] + [b""], [256])
     literal_language([b"a", b"b"])
     row = np.zeros(vocabulary.words, np.int32)

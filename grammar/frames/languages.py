@@ -466,6 +466,20 @@ def overlay(rest: Machine | None, literals: dict[bytes, int]) -> Machine:  # noq
     return trimmed(classes, table, labels, literal=rest is None)
 
 
+def endless_labels(machine: Machine) -> set[int]:
+    """The labels of infinitely many words, lengths aside: those of states that a cycle leads to."""
+    table, left = machine.table, np.ones(len(machine.labels), np.bool_)
+    entered = np.bincount(table[table >= 0], minlength=len(left))
+    gone = np.flatnonzero(entered == 0)
+    while len(gone):
+        left[gone] = False
+        targets = table[gone]
+        targets = targets[targets >= 0]
+        np.subtract.at(entered, targets, 1)
+        gone = np.unique(targets[entered[targets] == 0])
+    return set(machine.labels[left].tolist()) - {-1}
+
+
 def few_words(machine: Machine, label: int, most: int) -> list[str] | None:
     """The words with this label, sorted; None if they are more than `most`."""
     counts = _capped_counts(machine, label, most)
@@ -487,10 +501,9 @@ def few_words(machine: Machine, label: int, most: int) -> list[str] | None:
             found.append(word)
         if len(found) > most:
             return None
-        for byte in range(256):
-            target = machine.step(state, byte)
-            if target < 0 or not counts[target]:
-                continue
+        targets = machine.table[state, machine.classes]
+        for byte in np.flatnonzero((targets >= 0) & (counts[targets] > 0)).tolist():
+            target = int(targets[byte])
             longer = length + (not 0x80 <= byte < 0xC0)
             if needed is None or machine.most is None or fits(target, longer, needed):
                 stack.append((target, word + bytes([byte]), longer))

@@ -19,6 +19,7 @@ from grammar.frames.languages import (
     any_string,
     combine,
     decided_strings,
+    endless_labels,
     few_words,
     holds,
     overlay,
@@ -80,7 +81,9 @@ class Shape:
         names.update(dict.fromkeys(sorted(remembered)))
         kinds, self._plain = self._open_keys()
         if not self.is_simple:
-            each = (few_words(self._plain, label, MAX_FEW_KEYS) or () for label in range(len(kinds)))
+            endless = endless_labels(self._plain)
+            few = (label for label in range(len(kinds)) if label not in endless)
+            each = (few_words(self._plain, label, MAX_FEW_KEYS) or () for label in few)
             names.update(dict.fromkeys(word for words in each for word in words))
         self.names = [n for n in names if _is_text(n)]
         self.number = {n: i for i, n in enumerate(self.names)}

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from grammar.errors import GrammarTooLarge
 from grammar.formula import FALSE, TRUE, Conjunct, Formula, Formulas, atoms, certain, conjuncts, evaluate
+from grammar.frames.apart import told_apart
 from grammar.frames.members import Judge, Shape, Way, at_close, numbers_of, step_key
 from grammar.schema.atoms import MemberAmong, OneOfObjects, Properties, PropertyCount
 from grammar.schema.constants import equal_to
@@ -227,6 +228,7 @@ class Objects:
         self._strict = strict
         self._shapes: dict[tuple[Any, ...], Shape] = {}
         self._frames: dict[tuple[Any, ...], ObjectFrame] = {}
+        self._apart: dict[tuple[int, int], Formula] = {}
         self._ways: dict[tuple[int, int], list[Way]] = {}
         self._interned: dict[tuple[int, frozenset[Any], frozenset[Any]], Way] = {}
 
@@ -237,7 +239,15 @@ class Objects:
         if shape is None:
             shape = Shape(self.pool, (formula, *tracked), ordered=self._ordered, strict=self._strict)
             self._shapes[members] = shape
-        return self.frame(formula, tracked, shape, shape.everything, recorded=recorded)
+        formula, *others = (self._told_apart(f, shape) for f in (formula, *tracked))
+        return self.frame(formula, tuple(others), shape, shape.everything, recorded=recorded)
+
+    def _told_apart(self, formula: Formula, shape: Shape) -> Formula:
+        key = (formula.number, id(shape))
+        found = self._apart.get(key)
+        if found is None:
+            found = self._apart[key] = told_apart(self.pool, formula, shape)
+        return found
 
     def frame(
         self, formula: Formula, tracked: tuple[Formula, ...], shape: Shape, open_classes: int, *, recorded: bool
