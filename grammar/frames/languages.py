@@ -16,11 +16,14 @@ import numpy.typing as npt
 
 from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import FALSE, TRUE, Formula, Formulas, Kind, atoms, conjuncts, satisfying
+from grammar.kernels import fixed
 from grammar.lexical import Dfa, canonical
 from grammar.lexical.formats import INEXACT_FORMATS, compile_format, decided_texts
+from grammar.lexical.graphs import behind_cycles, leading_to
 from grammar.lexical.numbers import NumberSpec
 from grammar.lexical.numbers import number_language as spelled_numbers
 from grammar.lexical.numbersets import MOST_SPELLED_FREELY, is_plain, number_set, plain_numbers
+from grammar.lexical.product import beside
 from grammar.lexical.regex import as_counted, compile_pattern, compile_regex
 from grammar.schema.atoms import Format, Length, MultipleOf, OneOfNumbers, OneOfStrings, Pattern, Range, Whole
 
@@ -363,32 +366,20 @@ def product(parts: Sequence[Dfa], verdict: Callable[[tuple[bool, ...]], int]) ->
     """All parts run beside each other (a dead part stays dead); the first must live."""
     if parts[0].is_empty:
         return _empty()
-    signatures = np.stack([p.classes.astype(np.int32) for p in parts])
-    columns, classes = np.unique(signatures, axis=1, return_inverse=True)
-    tables = [p.table.tolist() for p in parts]
-    joint = columns.T.tolist()
-    start = tuple(0 if p.states else -1 for p in parts)
-    numbers = {start: 0}
-    order = [start]
-    rows: list[list[int]] = []
-    for state in order:
-        row = []
-        for column in joint:
-            if state[0] < 0 or tables[0][state[0]][column[0]] < 0:
-                row.append(-1)
-                continue
-            target = tuple(t[q][c] if q >= 0 else -1 for t, q, c in zip(tables, state, column, strict=True))
-            number = numbers.get(target)
-            if number is None:
-                number = numbers[target] = len(order)
-                order.append(target)
-                if number > MAX_STATES:
-                    raise GrammarTooLarge(f"a combination of patterns needs more than {MAX_STATES} states")
-            row.append(number)
-        rows.append(row)
-    accepting = [p.accepting.tolist() for p in parts]
-    labels = [verdict(tuple(q >= 0 and a[q] for a, q in zip(accepting, state, strict=True))) for state in order]
-    return trimmed(classes.reshape(-1).astype(np.uint8), np.array(rows, np.int32), np.array(labels, np.int32))
+    table, classes, accepting = parts[0].table, parts[0].classes, [parts[0].accepting]
+    for part in parts[1:]:
+        # What joins later never ends a word, so no more states come up here than the whole has.
+        codes, joint = np.unique(classes.astype(np.int32) * 256 + part.classes, return_inverse=True)
+        found = beside(table, part.table, np.stack([codes // 256, codes % 256], axis=1).astype(np.int32), MAX_STATES)
+        if found is None:
+            raise GrammarTooLarge(f"a combination of patterns needs more than {MAX_STATES} states")
+        table, left, right = found
+        classes = joint.reshape(-1).astype(np.uint8)
+        accepting = [*(each[left] for each in accepting), np.append(part.accepting, False)[right]]
+    told: dict[tuple[bool, ...], int] = {}
+    rows = [tuple(row) for row in np.stack(accepting, axis=1).tolist()]
+    labels = [told[row] if row in told else told.setdefault(row, verdict(row)) for row in rows]
+    return trimmed(classes, table, np.array(labels, np.int32))
 
 
 def trimmed(
@@ -399,14 +390,7 @@ def trimmed(
     literal: bool = False,
 ) -> Machine:
     """The machine without states from which no label can be reached (all are reachable)."""
-    live = labels >= 0
-    padded = np.zeros(len(labels) + 1, np.bool_)
-    while True:
-        padded[:-1] = live
-        grown = live | padded[table].any(axis=1)
-        if np.array_equal(grown, live):
-            break
-        live = grown
+    live = leading_to(fixed(table), fixed(labels >= 0))
     if not len(live) or not live[0]:
         return _empty()
     number = np.full(len(labels) + 1, -1, np.int32)
@@ -468,16 +452,7 @@ def overlay(rest: Machine | None, literals: dict[bytes, int]) -> Machine:  # noq
 
 def endless_labels(machine: Machine) -> set[int]:
     """The labels of infinitely many words, lengths aside: those of states that a cycle leads to."""
-    table, left = machine.table, np.ones(len(machine.labels), np.bool_)
-    entered = np.bincount(table[table >= 0], minlength=len(left))
-    gone = np.flatnonzero(entered == 0)
-    while len(gone):
-        left[gone] = False
-        targets = table[gone]
-        targets = targets[targets >= 0]
-        np.subtract.at(entered, targets, 1)
-        gone = np.unique(targets[entered[targets] == 0])
-    return set(machine.labels[left].tolist()) - {-1}
+    return set(machine.labels[behind_cycles(fixed(machine.table))].tolist()) - {-1}
 
 
 def few_words(machine: Machine, label: int, most: int) -> list[str] | None:

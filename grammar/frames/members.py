@@ -26,7 +26,9 @@ from grammar.frames.languages import (
     product,
     string_language,
 )
+from grammar.kernels import fixed
 from grammar.lexical import Dfa
+from grammar.lexical.graphs import reached
 from grammar.schema.atoms import (
     STRING,
     Constant,
@@ -204,13 +206,7 @@ def _is_text(name: str) -> bool:
 
 def _reached_labels(machine: Machine) -> set[int]:
     """The labels of states that some word leads to: a trie laid over an automaton leaves others behind."""
-    reached = np.zeros(len(machine.labels) + 1, np.bool_)
-    frontier = np.zeros(min(1, len(machine.labels)), np.int32)
-    while len(frontier):
-        reached[frontier] = True
-        targets = np.unique(machine.table[frontier])
-        frontier = targets[(targets >= 0) & ~reached[targets]]
-    return {int(label) for label in np.unique(machine.labels[reached[:-1]]) if label >= 0}
+    return {int(label) for label in np.unique(machine.labels[reached(fixed(machine.table))]) if label >= 0}
 
 
 class Way:

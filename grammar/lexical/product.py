@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from grammar.kernels import kernel
+from grammar.kernels import fixed, kernel
 from grammar.lexical.interning import Interned, interned, number_of
 
 Int32s = npt.NDArray[np.int32]
@@ -46,6 +46,24 @@ def product_arrays(pair: Pair, operation: int, limit: int) -> tuple[Int32s, Bool
     other = np.append(pair.second_accepts, False)[right]
     accepting = {BOTH: one & other, EITHER: one | other, FIRST_ONLY: one & ~other}[operation]
     return table[:states], accepting
+
+
+def beside(first: Int32s, second: Int32s, classes: Int32s, limit: int) -> tuple[Int32s, Int32s, Int32s] | None:
+    """The second automaton run beside the first, which decides when a word is dead: the table, and of each state the
+    component in either (−1: dead, the second's only). None if there are more than `limit` states; see `Pair`.
+    """
+    none = fixed(np.empty(0, np.bool_))
+    pair = Pair(fixed(first), none, fixed(second), none, classes)
+    width = len(second) + 1
+    limit = min(limit, (len(first) + 1) * width)
+    found = interned(limit, len(classes) + 1)
+    number_of(found, width + (len(second) > 0))
+    table = np.empty((limit, len(classes)), np.int32)
+    states = _explore(pair, FIRST_ONLY, found, table)
+    if states > limit:
+        return None
+    keys = found.keys[:states]
+    return table[:states], (keys // width - 1).astype(np.int32), (keys % width - 1).astype(np.int32)
 
 
 @kernel

@@ -1,0 +1,80 @@
+"""What can be read off a table of transitions (−1: none) as a graph, in time linear or nearly so in its size."""
+
+import numpy as np
+import numpy.typing as npt
+
+from grammar.kernels import kernel
+
+Int32s = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
+
+
+@kernel
+def reached(table: Int32s) -> Bools:
+    """The states that some word leads to from state 0."""
+    states, columns = table.shape
+    found = np.zeros(states, np.bool_)
+    stack = np.zeros(states, np.int32)
+    left = min(1, states)
+    found[:left] = True
+    while left:
+        left -= 1
+        state = stack[left]
+        for column in range(columns):
+            target = table[state, column]
+            if target >= 0 and not found[target]:
+                found[target] = True
+                stack[left] = target
+                left += 1
+    return found
+
+
+@kernel
+def behind_cycles(table: Int32s) -> Bools:
+    """The states on a cycle, and those that a cycle leads to: what is left once states that nothing enters are taken
+    away, again and again."""
+    states, columns = table.shape
+    entered = np.zeros(states, np.int64)
+    for state in range(states):
+        for column in range(columns):
+            if table[state, column] >= 0:
+                entered[table[state, column]] += 1
+    found = np.ones(states, np.bool_)
+    stack = np.zeros(states, np.int32)
+    left = 0
+    for state in range(states):
+        if entered[state] == 0:
+            stack[left] = state
+            left += 1
+    while left:
+        left -= 1
+        state = stack[left]
+        found[state] = False
+        for column in range(columns):
+            target = table[state, column]
+            if target >= 0:
+                entered[target] -= 1
+                if entered[target] == 0:
+                    stack[left] = target
+                    left += 1
+    return found
+
+
+@kernel
+def leading_to(table: Int32s, final: Bools) -> Bools:
+    """The states from which a final one can be reached. States numbered breadth first take few rounds."""
+    states, columns = table.shape
+    found = final.copy()
+    changed = True
+    while changed:
+        changed = False
+        for state in range(states - 1, -1, -1):
+            if found[state]:
+                continue
+            for column in range(columns):
+                target = table[state, column]
+                if target >= 0 and found[target]:
+                    found[state] = True
+                    changed = True
+                    break
+    return found
