@@ -12,7 +12,7 @@ import numpy as np
 from grammar.compiled import Grammar, Plan, decode_plan
 from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
 from grammar.json_automaton import JsonAutomaton
-from grammar.lexical import NumberSpec, compile_format, literal_language, number_language
+from grammar.lexical import NumberSpec, compile_format, compile_pattern, literal_language, number_language
 from grammar.lexical.formats import FORMATS as STRING_FORMATS
 from grammar.options import GrammarLimits, JsonOptions
 from grammar.rules.automaton import ENDLESS
@@ -192,8 +192,12 @@ def _common() -> None:
     """
     for spec in (NumberSpec(), NumberSpec(integer=True), NumberSpec(minimum=Fraction(0))):
         number_language(spec)
+    number_language(NumberSpec(integer=True, plain=True))
     for least in (0, 1):
-        number_language(NumberSpec(integer=True, minimum=Fraction(least)))
+        for plain in (False, True):
+            number_language(NumberSpec(integer=True, plain=plain, minimum=Fraction(least)))
+    for pattern in (".", r"\S", r"\s.", r"\S.", "[^a]"):
+        compile_pattern(pattern)  # for what is beyond ASCII, which all patterns share
     for name in STRING_FORMATS:
         with suppress(UnsupportedConstraint):
             compile_format(name)

@@ -77,7 +77,7 @@ class Shape:
         names = dict.fromkeys(n for a in self._properties for n in a.named)
         required = dict.fromkeys(n for a in found if isinstance(a, Required) for n in sorted(a.names))
         names.update(required)
-        self.sequenced = sum(_is_text(n) for n in names)
+        self.sequenced = sum(is_text(n) for n in names)
         """So many of the names, the first ones, have a place in schema order; the others may come in any order."""
         remembered = {key for a in found if isinstance(a, OneOfObjects) for value in a.values for key, _ in value}
         names.update(dict.fromkeys(sorted(remembered)))
@@ -87,7 +87,7 @@ class Shape:
             few = (label for label in range(len(kinds)) if label not in endless)
             each = (few_words(self._plain, label, MAX_FEW_KEYS) or () for label in few)
             names.update(dict.fromkeys(word for words in each for word in words))
-        self.names = [n for n in names if _is_text(n)]
+        self.names = [n for n in names if is_text(n)]
         self.number = {n: i for i, n in enumerate(self.names)}
         self.classes: list[KeyClass] = [*(self._classify(n) for n in self.names), *kinds]
         self.named = (1 << len(self.names)) - 1
@@ -199,7 +199,7 @@ def _key_passes(pool: Formulas, atom: PropertyNames, name: str) -> bool:
     return evaluate(restrict(pool, atom.names.formula(), STRING), lambda a: holds(a, name))
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
     """Whether a name can be written in UTF-8: a lone surrogate cannot."""
     return not any(0xD800 <= ord(c) < 0xE000 for c in name)
 

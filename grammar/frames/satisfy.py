@@ -7,15 +7,17 @@ rested on an unfinished question is not remembered; a "yes" always is, for it na
 from typing import Any
 
 from grammar.errors import GrammarTooLarge
-from grammar.formula import TRUE, Formula, Formulas, Kind
+from grammar.formula import TRUE, Formula, Formulas, Kind, atoms, evaluate, satisfying
 from grammar.frames.arrays import Arrays
-from grammar.frames.languages import number_machine, string_machine
+from grammar.frames.languages import holds, number_machine, string_machine
 from grammar.frames.listing import values
-from grammar.frames.members import Judge
+from grammar.frames.members import Judge, is_text
 from grammar.frames.objects import Objects
-from grammar.schema.atoms import TYPES, Constant, Length, OneOfNumbers, OneOfStrings, Range, Whole, restrict
+from grammar.schema.atoms import TYPES, Constant, Length, OneOfNumbers, OneOfStrings, Pattern, Range, Whole, restrict
 
 MAX_QUESTIONS = 60
+MAX_TRIED = 100
+"""So many listed texts are tried on patterns before an automaton is made of both."""
 
 
 class Satisfiability(Judge):
@@ -81,7 +83,8 @@ class Satisfiability(Judge):
             return bool(known)
         match kind:
             case "string":
-                found = _plainly(asked) or not string_machine(self.pool, asked, (), _zero).is_empty
+                listed = True if _plainly(asked) else _by_lists(asked)
+                found = not string_machine(self.pool, asked, (), _zero).is_empty if listed is None else listed
             case "number":
                 found = _plainly(asked) or not number_machine(self.pool, asked, (), _zero).is_empty
             case "object":
@@ -104,6 +107,24 @@ def _plainly(formula: Formula) -> bool:
     if isinstance(atom, Length):
         return formula.positive or atom.least > 0 or atom.most is not None
     return isinstance(atom, Range) and (atom.least is None or atom.most is None)
+
+
+def _by_lists(formula: Formula) -> bool | None:
+    """Whether some text satisfies a formula, as far as its lists of texts tell; None: an automaton has to."""
+    lists = [atom for atom in atoms(formula) if isinstance(atom, OneOfStrings)]
+    patterns = [atom for atom in atoms(formula) if isinstance(atom, Pattern)]
+    if len(lists) + len(patterns) < len(atoms(formula)):
+        return None
+    if not patterns and evaluate(formula, lambda _: False):
+        return True  # There is always a text in none of the lists.
+    texts = frozenset(text for atom in lists for text in atom.values if is_text(text))
+    if patterns and len(texts) > MAX_TRIED:
+        return None
+
+    def of(atom: Any) -> frozenset[str]:
+        return atom.values if isinstance(atom, OneOfStrings) else frozenset(t for t in texts if holds(atom, t))
+
+    return True if satisfying(formula, of, texts) else None if patterns else False
 
 
 def _zero(_: tuple[bool, ...]) -> int:

@@ -33,3 +33,19 @@ def test_a_union_of_many_constants_costs_what_a_list_costs() -> None:
             text = "2999" if spell is int else '"2999"'
             assert accepts(schema, text)
             assert not accepts(schema, text.replace("2999", "3000"))
+
+
+def test_lists_beside_patterns_and_other_lists_are_satisfiable_exactly_if_some_text_is() -> None:
+    """Alternatives that can never come are not legal, whether a list, a pattern or only another text decides."""
+    letters = {"enum": ["ab", "b", "\ud800"]}
+    for schema, possible in (
+        ({"allOf": [letters, {"pattern": "^a"}]}, True),
+        ({"allOf": [letters, {"pattern": "^c"}]}, False),
+        ({"allOf": [letters, {"enum": ["b", "c"]}]}, True),
+        ({"allOf": [letters, {"not": {"enum": ["ab", "b"]}}]}, False),
+        ({"type": "string", "not": letters}, True),
+        ({"type": "string", "not": letters, "pattern": "^(ab|b)$"}, False),
+        ({"type": "string", "not": letters, "pattern": "^(ab|b|c)$"}, True),
+    ):
+        matcher = compiled({"properties": {"k": schema}}).matcher()
+        assert take(matcher, b'{"k":"') is possible, schema

@@ -32,7 +32,8 @@ def test_an_excluded_number_is_excluded_in_long_spellings_too(
 
 def test_texts_that_an_approximated_format_does_not_decide_are_on_neither_side() -> None:
     """Its missing words would come through its negation."""
-    name, negated = {"type": "string", "format": "hostname"}, {"type": "string", "not": {"format": "hostname"}}
+    name: dict[str, object] = {"type": "string", "format": "hostname"}
+    negated: dict[str, object] = {"type": "string", "not": {"format": "hostname"}}
     for text, is_name in (('"a"', True), ('"a b"', False)):
         assert accepts(name, text) is is_name
         assert accepts(negated, text) is not is_name
