@@ -164,7 +164,8 @@ class Shape:
         if found is None:
             cls = self.classes[number]
             children = atom.asked_of(cls.name, cls.matches)
-            found = self._children[key] = self.pool.all_of(child.formula() for child in children)
+            found = children[0].formula() if len(children) == 1 else self.pool.all_of(c.formula() for c in children)
+            self._children[key] = found
         return found
 
     def bits(self, names: Iterable[str]) -> int:
@@ -302,7 +303,8 @@ class Way:
         """What this way asks of a value under class `number`, negations aside."""
         found = self._children.get(number)
         if found is None:
-            found = self.shape.pool.all_of(self.shape.child(a, number) for a in self.properties)
+            asked = [self.shape.child(a, number) for a in self.properties]
+            found = asked[0] if len(asked) == 1 else self.shape.pool.all_of(asked)
             self._children[number] = found
         return found
 
