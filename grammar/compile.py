@@ -174,13 +174,8 @@ def load_grammar(data: bytes, vocabulary: Vocabulary) -> Grammar:
 def warm(vocabulary: Vocabulary) -> None:
     """Build the vocabulary's arrays and load every kernel: at start, so that neither falls on a request."""
     _common()
-    _ = (
-        vocabulary.slices,
-        vocabulary.special_trie,
-        vocabulary.ending_trie,
-        vocabulary.spelled,
-        vocabulary.unsettled_trie,
-    )
+    _ = vocabulary.slices, vocabulary.special_trie, vocabulary.ending_trie, vocabulary.spelled
+    _ = vocabulary.unsettled_trie, vocabulary.settled_row, vocabulary.eos_row
     compile_json_schema(_EXERCISE, vocabulary).warm()
 
 
@@ -200,12 +195,20 @@ def _common() -> None:
     vocabulary = Vocabulary([bytes([byte]) for byte in range(256)] + [b""], [256])
     grammar = _json_grammar(_EXERCISE, vocabulary, JsonOptions(), {})
     grammar.warm()
-    row = np.zeros(vocabulary.words, np.int32)
+    _exercise(grammar, b'{"a":"b","c":[1.5],"x-":"x-a","\\u0064":"x","e":2}')
+    _exercise(compile_regex("[0-9]{2}", vocabulary), b"12")
+    _exercise(compile_choice(["ab"], vocabulary), b"ab")
+
+
+def _exercise(grammar: Grammar, text: bytes) -> None:
+    """Fill masks without a budget, with a wide one and with the least, over a vocabulary of bytes."""
     matcher = grammar.matcher()
-    for byte in b'{"a":"b","c":[1.5],"x-":"x-a","\\u0064":"x","e":2}':
+    row = np.zeros(grammar.automaton.vocabulary.words, np.int32)
+    for byte in text:
         matcher.fill_mask(row)
         matcher.advance(byte)
         matcher.fill_mask(row, 1000)
+        matcher.fill_mask(row, matcher.tokens_to_finish)
 
 
 _EXERCISE: Final = {

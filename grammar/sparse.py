@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from grammar.automaton import Automaton, Mask
-from grammar.closing import UNSPELLABLE, Closing, Int32, token_counts
+from grammar.closing import UNSPELLABLE, Closing, Int32, spelling
 from grammar.errors import UnsatisfiableConstraint
 
 MOST_STEPS: Final = 400
@@ -93,8 +93,8 @@ class SparseClosing(Closing):
             tokens, (which, ends), recorded = automaton.ends_of(configuration, automaton.vocabulary.trie)
             found, is_bound = [], bool(node[1])
             for number, end in enumerate(ends):
-                same = tokens[which == number].tolist()
-                if recorded[number] or automaton.open_value(end, text + automaton.vocabulary.tokens[same[0]]):
+                same, closed = tokens[which == number].tolist(), recorded[number] is not None
+                if closed or automaton.open_value(end, text + automaton.vocabulary.tokens[same[0]]):
                     found += self._remembered(configuration, text, same)
                     is_bound = True
                 else:
@@ -165,22 +165,20 @@ class SparseClosing(Closing):
         automaton = self._automaton
         trie = automaton.vocabulary.trie
         plan = np.frombuffer(self.plan(configuration), np.uint8)
-        best, first = token_counts(trie.byte, trie.end, trie.token, plan)
-        if best[0] >= UNSPELLABLE:
+        count, path = spelling(trie.byte, trie.end, trie.token, trie.tops, plan)
+        if count >= UNSPELLABLE:
             return UNSPELLABLE
-        nodes, at = [], 0
-        while at < len(plan):
-            nodes.append((self._node(configuration, text), int(best[at])))
-            token = int(first[at])
+        nodes = []
+        for taken, token in enumerate(path.tolist()):
+            nodes.append((self._node(configuration, text), count - taken))
             moved = automaton.advance(configuration, token, text)
             if moved is None:
                 return UNSPELLABLE
             configuration, text = moved[0], text + automaton.vocabulary.tokens[token]
-            at += len(automaton.vocabulary.tokens[token])
         if not automaton.accepts(configuration):
             return UNSPELLABLE
         if any(self._promised.get(node, 0) >= UNSPELLABLE for node, _ in nodes):
             return UNSPELLABLE
         for node, left in nodes:
             self._lower(node, left)
-        return int(best[0])
+        return count
