@@ -55,7 +55,6 @@ from grammar.tables import (
     STACK_PARENT,
     STACK_ROOM,
     STACK_STATE,
-    STRING,
     VISIBLE,
     Tables,
     operation,
@@ -305,26 +304,36 @@ class Automaton:
             found = self._accepting[configuration] = self.is_accepting(*self.configurations[configuration])
         return found
 
-    def resting_place(self, configuration: int) -> int | None:
-        """For a configuration in a string or key that may go on as it likes: where whole plain characters lead.
+    def resting_places(self, configuration: int) -> list[tuple[Int32, int]]:
+        """For a configuration in a string or key that may go on as it likes: (plain tokens, where they lead).
 
-        To itself, or where characters are counted but need not be, one character further: what is left to write is
-        the same after any number of them.
+        All of whole characters, which lead back to where they began, or, where characters are counted, those of each
+        length. Empty elsewhere.
         """
         state, register, stack = self.configurations[configuration]
         kind = self.tables.get(KIND, state)
-        if kind == PLAIN or register & 31 or not self._is_free(state):
-            return None
+        if kind == PLAIN or register & 31:
+            return []
+        base, machine = self._machine_of(state)
+        if kind == COUNTED:
+            return self._places_by_length(configuration, machine) if state == base and _is_any(machine) else []
+        if not self._is_free(state):
+            return []
         if kind == KEY:
-            base, machine = self._machine_of(state)
             is_loose = register == 0 and self._shape_at(stack).is_simple
-            return configuration if is_loose and self._key_lives(base, machine, stack)[state - base] else None
-        if kind == STRING:
-            return configuration
-        machine, count = self.machine_at(state), register >> 32
-        if count < machine.least or (machine.most is not None and machine.most - count < len(self.vocabulary.slices)):
-            return None
-        return self.configuration(state, register + ((machine.most is not None) << 32), stack)
+            if not is_loose or not self._key_lives(base, machine, stack)[state - base]:
+                return []
+        return [(self.vocabulary.settled_row, configuration)]
+
+    def _places_by_length(self, configuration: int, machine: Machine) -> list[tuple[Int32, int]]:
+        state, register, stack = self.configurations[configuration]
+        count, found = register >> 32, []
+        for length, row in self.vocabulary.settled_lengths:
+            if machine.most is not None and count + length > machine.most:
+                break
+            after = count + length if machine.most is not None else min(count + length, max(machine.least, count))
+            found.append((row, self.configuration(state, after << 32, stack)))
+        return found
 
     def ends_of(self, configuration: int, trie: Trie) -> tuple[Int32, tuple[Int32, list[int]], list[int | None]]:
         """The legal tokens of `trie`, and for each the index of the configuration it leads to, in the list beside.
@@ -333,7 +342,7 @@ class Automaton:
         """
         tables, vocabulary = self.tables, self.vocabulary
         self.mask(configuration)
-        arrays = (trie.byte, trie.end, trie.token, trie.depth, trie.same)
+        arrays = (*trie.arrays, *self._pure_parts(configuration, trie))
         lists = np.empty(vocabulary.size, np.int32), np.empty(vocabulary.size, np.int32)
         while True:
             self._begin(*self.configurations[configuration])
@@ -358,6 +367,16 @@ class Automaton:
                 node = tables.stack_id(node, return_state, data)
             numbers.append(self.configuration(s, reg, node))
         return lists[0][:count], (lists[1][:count], numbers), [end[4] if end[3] else None for end in found]
+
+    def _pure_parts(self, configuration: int, trie: Trie) -> tuple[npt.NDArray[np.bool_], int, npt.NDArray[np.bool_]]:
+        """Subtrees of plain content only, and where it leads back: the string's first state, free states from it on."""
+        state, register, _ = self.configurations[configuration]
+        if trie is not self.vocabulary.trie or self.tables.get(KIND, state) == PLAIN or register & 31:
+            return np.zeros(len(trie.byte), np.bool_), 0, np.zeros(0, np.bool_)
+        base, machine = self._machine_of(state)
+        free = np.zeros(len(machine.labels), np.bool_)
+        free[list(self._free_states(base, machine))] = True
+        return self.vocabulary.pure, base, free
 
     def stations_of(self, configuration: int) -> list[tuple[int, int, list[tuple[int, int]]]] | None:
         """Where one token can lead, roughly: (state, interned stack node, what was pushed above it, last first).

@@ -69,7 +69,7 @@ class Closing:
         self._roofs: dict[int, int] = {}
         self._reaches: dict[tuple[Any, ...], list[tuple[int, int, int]]] = {}
         self._rests: dict[tuple[int, int], int] = {}
-        self._classes: dict[tuple[int, bool], tuple[int, Int32, list[Int32]]] = {}
+        self._classes: dict[int, tuple[int, Int32, list[Int32]]] = {}
         self._row_bytes = 0
         self._underway: dict[int, tuple[Int32, int]] = {}
         """Paths of tokens along which promises were made, each up to here: (the path, tokens of it already taken)."""
@@ -167,19 +167,14 @@ class Closing:
 
     def _fill_near(self, configuration: int, full: Mask, row: Int32, budget: int) -> bool:
         """As `fill`, where the budget may matter."""
-        automaton = self._automaton
-        resting = automaton.resting_place(configuration)
-        bounds, rows = self._grouped(configuration, settled=resting is None)
+        bounds, rows = self._grouped(configuration)
         fitting = int(np.searchsorted(bounds, budget - 1, side="right"))
-        stays = resting is not None and max(self.tokens(configuration), self.tokens(resting)) <= budget - 1
-        if fitting == len(bounds) and (stays or resting is None):
+        if fitting == len(bounds):
             row[:] = full.row
             return False
         row[:] = rows[fitting]
-        if stays:
-            row |= automaton.vocabulary.settled_row
-        if automaton.accepts(configuration):
-            row |= automaton.vocabulary.eos_row
+        if self._automaton.accepts(configuration):
+            row |= self._automaton.vocabulary.eos_row
         return not np.array_equal(row, full.row)
 
     # ---------------------------------------------------------------- budgets that cannot matter
@@ -247,28 +242,16 @@ class Closing:
             self._rests[where] = total
         return total
 
-    def _grouped(self, configuration: int, *, settled: bool) -> tuple[Int32, list[Int32]]:
-        """Sorted costs of the legal tokens, and rows: rows[i] holds the tokens of the first i costs.
-
-        `settled`: those of the vocabulary's settled row among them.
-        """
-        key = (configuration, settled)
+    def _grouped(self, configuration: int) -> tuple[Int32, list[Int32]]:
+        """Sorted costs of the legal tokens, and rows: rows[i] holds the tokens of the first i costs."""
         self.tokens(configuration)  # What is promised here has to be promised on along the path.
-        found = self._classes.get(key)
+        found = self._classes.get(configuration)
         if found is None or found[0] != self._lowered:
-            automaton = self._automaton
-            trie = automaton.vocabulary.trie if settled else automaton.vocabulary.unsettled_trie
-            tokens, (which, ends), recorded = automaton.ends_of(configuration, trie)
-            for number, token in enumerate(recorded):
-                if token is not None:
-                    # What was closed is not remembered there: assume the worst of it.
-                    moved = automaton.run(configuration, automaton.vocabulary.tokens[token], None)
-                    ends[number] = ends[number] if moved is None else moved[0]
-            bounds, rows = self._sorted(tokens, (which, ends))
+            bounds, rows = self._sorted(configuration)
             if len(self._classes) > MOST_GROUPS:
                 self._classes.clear()
                 self._row_bytes = 0
-            found = self._classes[key] = (self._lowered, bounds, rows)
+            found = self._classes[configuration] = (self._lowered, bounds, rows)
             self._row_bytes += sum(row.nbytes for row in rows)
         return found[1], found[2]
 
@@ -283,13 +266,30 @@ class Closing:
             self._classes.clear()
             self._row_bytes = 0
 
-    def _sorted(self, tokens: Int32, ends: tuple[Int32, list[int]]) -> tuple[Int32, list[Int32]]:
+    def _sorted(self, configuration: int) -> tuple[Int32, list[Int32]]:
+        automaton = self._automaton
+        vocabulary = automaton.vocabulary
+        resting = automaton.resting_places(configuration)
+        trie = vocabulary.unsettled_trie if resting else vocabulary.trie
+        tokens, (which, ends), recorded = automaton.ends_of(configuration, trie)
+        for number, token in enumerate(recorded):
+            if token is not None:
+                # What was closed is not remembered there: assume the worst of it.
+                moved = automaton.run(configuration, vocabulary.tokens[token], None)
+                ends[number] = ends[number] if moved is None else moved[0]
+        counts = self._settled_counts([*ends, *(place for _, place in resting)])
+        bounds = np.unique(counts)
+        ranks = np.searchsorted(bounds, counts) + 1
+        rows = np.zeros((len(bounds) + 1, vocabulary.words), np.int32)
+        walk.set_ranked(tokens, which, ranks, rows)
+        for (row, _), rank in zip(resting, ranks[len(ends) :], strict=True):
+            rows[rank] |= row
+        return bounds, list(np.bitwise_or.accumulate(rows, axis=0))
+
+    def _settled_counts(self, configurations: list[int]) -> Int32:
+        """What each costs, once counting one no longer lowers another."""
         while True:
             before = self._lowered
-            counts = np.array([self.tokens(c) for c in ends[1]], np.int32)
+            counts = np.array([self.tokens(c) for c in configurations], np.int32)
             if before == self._lowered:
-                break
-        bounds = np.unique(counts)
-        rows = np.zeros((len(bounds) + 1, self._automaton.vocabulary.words), np.int32)
-        walk.set_ranked(tokens, ends[0], np.searchsorted(bounds, counts) + 1, rows)
-        return bounds, list(np.bitwise_or.accumulate(rows, axis=0))
+                return counts

@@ -175,7 +175,7 @@ def warm(vocabulary: Vocabulary) -> None:
     """Build the vocabulary's arrays and load every kernel: at start, so that neither falls on a request."""
     _common()
     _ = vocabulary.slices, vocabulary.special_trie, vocabulary.ending_trie, vocabulary.spelled
-    _ = vocabulary.unsettled_trie, vocabulary.settled_row, vocabulary.eos_row
+    _ = vocabulary.unsettled_trie, vocabulary.settled_row, vocabulary.settled_lengths, vocabulary.pure
     compile_json_schema(_EXERCISE, vocabulary).warm()
 
 

@@ -812,6 +812,9 @@ def collect(
     token: Int32,
     depth: Int32,
     same: Int32,
+    pure: npt.NDArray[np.bool_],
+    base: int,
+    free: npt.NDArray[np.bool_],
     levels: Int64,
     work: Int64,
     tokens: Int32,
@@ -824,6 +827,9 @@ def collect(
     Returns the number of tokens, of ends, and of places where something was missing; stops when `ends` is full. Each
     end has the first of its tokens in its last column. `slots` is a hash table of ends, a power of two in size and at
     least twice as large as their room; recorded: something recorded was closed.
+
+    free[s - base]: that whole plain characters lead from s back to it. The pure subtrees of the trie, which have nothing
+    else, are then taken at once.
     """
     slots[:] = -1
     offsets, classmaps, kinds = h[OFFSET], h[CLASSMAP], h[KIND]
@@ -871,27 +877,31 @@ def collect(
             if code == RECORDED:
                 recorded = 1 if kind == KEY else 5
             levels[level, 0], levels[level, 1], levels[level, 2], levels[level, 3] = s2, reg2, st2, recorded
+            stop = node + 1
+            if pure[node] and 0 <= s2 - base < free.shape[0] and free[s2 - base] and reg2 == 0 and st2 == levels[0, 2]:
+                stop = end[node]
             t = token[node]
-            if t >= 0:
-                if last < 0 or not same_end(ends, last, s2, reg2, st2, recorded):
-                    at = (s2 * 40503 + (reg2 & 0xFFFF) * 977 + (reg2 >> 32) * 7919 + st2 * 31 + recorded) & (
-                        slots.shape[0] - 1
-                    )
-                    while slots[at] >= 0 and not same_end(ends, slots[at], s2, reg2, st2, recorded):
-                        at = (at + 1) & (slots.shape[0] - 1)
-                    if slots[at] < 0:
-                        slots[at] = distinct
-                        ends[distinct, 0], ends[distinct, 1], ends[distinct, 2] = s2, reg2, st2
-                        ends[distinct, 3] = recorded
-                        ends[distinct, 4] = t
-                        distinct += 1
-                    last = slots[at]
+            if (t >= 0 or stop > node + 1) and (last < 0 or not same_end(ends, last, s2, reg2, st2, recorded)):
+                at = (s2 * 40503 + (reg2 & 0xFFFF) * 977 + (reg2 >> 32) * 7919 + st2 * 31 + recorded) & (
+                    slots.shape[0] - 1
+                )
+                while slots[at] >= 0 and not same_end(ends, slots[at], s2, reg2, st2, recorded):
+                    at = (at + 1) & (slots.shape[0] - 1)
+                if slots[at] < 0:
+                    slots[at] = distinct
+                    ends[distinct, 0], ends[distinct, 1], ends[distinct, 2] = s2, reg2, st2
+                    ends[distinct, 3] = recorded
+                    ends[distinct, 4] = t
+                    distinct += 1
+                last = slots[at]
+            for inner in range(node, stop):
+                t = token[inner]
                 while t >= 0:
                     tokens[count] = t
                     which[count] = last
                     count += 1
                     t = same[t]
-            node += 1
+            node = stop
             continue
         if code != STUCK:
             if pending < work.shape[0]:
