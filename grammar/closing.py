@@ -258,7 +258,12 @@ class Closing:
     @property
     def nbytes(self) -> int:
         """Memory of counts and of rows by cost, roughly."""
-        return 120 * (len(self._tokens) + len(self._underway)) + self._path_bytes + self._row_bytes
+        return self.kept_bytes + self._row_bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """The part of it that `trim` does not drop: what was promised to matchers under way."""
+        return 120 * (len(self._tokens) + len(self._underway)) + self._path_bytes
 
     def trim(self, most: int) -> None:
         """Drop the rows, which are made again on demand, if they take more than `most` bytes. Promises stay."""
