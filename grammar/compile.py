@@ -14,6 +14,7 @@ from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstrain
 from grammar.json_automaton import JsonAutomaton
 from grammar.lexical import NumberSpec, compile_format, number_language
 from grammar.lexical.formats import FORMATS as STRING_FORMATS
+from grammar.lexical.literals import literal_language
 from grammar.options import GrammarLimits, JsonOptions
 from grammar.rules.automaton import ENDLESS
 from grammar.rules.compile import grammar_of
@@ -192,10 +193,12 @@ def _common() -> None:
     for name in STRING_FORMATS:
         with suppress(UnsupportedConstraint):
             compile_format(name)
+    literal_language([b"a", b"ab"])
     vocabulary = Vocabulary([bytes([byte]) for byte in range(256)] + [b""], [256])
     grammar = _json_grammar(_EXERCISE, vocabulary, JsonOptions(), {})
     grammar.warm()
     _exercise(grammar, b'{"a":"b","c":[1.5],"x-":"x-a","\\u0064":"x","e":2}')
+    _exercise(_json_grammar({"properties": {"ab": {}}}, vocabulary, JsonOptions(), {}), b'{"ab":1}')
     _exercise(compile_regex("[0-9]{2}", vocabulary), b"12")
     _exercise(compile_choice(["ab"], vocabulary), b"ab")
 
