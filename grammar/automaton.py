@@ -56,7 +56,6 @@ from grammar.tables import (
     STACK_PARENT,
     STACK_ROOM,
     STACK_STATE,
-    STRING,
     VISIBLE,
     Tables,
     operation,
@@ -75,6 +74,8 @@ _FEW: Final = 100
 MAX_FILLS: Final = 200_000
 MAX_FORCED: Final = 1 << 16
 MAX_STATIONS: Final = 512
+FEW_ENDS: Final = 256
+"""Room for the places where the tokens of one mask lead; more is made when it is needed."""
 
 
 Position = tuple[int, int, int]
@@ -126,7 +127,7 @@ class Automaton:
         self._rows: dict[int, Mask] = {}
         self._levels = np.zeros((vocabulary.trie.longest + 2, 4), np.int64)
         self._work = np.zeros((1 << 8, 8), np.int64)
-        self._ends: tuple[Int32, Int32, npt.NDArray[np.int64], Int32] | None = None
+        self._ends = np.zeros((FEW_ENDS, 5), np.int64)
         self.end = self.state(("end",))
         self.done = self.state(("done",))
         self.tables.stack_id(0, self.end, 0)
@@ -304,56 +305,79 @@ class Automaton:
             found = self._accepting[configuration] = self.is_accepting(*self.configurations[configuration])
         return found
 
-    def resting_place(self, configuration: int) -> int | None:
-        """For a configuration in string content that may go on as it likes: where whole plain characters lead.
+    def resting_places(self, configuration: int) -> list[tuple[Int32, int]]:
+        """For a configuration in a string or key that may go on as it likes: (plain tokens, where they lead).
 
-        To itself, or where characters are counted but need not be, one character further: what is left to write is
-        the same after any number of them.
+        All of whole characters, which lead back to where they began, or, where characters are counted, those of each
+        length. Empty elsewhere.
         """
         state, register, stack = self.configurations[configuration]
         kind = self.tables.get(KIND, state)
-        if kind not in (STRING, COUNTED) or register & 31 or not self._is_free(state):
-            return None
-        if kind == STRING:
-            return configuration
-        machine, count = self.machine_at(state), register >> 32
-        if count < machine.least or (machine.most is not None and machine.most - count < len(self.vocabulary.slices)):
-            return None
-        return self.configuration(state, register + ((machine.most is not None) << 32), stack)
+        if kind == PLAIN or register & 31:
+            return []
+        base, machine = self._machine_of(state)
+        if kind == COUNTED:
+            return self._places_by_length(configuration, machine) if state == base and _is_any(machine) else []
+        if not self._is_free(state):
+            return []
+        if kind == KEY:
+            is_loose = register == 0 and self._shape_at(stack).is_simple
+            if not is_loose or not self._key_lives(base, machine, stack)[state - base]:
+                return []
+        return [(self.vocabulary.settled_row, configuration)]
 
-    def ends_of(self, configuration: int, trie: Trie) -> tuple[Int32, tuple[Int32, list[int]], list[bool]]:
+    def _places_by_length(self, configuration: int, machine: Machine) -> list[tuple[Int32, int]]:
+        state, register, stack = self.configurations[configuration]
+        count, found = register >> 32, []
+        for length, row in self.vocabulary.settled_lengths:
+            if machine.most is not None and count + length > machine.most:
+                break
+            after = count + length if machine.most is not None else min(count + length, max(machine.least, count))
+            found.append((row, self.configuration(state, after << 32, stack)))
+        return found
+
+    def ends_of(self, configuration: int, trie: Trie) -> tuple[Int32, tuple[Int32, list[int]], list[int | None]]:
         """The legal tokens of `trie`, and for each the index of the configuration it leads to, in the list beside.
 
-        The last list tells of each whether its tokens closed a key or item that is not yet remembered as used there.
+        The last list has for each one of its tokens if they closed a key or item not yet remembered as used there.
         """
-        state, register, stack = self.configurations[configuration]
-        tables = self.tables
-        if self._ends is None:
-            size = self.vocabulary.size
-            room = 1 << (2 * size).bit_length()
-            lists = np.zeros(size, np.int32), np.zeros(size, np.int32)
-            self._ends = (*lists, np.zeros((size, 4), np.int64), np.zeros(room, np.int32))
+        tables, vocabulary = self.tables, self.vocabulary
         self.mask(configuration)
-        arrays = (trie.byte, trie.end, trie.token, trie.depth, trie.same)
+        arrays = (*trie.arrays, *self._pure_parts(configuration, trie))
+        lists = np.empty(vocabulary.size, np.int32), np.empty(vocabulary.size, np.int32)
         while True:
-            self._begin(state, register, stack)
+            self._begin(*self.configurations[configuration])
+            slots = np.empty(1 << (2 * len(self._ends)).bit_length(), np.int32)
             count, distinct, pending = walk.collect(
-                tables.mem, tables.h, *arrays, self._levels, self._work, *self._ends
+                tables.mem, tables.h, *arrays, self._levels, self._work, *lists, self._ends, slots
             )
-            if not pending:
+            if distinct == len(self._ends):
+                self._ends = np.zeros((4 * distinct, 5), np.int64)
+            elif pending:
+                self._fill_missing(self._work[: min(pending, len(self._work))].copy())
+            else:
                 break
-            self._fill_missing(self._work[: min(pending, len(self._work))].copy())
-        found = self._ends[2][:distinct].tolist()
+        found = self._ends[:distinct].tolist()
         # Interning overwrites the scratch region, so the chains are read out first.
         scratch = tables.stacks
-        chains = [self._chain(st, scratch) for _, _, st, _ in found]
+        chains = [self._chain(st, scratch) for _, _, st, _, _ in found]
         numbers = []
-        for (s, reg, _, _), (base, above) in zip(found, chains, strict=True):
+        for (s, reg, _, _, _), (base, above) in zip(found, chains, strict=True):
             node = base
             for return_state, data in reversed(above):
                 node = tables.stack_id(node, return_state, data)
             numbers.append(self.configuration(s, reg, node))
-        return self._ends[0][:count].copy(), (self._ends[1][:count].copy(), numbers), [bool(e[3]) for e in found]
+        return lists[0][:count], (lists[1][:count], numbers), [end[4] if end[3] else None for end in found]
+
+    def _pure_parts(self, configuration: int, trie: Trie) -> tuple[npt.NDArray[np.bool_], int, npt.NDArray[np.bool_]]:
+        """Subtrees of plain content only, and where it leads back: the string's first state, free states from it on."""
+        state, register, _ = self.configurations[configuration]
+        if trie is not self.vocabulary.trie or self.tables.get(KIND, state) == PLAIN or register & 31:
+            return np.zeros(len(trie.byte), np.bool_), 0, np.zeros(0, np.bool_)
+        base, machine = self._machine_of(state)
+        free = np.zeros(len(machine.labels), np.bool_)
+        free[list(self._free_states(base, machine))] = True
+        return self.vocabulary.pure, base, free
 
     def stations_of(self, configuration: int) -> list[tuple[int, int, list[tuple[int, int]]]] | None:
         """Where one token can lead, roughly: (state, interned stack node, what was pushed above it, last first).

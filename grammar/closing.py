@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from grammar import walk
 from grammar.automaton import Automaton, Mask
 from grammar.kernels import kernel
 from grammar.tables import DEAD, KEY, KIND, STACK_DATA, STACK_DEPTH, STACK_PARENT, STACK_STATE
@@ -23,19 +24,20 @@ _NO_BOUND: Final = [(0, 0, UNSPELLABLE)]
 
 
 @kernel
-def token_counts(
-    byte: npt.NDArray[np.uint8], end: Int32, token: Int32, text: npt.NDArray[np.uint8]
-) -> tuple[Int32, Int32]:
-    """[position]: the least number of tokens that spell text[position:], and the first of them."""
+def spelling(
+    byte: npt.NDArray[np.uint8], end: Int32, token: Int32, tops: Int32, text: npt.NDArray[np.uint8]
+) -> tuple[int, Int32]:
+    """The least number of tokens that spell the text, UNSPELLABLE if none do, and these tokens."""
     size = text.shape[0]
     best = np.full(size + 1, UNSPELLABLE, np.int32)
     first = np.full(size + 1, -1, np.int32)
+    after = np.zeros(size + 1, np.int32)
     best[size] = 0
-    nodes = byte.shape[0]
     for start in range(size - 1, -1, -1):
         at = start
-        node = 0
-        stop = nodes
+        node = int(tops[text[start]])
+        # To hop over the first bytes of all tokens, sibling by sibling, would take longer than all the rest.
+        stop = -1 if node < 0 else int(end[node])
         while at < size and node < stop:
             while node < stop and byte[node] != text[at]:
                 node = end[node]
@@ -46,9 +48,16 @@ def token_counts(
             if token[node] >= 0 and best[at] + 1 <= best[start]:
                 best[start] = best[at] + 1
                 first[start] = token[node]
+                after[start] = at
             stop = end[node]
             node += 1
-    return best, first
+    count = int(best[0])
+    path = np.zeros(count if count < UNSPELLABLE else 0, np.int32)
+    at = 0
+    for i in range(path.shape[0]):
+        path[i] = first[at]
+        at = after[at]
+    return count, path
 
 
 class Closing:
@@ -60,8 +69,11 @@ class Closing:
         self._roofs: dict[int, int] = {}
         self._reaches: dict[tuple[Any, ...], list[tuple[int, int, int]]] = {}
         self._rests: dict[tuple[int, int], int] = {}
-        self._classes: dict[tuple[int, bool], tuple[int, Int32, list[Int32]]] = {}
+        self._classes: dict[int, tuple[int, Int32, list[Int32]]] = {}
         self._row_bytes = 0
+        self._underway: dict[int, tuple[Int32, int]] = {}
+        """Paths of tokens along which promises were made, each up to here: (the path, tokens of it already taken)."""
+        self._path_bytes = 0
         self._lowered = 0
         """How often a known count was lowered: groups made before that are made again."""
 
@@ -90,36 +102,44 @@ class Closing:
         if found is None:
             found = 0 if self._automaton.accepts(configuration) else self._count(configuration)
             self._tokens[configuration] = found
+        if configuration in self._underway:
+            self._promise_next(configuration)
         return found
 
     def _count(self, configuration: int) -> int:
         automaton = self._automaton
         trie = automaton.vocabulary.trie
         text = np.frombuffer(self.plan(configuration), np.uint8)
-        best, first = token_counts(trie.byte, trie.end, trie.token, text)
-        count = int(best[0])
+        count, path = spelling(trie.byte, trie.end, trie.token, trie.tops, text)
         assert count < UNSPELLABLE, "a vocabulary with every byte spells every plan"
-        if count > 0:
-            moved = automaton.run(configuration, automaton.vocabulary.tokens[int(first[0])], None)
-            if moved is not None and self._tokens.get(moved[0], count) > count - 1:
-                self._promise(configuration, text, best, first)
+        self._follow(configuration, path, 0)
         return count
 
-    def _promise(self, configuration: int, text: npt.NDArray[np.uint8], best: Int32, first: Int32) -> None:
-        """Record along the plan what each configuration on it costs at most."""
+    def _promise_next(self, configuration: int) -> None:
+        """Record what the next configuration along the path costs at most.
+
+        One step whenever a count is asked for: to go to the end of each plan at once would be quadratic in its length.
+        """
         automaton = self._automaton
-        at = 0
-        while at < len(text):
-            token = automaton.vocabulary.tokens[int(first[at])]
-            moved = automaton.run(configuration, token, None)
-            if moved is None:
-                return
-            configuration, at = moved[0], at + len(token)
-            promised = 0 if automaton.accepts(configuration) else int(best[at])
-            if self._tokens.get(configuration, promised + 1) <= promised:
-                return
-            self._lowered += configuration in self._tokens
-            self._tokens[configuration] = promised
+        path, taken = self._underway.pop(configuration)
+        self._path_bytes -= path.nbytes
+        moved = automaton.run(configuration, automaton.vocabulary.tokens[path[taken]], None)
+        if moved is None:
+            return
+        promised = 0 if automaton.accepts(moved[0]) else len(path) - taken - 1
+        if self._tokens.get(moved[0], promised + 1) <= promised:
+            return
+        self._lowered += moved[0] in self._tokens
+        self._tokens[moved[0]] = promised
+        self._follow(moved[0], path, taken + 1)
+
+    def _follow(self, configuration: int, path: Int32, taken: int) -> None:
+        replaced = self._underway.pop(configuration, None)
+        if replaced is not None:
+            self._path_bytes -= replaced[0].nbytes
+        if self._tokens.get(configuration) != 0 and taken < len(path):
+            self._underway[configuration] = path, taken
+            self._path_bytes += path.nbytes
 
     def mask(self, configuration: int, text: bytes | bytearray) -> Mask:  # noqa: ARG002  (see SparseClosing)
         """The legal tokens, whatever the budget."""
@@ -147,19 +167,14 @@ class Closing:
 
     def _fill_near(self, configuration: int, full: Mask, row: Int32, budget: int) -> bool:
         """As `fill`, where the budget may matter."""
-        automaton = self._automaton
-        resting = automaton.resting_place(configuration)
-        bounds, rows = self._grouped(configuration, settled=resting is None)
+        bounds, rows = self._grouped(configuration)
         fitting = int(np.searchsorted(bounds, budget - 1, side="right"))
-        stays = resting is not None and max(self.tokens(configuration), self.tokens(resting)) <= budget - 1
-        if fitting == len(bounds) and (stays or resting is None):
+        if fitting == len(bounds):
             row[:] = full.row
             return False
         row[:] = rows[fitting]
-        if stays:
-            row |= automaton.vocabulary.settled_row
-        if automaton.accepts(configuration):
-            row |= automaton.vocabulary.eos_row
+        if self._automaton.accepts(configuration):
+            row |= self._automaton.vocabulary.eos_row
         return not np.array_equal(row, full.row)
 
     # ---------------------------------------------------------------- budgets that cannot matter
@@ -227,34 +242,28 @@ class Closing:
             self._rests[where] = total
         return total
 
-    def _grouped(self, configuration: int, *, settled: bool) -> tuple[Int32, list[Int32]]:
-        """Sorted costs of the legal tokens, and rows: rows[i] holds the tokens of the first i costs.
-
-        `settled`: those of the vocabulary's settled row among them.
-        """
-        key = (configuration, settled)
-        found = self._classes.get(key)
+    def _grouped(self, configuration: int) -> tuple[Int32, list[Int32]]:
+        """Sorted costs of the legal tokens, and rows: rows[i] holds the tokens of the first i costs."""
+        self.tokens(configuration)  # What is promised here has to be promised on along the path.
+        found = self._classes.get(configuration)
         if found is None or found[0] != self._lowered:
-            automaton = self._automaton
-            trie = automaton.vocabulary.trie if settled else automaton.vocabulary.unsettled_trie
-            tokens, (which, ends), recorded = automaton.ends_of(configuration, trie)
-            for number in np.flatnonzero(recorded).tolist():
-                # What was closed is not remembered there: assume the worst of it.
-                spelled = automaton.vocabulary.tokens[int(tokens[which == number][0])]
-                moved = automaton.run(configuration, spelled, None)
-                ends[number] = ends[number] if moved is None else moved[0]
-            bounds, rows = self._sorted(tokens, (which, ends))
+            bounds, rows = self._sorted(configuration)
             if len(self._classes) > MOST_GROUPS:
                 self._classes.clear()
                 self._row_bytes = 0
-            found = self._classes[key] = (self._lowered, bounds, rows)
+            found = self._classes[configuration] = (self._lowered, bounds, rows)
             self._row_bytes += sum(row.nbytes for row in rows)
         return found[1], found[2]
 
     @property
     def nbytes(self) -> int:
         """Memory of counts and of rows by cost, roughly."""
-        return 120 * len(self._tokens) + self._row_bytes
+        return self.kept_bytes + self._row_bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """The part of it that `trim` does not drop: what was promised to matchers under way."""
+        return 120 * (len(self._tokens) + len(self._underway)) + self._path_bytes
 
     def trim(self, most: int) -> None:
         """Drop the rows, which are made again on demand, if they take more than `most` bytes. Promises stay."""
@@ -262,17 +271,30 @@ class Closing:
             self._classes.clear()
             self._row_bytes = 0
 
-    def _sorted(self, tokens: Int32, ends: tuple[Int32, list[int]]) -> tuple[Int32, list[Int32]]:
+    def _sorted(self, configuration: int) -> tuple[Int32, list[Int32]]:
+        automaton = self._automaton
+        vocabulary = automaton.vocabulary
+        resting = automaton.resting_places(configuration)
+        trie = vocabulary.unsettled_trie if resting else vocabulary.trie
+        tokens, (which, ends), recorded = automaton.ends_of(configuration, trie)
+        for number, token in enumerate(recorded):
+            if token is not None:
+                # What was closed is not remembered there: assume the worst of it.
+                moved = automaton.run(configuration, vocabulary.tokens[token], None)
+                ends[number] = ends[number] if moved is None else moved[0]
+        counts = self._settled_counts([*ends, *(place for _, place in resting)])
+        bounds = np.unique(counts)
+        ranks = np.searchsorted(bounds, counts) + 1
+        rows = np.zeros((len(bounds) + 1, vocabulary.words), np.int32)
+        walk.set_ranked(tokens, which, ranks, rows)
+        for (row, _), rank in zip(resting, ranks[len(ends) :], strict=True):
+            rows[rank] |= row
+        return bounds, list(np.bitwise_or.accumulate(rows, axis=0))
+
+    def _settled_counts(self, configurations: list[int]) -> Int32:
+        """What each costs, once counting one no longer lowers another."""
         while True:
             before = self._lowered
-            counts = np.array([self.tokens(c) for c in ends[1]], np.int32)
+            counts = np.array([self.tokens(c) for c in configurations], np.int32)
             if before == self._lowered:
-                break
-        costs = counts[ends[0]]
-        bounds = np.unique(costs)
-        rows = [np.zeros(self._automaton.vocabulary.words, np.int32)]
-        bits = np.zeros(self._automaton.vocabulary.words * 32, np.bool_)
-        for bound in bounds:
-            bits[tokens[costs == bound]] = True
-            rows.append(np.packbits(bits, bitorder="little").view(np.int32))
-        return bounds.astype(np.int32), rows
+                return counts

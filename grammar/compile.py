@@ -174,13 +174,8 @@ def load_grammar(data: bytes, vocabulary: Vocabulary) -> Grammar:
 def warm(vocabulary: Vocabulary) -> None:
     """Build the vocabulary's arrays and load every kernel: at start, so that neither falls on a request."""
     _common()
-    _ = (
-        vocabulary.slices,
-        vocabulary.special_trie,
-        vocabulary.ending_trie,
-        vocabulary.spelled,
-        vocabulary.unsettled_trie,
-    )
+    _ = vocabulary.slices, vocabulary.special_trie, vocabulary.ending_trie, vocabulary.spelled
+    _ = vocabulary.unsettled_trie, vocabulary.settled_row, vocabulary.settled_lengths, vocabulary.pure
     compile_json_schema(_EXERCISE, vocabulary).warm()
 
 
@@ -202,18 +197,26 @@ def _common() -> None:
         with suppress(UnsupportedConstraint):
             compile_format(name)
     compile_format("hostname", 4)
+    literal_language([b"a", b"ab"])
     vocabulary = Vocabulary([bytes([byte]) for byte in range(256)] + [b""], [256])
-    literal_language([b"a", b"b"])
-    row = np.zeros(vocabulary.words, np.int32)
     for schema in (_EXERCISE, _NAMES_ONLY):
         grammar = _json_grammar(schema, vocabulary, JsonOptions(), {})
         grammar.warm()
-        matcher = grammar.matcher()
-        for byte in _EXERCISED:
-            matcher.fill_mask(row)
-            matcher.advance(byte)
-            matcher.fill_mask(row, 1000)
-            matcher.fill_mask(row, matcher.tokens_to_finish)
+        _exercise(grammar, _EXERCISED)
+    _exercise(_json_grammar({"properties": {"ab": {}}}, vocabulary, JsonOptions(), {}), b'{"ab":1}')
+    _exercise(compile_regex("[0-9]{2}", vocabulary), b"12")
+    _exercise(compile_choice(["ab"], vocabulary), b"ab")
+
+
+def _exercise(grammar: Grammar, text: bytes) -> None:
+    """Fill masks without a budget, with a wide one and with the least, over a vocabulary of bytes."""
+    matcher = grammar.matcher()
+    row = np.zeros(grammar.automaton.vocabulary.words, np.int32)
+    for byte in text:
+        matcher.fill_mask(row)
+        matcher.advance(byte)
+        matcher.fill_mask(row, 1000)
+        matcher.fill_mask(row, matcher.tokens_to_finish)
 
 
 _EXERCISE: Final = {

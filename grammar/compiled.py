@@ -58,12 +58,13 @@ class Grammar:
     def matcher(self) -> Matcher:
         """A new position at the beginning. Over the limit on bytes, what was computed is first dropped.
 
-        Masks and moves go; where positions and rows have grown past half of the limit, so does the automaton itself:
-        matchers that are under way keep the old one until they end.
+        Masks and moves go; where positions, rows and promises have grown past half of the limit, so does the automaton
+        itself: matchers that are under way keep the old one until they end.
         """
         self.automaton.trim()
         self.closing.trim(self.automaton.max_bytes // 4)
-        if self._again is not None and 2 * self.automaton.kept_bytes > self.automaton.max_bytes:
+        kept = self.automaton.kept_bytes + self.closing.kept_bytes
+        if self._again is not None and 2 * kept > self.automaton.max_bytes:
             self._use(*self._again())
         return Matcher(self)
 

@@ -158,7 +158,7 @@ class Completions:
         self._comma = b", " if automaton.spaced else b","
         self._alphabets = {string: alphabet(automaton.vocabulary, string=string) for string in (False, True)}
         self._farthest: dict[int, int] = {}
-        self._name_sizes: dict[int, list[int]] = {}
+        self._names: dict[int, list[bytes]] = {}
         self._value_sizes: dict[tuple[int, frozenset[Any]], dict[int, int]] = {}
         self._colon = b": " if automaton.spaced else b":"
 
@@ -261,7 +261,7 @@ class Completions:
         shape = frame.shape
         spelled = self._spelled_names(shape)
         allowed = numbers_of(frame.allowed)
-        most = max((spelled[n] for n in allowed if n < len(spelled)), default=0)
+        most = max((len(spelled[n]) for n in allowed if n < len(spelled)), default=0)
         if frame.allowed & shape.rest:
             route = self._route(shape.machine, string=True)
             far = route.distances(np.isin(shape.machine.labels, [n for n in allowed if n >= len(spelled)]))
@@ -282,10 +282,10 @@ class Completions:
         label, rest = self._object_rest(frame, first=False)
         return label, len(self._colon) + max((sizes[n] for n in allowed), default=0) + len(rest)
 
-    def _spelled_names(self, shape: Shape) -> list[int]:
-        found = self._name_sizes.get(id(shape))
+    def _spelled_names(self, shape: Shape) -> list[bytes]:
+        found = self._names.get(id(shape))
         if found is None:
-            found = self._name_sizes[id(shape)] = [len(json.dumps(n, ensure_ascii=False).encode()) for n in shape.names]
+            found = self._names[id(shape)] = [json.dumps(n, ensure_ascii=False).encode() for n in shape.names]
         return found
 
     # ---------------------------------------------------------------- values
@@ -398,6 +398,11 @@ class Completions:
             if known is not None and taken.isdisjoint(_unescaped(key) for key, _ in known[1]):
                 # The rest was planned before: a long object must not be planned anew at each of its members.
                 return known[0], members + known[1]
+            named = self._named_rest(current)
+            if named is not None:
+                verdict = ()
+                members += named
+                break
             step = self._cheapest_step(current, taken)
             if step is None:
                 return None
@@ -408,6 +413,22 @@ class Completions:
         if not self._open:
             self._members[ident] = result
         return result
+
+    def _named_rest(self, frame: ObjectFrame) -> Members | None:
+        """The members still needed where they are all that is asked, and nothing is judged or told apart on the way.
+
+        A thousand required names are then looked up, not stepped through.
+        """
+        way = frame.only_way
+        if way is None or not way.is_plain or frame.tracked:
+            return None
+        found: Members = []
+        for number in numbers_of(way.needed):
+            value = self._try_value(way.child(number), ())
+            if value is None:
+                return None
+            found.append((self._key(frame.shape, number, frozenset()), value[1]))
+        return found
 
     def _cheapest_step(self, frame: ObjectFrame, taken: frozenset[bytes]) -> tuple[bytes, bytes, ObjectFrame] | None:
         """The first member of the cheapest way to finish."""
@@ -473,9 +494,8 @@ class Completions:
         return member.next.settled([a for a, held in zip(member.judged, verdict, strict=True) if not held])
 
     def _key(self, shape: Shape, number: int, taken: frozenset[bytes]) -> bytes:
-        name = shape.classes[number].name
-        if name is not None:
-            return json.dumps(name, ensure_ascii=False).encode()
+        if number < len(shape.names):
+            return self._spelled_names(shape)[number]
         for word in self._route(shape.machine, string=True).words(0, number):
             spelled = b'"' + word + b'"'
             if _unescaped(spelled) not in taken:

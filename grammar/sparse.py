@@ -14,12 +14,14 @@ from typing import Final
 import numpy as np
 
 from grammar.automaton import Automaton, Mask
-from grammar.closing import UNSPELLABLE, Closing, Int32, token_counts
+from grammar.closing import UNSPELLABLE, Closing, Int32, spelling
 from grammar.errors import UnsatisfiableConstraint
 
 MOST_STEPS: Final = 400
 Node = tuple[int, bytes]
 """A configuration, and the text of its open key or item where later ones must differ from it."""
+Move = tuple[int, Int32]
+"""Where it leads, and the tokens that lead there."""
 
 
 class SparseClosing(Closing):
@@ -29,8 +31,10 @@ class SparseClosing(Closing):
         super().__init__(automaton)
         self._promised: dict[Node, int] = {}
         """Tokens to the end, or UNSPELLABLE. Once given up a position stays so: masks and advance must agree."""
-        self._moves: dict[Node, list[tuple[int, list[int]]]] = {}
+        self._moves: dict[Node, list[Move]] = {}
         self._masks: dict[Node, tuple[Int32, int]] = {}
+        self._held_bytes = 0
+        """What moves and masks hold: they are made again on demand. Promises are not, so they stay."""
 
     def refuse_unspellable(self, configuration: int) -> None:
         """Raise if these tokens spell no text from here to the end."""
@@ -66,6 +70,7 @@ class SparseClosing(Closing):
             found = self._row(configuration, text, UNSPELLABLE - 1)
             if node in self._moves:
                 self._masks[node] = found
+                self._held_bytes += found[0].nbytes
         return found
 
     def _row(self, configuration: int, text: bytes, most: int) -> tuple[Int32, int]:
@@ -84,8 +89,25 @@ class SparseClosing(Closing):
     def _node(self, configuration: int, text: bytes) -> Node:
         return configuration, self._automaton.open_value(configuration, text)
 
-    def _moves_of(self, configuration: int, text: bytes) -> list[tuple[int, list[int]]]:
-        """(where it leads, tokens that lead there), each place once."""
+    @property
+    def nbytes(self) -> int:
+        """Memory of promises, moves and masks, roughly."""
+        return self.kept_bytes + self._held_bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """The part of it that `trim` does not drop."""
+        return 250 * len(self._promised)
+
+    def trim(self, most: int) -> None:
+        """Drop moves and masks if they take more than `most` bytes."""
+        if self._held_bytes > most:
+            self._moves.clear()
+            self._masks.clear()
+            self._held_bytes = 0
+
+    def _moves_of(self, configuration: int, text: bytes) -> list[Move]:
+        """What each token leads to, each place once."""
         node = self._node(configuration, text)
         found = None if node[1] else self._moves.get(node)
         if found is None:
@@ -93,26 +115,27 @@ class SparseClosing(Closing):
             tokens, (which, ends), recorded = automaton.ends_of(configuration, automaton.vocabulary.trie)
             found, is_bound = [], bool(node[1])
             for number, end in enumerate(ends):
-                same = tokens[which == number].tolist()
-                if recorded[number] or automaton.open_value(end, text + automaton.vocabulary.tokens[same[0]]):
+                same, closed = tokens[which == number], recorded[number] is not None
+                if closed or automaton.open_value(end, text + automaton.vocabulary.tokens[same[0]]):
                     found += self._remembered(configuration, text, same)
                     is_bound = True
                 else:
                     found.append((end, same))
             if not is_bound:
                 self._moves[node] = found
+                self._held_bytes += sum(200 + same.nbytes for _, same in found)
         return found
 
-    def _remembered(self, configuration: int, text: bytes, tokens: list[int]) -> list[tuple[int, list[int]]]:
+    def _remembered(self, configuration: int, text: bytes, tokens: Int32) -> list[Move]:
         """As `_moves_of`, for tokens whose very text may matter later."""
         automaton = self._automaton
         places: dict[Node, list[int]] = {}
-        for token in tokens:
+        for token in tokens.tolist():
             moved = automaton.advance(configuration, token, text)
             if moved is not None:
                 longer = text + automaton.vocabulary.tokens[token]
                 places.setdefault(self._node(moved[0], longer), []).append(token)
-        return [(node[0], same) for node, same in places.items()]
+        return [(node[0], np.array(same, np.int32)) for node, same in places.items()]
 
     # ---------------------------------------------------------------- witnesses
 
@@ -165,22 +188,20 @@ class SparseClosing(Closing):
         automaton = self._automaton
         trie = automaton.vocabulary.trie
         plan = np.frombuffer(self.plan(configuration), np.uint8)
-        best, first = token_counts(trie.byte, trie.end, trie.token, plan)
-        if best[0] >= UNSPELLABLE:
+        count, path = spelling(trie.byte, trie.end, trie.token, trie.tops, plan)
+        if count >= UNSPELLABLE:
             return UNSPELLABLE
-        nodes, at = [], 0
-        while at < len(plan):
-            nodes.append((self._node(configuration, text), int(best[at])))
-            token = int(first[at])
+        nodes = []
+        for taken, token in enumerate(path.tolist()):
+            nodes.append((self._node(configuration, text), count - taken))
             moved = automaton.advance(configuration, token, text)
             if moved is None:
                 return UNSPELLABLE
             configuration, text = moved[0], text + automaton.vocabulary.tokens[token]
-            at += len(automaton.vocabulary.tokens[token])
         if not automaton.accepts(configuration):
             return UNSPELLABLE
         if any(self._promised.get(node, 0) >= UNSPELLABLE for node, _ in nodes):
             return UNSPELLABLE
         for node, left in nodes:
             self._lower(node, left)
-        return int(best[0])
+        return count

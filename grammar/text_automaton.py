@@ -2,7 +2,9 @@
 
 # ruff: noqa: ARG002  (it answers questions that only structured text poses)
 import numpy as np
+import numpy.typing as npt
 
+from grammar import walk
 from grammar.automaton import Automaton
 from grammar.errors import UnsatisfiableConstraint
 from grammar.frames.languages import Machine, overlay
@@ -22,7 +24,8 @@ class TextAutomaton(Automaton):
             raise UnsatisfiableConstraint("no text satisfies this constraint")
         self._machine = machine
         self._kind = kind
-        self._route: Route | None = None
+        self._route_found: Route | None = None
+        self._farthest: npt.NDArray[np.int64] | None = None
         self.is_finite = True
         """Whether there is a longest text."""
         self.start = self._block(machine)
@@ -64,9 +67,25 @@ class TextAutomaton(Automaton):
 
     def finish(self, state: int, register: int, stack: int) -> tuple[int, bytes]:
         """The shortest completion."""
-        if self._route is None:
-            self._route = Route(self._machine, alphabet(self.vocabulary, string=False))
         return self._route.from_state(state - self._base)
+
+    @property
+    def _route(self) -> Route:
+        if self._route_found is None:
+            self._route_found = Route(self._machine, alphabet(self.vocabulary, string=False))
+        return self._route_found
+
+    def stations_of(self, configuration: int) -> list[tuple[int, int, list[tuple[int, int]]]]:
+        """Its own place stands for all that tokens lead to: `bounds` looks ahead from there, and needs no walk."""
+        state, _, stack = self.configurations[configuration]
+        return [(state, stack, [])]
+
+    def bounds(self, state: int, parent: int | None) -> dict[int, int]:
+        """The most bytes that the plan of any state takes to which this one leads."""
+        if self._farthest is None:
+            self._farthest = self._route.distance.copy()
+            walk.farthest(self._machine.table, self._farthest)
+        return {0: int(self._farthest[state - self._base])}
 
     def returned(self, parent: int, label: int) -> int:
         """The text has one frame: its end is the end."""

@@ -66,6 +66,22 @@ def restored_trie(arrays: Sequence[bytes], longest: int) -> Trie:
     return Trie(byte, end, token, depth, same, _tops(byte, end), longest)
 
 
+@kernel
+def pure_subtrees(end: Int32, token: Int32, same: Int32, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """[node]: whether all tokens in the node's subtree are among the chosen ones."""
+    pure = np.ones(end.shape[0], np.bool_)
+    for node in range(end.shape[0] - 1, -1, -1):
+        t = token[node]
+        while t >= 0:
+            pure[node] &= chosen[t]
+            t = same[t]
+        child = node + 1
+        while child < end[node]:
+            pure[node] &= pure[child]
+            child = end[child]
+    return pure
+
+
 def _tops(byte: Uint8, end: Int32) -> Int32:
     tops = np.full(256, -1, np.int32)
     node = 0

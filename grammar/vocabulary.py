@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from grammar.errors import GrammarError
 from grammar.sealed import seal, unseal
-from grammar.trie import Int32, Trie, build_trie, restored_trie
+from grammar.trie import Int32, Trie, build_trie, pure_subtrees, restored_trie
 
 _TABLES_VERSION: Final = 1
 _TRIES: Final = ("trie", "special_trie", "ending_trie")
@@ -122,6 +122,23 @@ class Vocabulary:
         bits = np.zeros(self.words * 32, np.bool_)
         bits[self._settled] = True
         return np.packbits(bits, bitorder="little").view(np.int32)
+
+    @cached_property
+    def settled_lengths(self) -> list[tuple[int, Int32]]:
+        """(characters, the settled tokens of so many) for each length that there is, ascending."""
+        plain, found = self._plain_characters[self._settled], []
+        for length in np.unique(plain).tolist():
+            bits = np.zeros(self.words * 32, np.bool_)
+            bits[np.array(self._settled)[plain == length]] = True
+            found.append((length, np.packbits(bits, bitorder="little").view(np.int32)))
+        return found
+
+    @cached_property
+    def pure(self) -> npt.NDArray[np.bool_]:
+        """[node]: whether all tokens in the subtree of this node of `trie` are settled."""
+        settled = np.zeros(self.size, np.bool_)
+        settled[self._settled] = True
+        return pure_subtrees(self.trie.end, self.trie.token, self.trie.same, settled)
 
     @cached_property
     def unsettled_trie(self) -> Trie:

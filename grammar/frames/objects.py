@@ -70,6 +70,14 @@ class ObjectFrame:
         return found
 
     @property
+    def only_way(self) -> Way | None:
+        """The one way to satisfy the formula, if there is one and it compares nothing with constants."""
+        ways = self._objects.ways(self.formula, self.shape)
+        if len(ways) != 1 or ways[0].pending or ways[0].among or ways[0].unlike or ways[0].same is not None:
+            return None
+        return ways[0]
+
+    @property
     def feasible(self) -> bool:
         """Whether the object can be finished."""
         judge = self._objects.satisfiable

@@ -1,6 +1,7 @@
 """The token budget: a mask under a budget never strands a generation, and never forbids more than it must."""
 
 import json
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -8,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grammar import Grammar, Matcher, UnsatisfiableConstraint, Vocabulary
+from grammar import (
+    Grammar,
+    Matcher,
+    UnsatisfiableConstraint,
+    Vocabulary,
+    compile_choice,
+    compile_ebnf,
+    compile_regex,
+    compile_structural_tags,
+)
 from tests.grammar.walking import END, TOKENS, VOCABULARY, blank_row, compiled, mask, take, walk
 from tests.oracles.json_masks import Reference
 from tests.oracles.validation import decode, is_valid
@@ -61,10 +71,38 @@ def test_random_legal_tokens_within_the_budget_end_complete_and_valid(schema: An
 def test_a_budget_allows_exactly_the_tokens_that_leave_enough(schema: Any, random: Random) -> None:
     """t is legal with budget n iff tokens_to_finish after t is at most n - 1; end tokens iff accepting, for any n."""
     grammar = over(schema)
-    if grammar is None:
-        return
-    matcher = grammar.matcher()
-    for text in walk(matcher, random, 4):
+    if grammar is not None:
+        check_budgets(grammar.matcher(), random, 4)
+
+
+TAG = {
+    "type": "tag",
+    "begin": "<a>",
+    "content": {"type": "json_schema", "json_schema": {"type": "array", "items": {"type": "string"}}},
+    "end": "</a>",
+}
+TAGS = {"type": "structural_tag", "format": {"type": "triggered_tags", "triggers": ["<a"], "tags": [TAG]}}
+OTHERS: dict[str, Callable[[], Grammar]] = {
+    "regex": lambda: compile_regex(r'[a-c]{2}(":|, )+[0-9]{3,5}é?', VOCABULARY),
+    "endless regex": lambda: compile_regex(r"(.|\n)*a", VOCABULARY),
+    "a long way on": lambda: compile_regex(r"a|b(c[0-9]{40})?", VOCABULARY),
+    "choices": lambda: compile_choice(["a", "ab", "true", "true, false", "null" * 9, "naïve"], VOCABULARY),
+    "recursive rules": lambda: compile_ebnf('start: "a" | "[" start ("," start)* "]" | "{" start "}" "!"', VOCABULARY),
+    "ambiguous rules": lambda: compile_ebnf('start: x x\nx: /a+/ | "a" x "b" | "(" x ")"', VOCABULARY),
+    "tags": lambda: compile_structural_tags(TAGS, VOCABULARY),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_budgets_are_exact_for_text_and_rules_too(name: str) -> None:
+    """Regular expressions, choices, grammars and tags, along random texts."""
+    for seed in range(4):
+        check_budgets(OTHERS[name]().matcher(), Random(seed), 6)
+
+
+def check_budgets(matcher: Matcher, random: Random, steps: int) -> None:
+    """Compare the masks under budgets with what each token leaves to be taken, along a random text."""
+    for text in walk(matcher, random, steps):
         free = mask(matcher)
         after = {token: left_after(matcher, token) for token in free - {END}}
         ends = {END} if matcher.is_accepting else set()
@@ -74,7 +112,7 @@ def test_a_budget_allows_exactly_the_tokens_that_leave_enough(schema: Any, rando
             lowered = {token: left_after(matcher, token) for token in after}  # a promise may get better with use
             must = {token for token, left in after.items() if left <= budget - 1} | ends
             may = {token for token, left in lowered.items() if left <= budget - 1} | ends
-            assert must <= found <= may, f"budget {budget} after {text!r} under {schema}"
+            assert must <= found <= may, f"budget {budget} after {text!r}"
 
 
 @settings(max_examples=12, deadline=None)

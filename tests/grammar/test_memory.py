@@ -50,6 +50,27 @@ def test_a_long_random_generation_does_not_grow_the_process() -> None:
     assert resident() - before < 48 << 20
 
 
+def test_what_a_sparse_vocabulary_can_spell_is_remembered_within_the_limit() -> None:
+    """Every text leaves promises behind; they count, and with them the grammar is made anew."""
+    letters = [bytes([byte]) for byte in b'{}[]",:abc01']
+    vocabulary = Vocabulary([*letters, b'":', b'{"', b""], [len(letters) + 2])
+    schema = {"type": "object", "additionalProperties": {"type": "integer"}, "minProperties": 2}
+    grammar = compile_json_schema(schema, vocabulary, limits=GrammarLimits(bytes=1 << 20))
+    first, random, most, counted = grammar.closing, Random(1), 0, 0
+    for _ in range(120):
+        matcher = grammar.matcher()
+        for left in range(matcher.tokens_to_finish + 12, 0, -1):
+            legal = [token for token in mask(matcher, left, vocabulary) if vocabulary.tokens[token]]
+            if not legal:
+                break
+            assert matcher.advance(random.choice(legal))
+        assert matcher.is_accepting
+        most, counted = max(most, grammar.nbytes), max(counted, grammar.closing.nbytes)
+    assert counted > 100_000
+    assert grammar.closing is not first
+    assert most < 4 << 20
+
+
 def test_a_matcher_under_way_survives_that_its_grammar_is_made_anew() -> None:
     """It goes on with the tables that it began with, and so does its clone."""
     grammar = compile_json_schema(RECURSIVE, VOCABULARY, limits=GrammarLimits(bytes=LIMIT))
