@@ -15,6 +15,7 @@ import numpy as np
 from grammar.errors import GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import FALSE, TRUE, Conjunct, Formula, Formulas, atoms, evaluate
 from grammar.frames.languages import (
+    MAX_UNROLLED,
     Machine,
     any_string,
     combine,
@@ -24,11 +25,13 @@ from grammar.frames.languages import (
     overlay,
     product,
     string_language,
+    within_length,
 )
 from grammar.lexical import Dfa
 from grammar.schema.atoms import (
     STRING,
     Constant,
+    Length,
     MemberAmong,
     OneOfObjects,
     Pattern,
@@ -132,6 +135,10 @@ class Shape:
             return [KeyClass(None, _NONE, _NONE)], _any_key()
         rules = [restrict(self.pool, a.names.formula(), STRING) for a in self._key_rules]
         universe = decided_strings([TRUE, *rules])
+        if any(isinstance(a, Length) and max(a.least, a.most or 0) > MAX_UNROLLED for f in rules for a in atoms(f)):
+            # Keys are not counted: longer ones are left out, and so every longer bound is decided.
+            universe = universe.intersect(string_language(Length(0, MAX_UNROLLED)))
+            rules = [within_length(self.pool, f, 0, MAX_UNROLLED) for f in rules]
         parts: list[Dfa] = [
             universe,
             *(string_language(Pattern(p, "")) for p in self._patterns),

@@ -1,15 +1,13 @@
 """An open object: its formula in motion, the classes of keys still open, and what each key would ask of its value."""
 
-from itertools import combinations, product
-from typing import Any, Final
+from itertools import product
+from typing import Any
 
-from grammar.errors import GrammarTooLarge
 from grammar.formula import FALSE, TRUE, Conjunct, Formula, Formulas, atoms, certain, conjuncts, evaluate
+from grammar.frames.leastsets import least_sets
 from grammar.frames.members import Judge, Shape, Way, at_close, numbers_of, step_key
 from grammar.schema.atoms import MemberAmong, OneOfObjects, Properties, PropertyCount
 from grammar.schema.constants import equal_to
-
-MAX_TRIES: Final = 4096
 
 
 class Member:
@@ -184,22 +182,13 @@ class ObjectFrame:
         must: list[Any] = [a for a in way.broken if not way.witnesses(a, later, judge)]
         must += [a for a in way.pending if not way.leaving([], [a]).feasible(opened, judge)]
         others = [a for a in (*way.broken, *way.pending) if a not in must]
-        found: list[tuple[Any, ...]] = []
-        tries = 0
-        for size in range(len(others) + 1):
-            for more in combinations(others, size):
-                if any(set(more).issuperset(known) for known in found):
-                    continue
-                tries += 1
-                if tries > MAX_TRIES:
-                    raise GrammarTooLarge(f"more than {MAX_TRIES} ways to break negated object schemas")
-                left = [a for a in others if a not in more]
-                broken = [a for a in left if isinstance(a, Properties)]
-                if way.leaving(broken, [a for a in left if isinstance(a, MemberAmong)]).feasible(opened, judge):
-                    found.append(more)
-            if found and size == 0:
-                break
-        return [(*must, *more) for more in found]
+
+        def later_go(now: tuple[Any, ...]) -> bool:
+            left = [a for a in others if a not in now]
+            broken = [a for a in left if isinstance(a, Properties)]
+            return way.leaving(broken, [a for a in left if isinstance(a, MemberAmong)]).feasible(opened, judge)
+
+        return [(*must, *more) for more in least_sets(others, later_go)]
 
     def settled(self, false: list[Any]) -> "ObjectFrame":
         """The frame once the member's value was judged: these atoms are false, the others hold."""

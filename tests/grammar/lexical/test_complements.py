@@ -30,7 +30,14 @@ def test_an_excluded_number_is_excluded_in_long_spellings_too(
     assert accepts(schema, accepted)
 
 
-def test_the_negation_of_an_approximated_format_is_refused() -> None:
+def test_the_negation_of_a_narrowed_format_keeps_to_what_is_decided() -> None:
+    """Texts that we cannot tell to be host names or not, those with A-labels, are on neither side."""
+    assert accepts({"not": {"format": "hostname"}}, '"a..b"')
+    assert not accepts({"not": {"format": "hostname"}}, '"a"')
+    assert not accepts({"not": {"format": "hostname"}}, '"xn--a"')
+
+
+def test_the_negation_of_a_format_that_is_hardly_decided_is_refused() -> None:
     """Its missing words would come through."""
-    with pytest.raises(UnsupportedConstraint, match="A-labels"):
-        accepts({"not": {"format": "hostname"}}, '"a"')
+    with pytest.raises(UnsupportedConstraint, match="groups nest"):
+        accepts({"not": {"format": "regex"}}, '"a"')
