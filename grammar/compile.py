@@ -11,6 +11,7 @@ import numpy as np
 
 from grammar.compiled import Grammar, Plan, decode_plan
 from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar.foresight import foresee
 from grammar.json_automaton import JsonAutomaton
 from grammar.lexical import NumberSpec, compile_format, number_language
 from grammar.lexical.formats import FORMATS as STRING_FORMATS
@@ -42,7 +43,12 @@ def _json_grammar(schema: Any, vocabulary: Vocabulary, chosen: JsonOptions, opti
         source.check()
         root = source.root.formula()
         automaton = JsonAutomaton(vocabulary, source.pool, root, chosen)
-        if not automaton.satisfiable(root):
+        possible = automaton.satisfiable(root)
+        if possible and source.is_intricate():
+            foresee(automaton, MOST_FORESEEN)
+        for failure in automaton.satisfiable.failures:
+            raise failure
+        if not possible:
             raise UnsatisfiableConstraint("no value satisfies this schema")
         return automaton, source
 
@@ -202,6 +208,8 @@ def _common() -> None:
         matcher.fill_mask(row, 1000)
 
 
+MOST_FORESEEN: Final = 300
+"""Values judged when an intricate schema is compiled."""
 _EXERCISE: Final = {
     "type": "object",
     "properties": {

@@ -1,5 +1,6 @@
 """An open array: its formula in motion, item by item. Atoms shrink as items come, so the formula is the whole state."""
 
+from functools import partial
 from itertools import product as combinations
 from typing import Any, Final
 
@@ -231,9 +232,10 @@ class Arrays:
         return found
 
     def _asked(self, formula: Formula) -> Formula:
-        return self.pool.any_of(
-            goal for way in conjuncts(self.pool, self.expanded(formula)) for goal in self._asked_by(way)
-        )
+        judge, found = self.satisfiable, list[Formula]()
+        for way in conjuncts(self.pool, self.expanded(formula)):
+            found += judge.attempt(partial(self._asked_by, way), list[Formula]())
+        return self.pool.any_of(found)
 
     def _asked_by(self, way: Conjunct) -> list[Formula]:
         """What one way to finish asks of the next item: one goal for each course that it can take."""
@@ -343,7 +345,8 @@ class Arrays:
             return formula is TRUE
         found = formula.memo.get("feasible")
         if found is None:
-            found = any(self._finish(way) for way in conjuncts(self.pool, formula))
+            attempt = self.satisfiable.attempt
+            found = any(attempt(partial(self._finish, way), otherwise=False) for way in conjuncts(self.pool, formula))
             if found or not self.satisfiable.busy:
                 formula.memo["feasible"] = found
         return found
@@ -424,6 +427,8 @@ class Arrays:
         looking = [a for a in atoms(formula) if isinstance(a, (Contains, Items, Unique))]
         open_atoms = [a for a in looking if isinstance(a, Contains) or a not in held]
         children = [self.child_of(a) or TRUE for a in open_atoms]
+        if len(open_atoms) > MAX_LOOKING:
+            raise GrammarTooLarge(f"more than {MAX_LOOKING} contains or negated item schemas at once")
         found = []
         for verdict in combinations((True, False), repeat=len(open_atoms)):
             picked = [c if yes else pool.negate(c) for c, yes in zip(children, verdict, strict=True)]

@@ -5,14 +5,14 @@ formula; what has been seen, and in schema order how far we are, is a bit set of
 asked per frame is then a few operations on Python integers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from grammar.errors import GrammarTooLarge, UnsupportedConstraint
+from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import FALSE, TRUE, Conjunct, Formula, Formulas, atoms, evaluate
 from grammar.frames.languages import (
     MAX_UNROLLED,
@@ -43,9 +43,11 @@ from grammar.schema.atoms import (
 )
 from grammar.schema.constants import equal_to
 
+T = TypeVar("T")
 Members = frozenset[tuple[str, Constant]]
 _NONE: Final[frozenset[Any]] = frozenset()
-MAX_WITNESSES: Final = 16
+MAX_SEARCH: Final = 4096
+"""Steps in the search for members that break all negated object schemas together."""
 MAX_REACH: Final = 1 << 24
 """Words of the table that tells of each state of the key automaton which classes it can still reach."""
 MAX_FEW_KEYS: Final = 64
@@ -414,8 +416,6 @@ class Way:
 
     def _witnessed(self, usable: int, count: int, satisfiable: "Judge") -> bool:
         """Each negated atom has some member to break it, within the count that is left."""
-        if len(self.broken) + len(self.misnamed) > MAX_WITNESSES:
-            raise GrammarTooLarge(f"more than {MAX_WITNESSES} negated object schemas at once")
         choices: list[tuple[int, Properties | None]] = [
             *((self.witnesses(a, usable, satisfiable), a) for a in self.broken),
             *((self.misnaming(a, usable), None) for a in self.misnamed),
@@ -435,10 +435,13 @@ class Way:
     ) -> bool:
         """Search for members that break all negated atoms together; members may break several at once."""
         pool, shape = self.shape.pool, self.shape
+        steps = iter(range(MAX_SEARCH))
 
         def search(at: int, chosen: dict[int, Formula], extra: int) -> bool:
             if at == len(choices):
                 return True
+            if next(steps, None) is None:
+                raise GrammarTooLarge(f"{len(choices)} negated object schemas, which take too long to break together")
             bits, atom = choices[at]
             for number in _numbers(bits):
                 bit = 1 << number
@@ -530,6 +533,21 @@ def _less(constant: dict[str, Constant], name: str) -> dict[str, Constant]:
 
 class Judge:
     """Callable type: whether a value formula can be satisfied."""
+
+    def __init__(self) -> None:
+        self.failures: list[GrammarError] = []
+        """What could not be judged within the limits, and was therefore taken for impossible."""
+
+    def attempt(self, question: Callable[[], T], otherwise: T) -> T:
+        """The answer, or `otherwise`, noted, if a limit is met on the way.
+
+        Saying no is safe: what is optional is then not offered, and what is needed is refused when it is compiled.
+        """
+        try:
+            return question()
+        except (GrammarTooLarge, UnsupportedConstraint) as error:
+            self.failures.append(error)
+            return otherwise
 
     @property
     def busy(self) -> bool:

@@ -1,5 +1,6 @@
 """An open object: its formula in motion, the classes of keys still open, and what each key would ask of its value."""
 
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -61,7 +62,8 @@ class ObjectFrame:
         if self._ways is not None:
             return self._ways
         judge = self._objects.satisfiable
-        found = [w for w in self._objects.ways(self.formula, self.shape) if w.feasible(self.open, judge)]
+        ways = self._objects.ways(self.formula, self.shape)
+        found = [w for w in ways if judge.attempt(partial(w.feasible, self.open, judge), otherwise=False)]
         if not judge.busy:
             self._ways = found
         return found
@@ -70,7 +72,8 @@ class ObjectFrame:
     def feasible(self) -> bool:
         """Whether the object can be finished."""
         judge = self._objects.satisfiable
-        return any(w.feasible(self.open, judge) for w in self._objects.ways(self.formula, self.shape))
+        ways = self._objects.ways(self.formula, self.shape)
+        return any(judge.attempt(partial(w.feasible, self.open, judge), otherwise=False) for w in ways)
 
     def verdict(self) -> tuple[bool, ...] | None:
         """The truth of the tracked formulas if the object ended here; None if it may not."""
@@ -87,7 +90,7 @@ class ObjectFrame:
                 candidates = way.good & self.open & ~found
                 if way.broken or way.misnamed or way.least or way.absent_sets or way.is_compared(self.open):
                     for number in numbers_of(candidates):
-                        if self._may_come(number):
+                        if self._objects.satisfiable.attempt(partial(self._may_come, number), otherwise=False):
                             found |= 1 << number
                 else:
                     found |= self._simply_allowed(way, candidates)
@@ -162,6 +165,9 @@ class ObjectFrame:
 
     def _asked(self, way: Way, number: int, opened: int) -> Formula | None:
         """What this way asks of the value under key class `number`; None if the way is then closed."""
+        return self._objects.satisfiable.attempt(lambda: self._asked_by(way, number, opened), None)
+
+    def _asked_by(self, way: Way, number: int, opened: int) -> Formula | None:
         objects, pool = self._objects, self._objects.pool
         child = pool.all_of([way.child(number), *(self._judging(atom, number) for atom in way.among)])
         if child is FALSE:

@@ -22,6 +22,7 @@ class Satisfiability(Judge):
     """The judge of one grammar. Answers are kept in the formulas' memos."""
 
     def __init__(self, pool: Formulas, *, ordered: bool, strict: bool) -> None:
+        super().__init__()
         self.pool = pool
         self.objects = Objects(pool, self, ordered=ordered, strict=strict)
         self.arrays = Arrays(pool, self)
@@ -49,7 +50,7 @@ class Satisfiability(Judge):
         outer, self._lowest = self._lowest, 1 << 30
         self._open[formula.number] = level
         try:
-            found = any(self.of_type(formula, t) for t in reversed(TYPES))
+            found = any(self.may_be(formula, t) for t in reversed(TYPES))
         finally:
             del self._open[formula.number]
         if found or self._lowest >= level:
@@ -69,6 +70,10 @@ class Satisfiability(Judge):
         if not self.busy:
             formula.memo[key] = found
         return found
+
+    def may_be(self, formula: Formula, kind: str) -> bool:
+        """As `of_type`; no, and noted, if a limit is met."""
+        return self.attempt(lambda: self.of_type(formula, kind), otherwise=False)
 
     def of_type(self, formula: Formula, kind: str) -> bool:
         """Whether some value of this type satisfies the formula."""

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grammar import Vocabulary, compile_json_schema
+from grammar import GrammarTooLarge, UnsupportedConstraint, Vocabulary, compile_json_schema
 
 BYTES = Vocabulary([bytes([byte]) for byte in range(256)] + [b""], [256])
 
@@ -64,3 +64,37 @@ def test_long_lengths_in_combinations_keep_what_is_legal(schema: dict[str, Any],
     """Listed strings, the shortest texts that there are, and keys."""
     assert accepts(schema, legal)
     assert not accepts(schema, illegal)
+
+
+def test_a_budget_where_nothing_bounds_what_is_left() -> None:
+    """Items that must differ have no roof, whatever the value inside says of itself."""
+    matcher = compile_json_schema({"type": "array", "uniqueItems": True, "contains": {"const": None}}, BYTES).matcher()
+    row = np.zeros(BYTES.words, np.int32)
+    for byte in b"[f":
+        assert matcher.advance(byte)
+    assert matcher.fill_mask(row, 1000) is False
+    assert [i for i in range(256) if row[i >> 5] >> (i & 31) & 1] == [ord("a")]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"pattern": "(a|b)*a(a|b){40}$"},
+        {"multipleOf": 0.123456789},
+        {"not": {"format": "regex"}},
+        {"allOf": [{"anyOf": [{"required": [f"a{i}"]}, {"required": [f"b{i}"]}]} for i in range(16)]},
+        {"allOf": [{"contains": {"const": i}} for i in range(12)]},
+    ],
+)
+def test_what_cannot_be_enforced_in_an_optional_member_is_refused_when_compiled(schema: dict[str, Any]) -> None:
+    """Its value is judged before anything is generated."""
+    with pytest.raises((UnsupportedConstraint, GrammarTooLarge)):
+        compile_json_schema({"properties": {"k": {"items": schema}}}, BYTES)
+
+
+def test_many_negated_object_schemas_are_broken_together() -> None:
+    """Twenty, each by a member of its own."""
+    negated = [{"not": {"properties": {f"p{i}": {"type": "string"}}}} for i in range(20)]
+    members = ",".join(f'"p{i}":1' for i in range(20))
+    assert accepts({"type": "object", "allOf": negated}, "{" + members + "}")
+    assert not accepts({"type": "object", "allOf": negated}, "{" + members.removesuffix("1") + '"x"}')

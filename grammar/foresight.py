@@ -1,0 +1,57 @@
+"""Looking ahead when a constraint is compiled: limits are met here, not while it generates.
+
+What may come in each object and array that has just been opened is worked out as a walk would, breadth first and up to
+a bound. Later in a container the formulas only shrink. What lies beyond the bound and meets a limit is not offered.
+"""
+
+from grammar.formula import TRUE, Formula
+from grammar.frames.members import numbers_of
+from grammar.json_automaton import JsonAutomaton, Tracked
+from grammar.schema.atoms import ARRAY, NUMBER, OBJECT, STRING, restrict
+
+Goal = tuple[Formula, Tracked]
+
+
+def foresee(automaton: JsonAutomaton, most: int) -> None:
+    """Judge up to so many values; what could not be judged is among the judge's failures."""
+    todo: dict[Goal, None] = {(automaton.root_formula, ()): None}
+    waiting = list(todo)
+    for goal, tracked in waiting:
+        for kind in (STRING, NUMBER, OBJECT, ARRAY):
+            for found in _inside(automaton, goal, tracked, kind):
+                if found not in todo and len(todo) < most:
+                    todo[found] = None
+                    waiting.append(found)
+        if automaton.satisfiable.failures:
+            return
+
+
+def _inside(automaton: JsonAutomaton, goal: Formula, tracked: Tracked, kind: str) -> list[Goal]:
+    """The members or items of a value of this kind; a string or number has none, but an automaton of its own."""
+    judge = automaton.satisfiable
+    if not judge.may_be(goal, kind):
+        return []
+    asked, told = restrict(judge.pool, goal, kind), tuple(restrict(judge.pool, f, kind) for f in tracked)
+    match kind:
+        case "string":
+            if asked is not TRUE or told:
+                judge.attempt(lambda: automaton.string_of(asked, told), None)
+            return []
+        case "number":
+            if asked is not TRUE or told:
+                judge.attempt(lambda: automaton.number_of(asked, told), None)
+            return []
+        case "object":
+            return _members(automaton, asked, told)
+        case _:
+            item = judge.attempt(lambda: judge.arrays.frame(asked, told).item, None)
+            return [] if item is None else [(item.goal, item.tracked)]
+
+
+def _members(automaton: JsonAutomaton, asked: Formula, told: Tracked) -> list[Goal]:
+    judge = automaton.satisfiable
+    frame = judge.objects.start(asked, told)
+    allowed = judge.attempt(lambda: frame.allowed, 0)
+    judge.attempt(lambda: frame.shape.machine, None)
+    members = (frame.member(number) for number in numbers_of(allowed))
+    return [(member.goal, member.tracked) for member in members if member is not None]
