@@ -11,7 +11,7 @@ import numpy as np
 
 from grammar.compiled import Grammar, Plan, decode_plan
 from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
-from grammar.foresight import foresee
+from grammar.foresight import foresee, refuse_large_patterns
 from grammar.json_automaton import JsonAutomaton
 from grammar.lexical import NumberSpec, compile_format, number_language
 from grammar.lexical.formats import FORMATS as STRING_FORMATS
@@ -41,6 +41,7 @@ def _json_grammar(schema: Any, vocabulary: Vocabulary, chosen: JsonOptions, opti
     def build() -> tuple[JsonAutomaton, Schema]:
         source = Schema(schema, chosen.documents, assert_formats=chosen.formats == "assert")
         source.check()
+        refuse_large_patterns(source)
         root = source.root.formula()
         automaton = JsonAutomaton(vocabulary, source.pool, root, chosen)
         possible = automaton.satisfiable(root)
@@ -180,7 +181,13 @@ def load_grammar(data: bytes, vocabulary: Vocabulary) -> Grammar:
 def warm(vocabulary: Vocabulary) -> None:
     """Build the vocabulary's arrays and load every kernel: at start, so that neither falls on a request."""
     _common()
-    _ = vocabulary.slices, vocabulary.special_trie, vocabulary.ending_trie, vocabulary.spelled, vocabulary.unsettled_trie
+    _ = (
+        vocabulary.slices,
+        vocabulary.special_trie,
+        vocabulary.ending_trie,
+        vocabulary.spelled,
+        vocabulary.unsettled_trie,
+    )
     compile_json_schema(_EXERCISE, vocabulary).warm()
 
 
@@ -208,7 +215,7 @@ def _common() -> None:
         matcher.fill_mask(row, 1000)
 
 
-MOST_FORESEEN: Final = 300
+MOST_FORESEEN: Final = 100
 """Values judged when an intricate schema is compiled."""
 _EXERCISE: Final = {
     "type": "object",

@@ -5,11 +5,23 @@ a bound. Later in a container the formulas only shrink. What lies beyond the bou
 """
 
 from grammar.formula import TRUE, Formula
+from grammar.frames.languages import located, string_language
 from grammar.frames.members import numbers_of
 from grammar.json_automaton import JsonAutomaton, Tracked
-from grammar.schema.atoms import ARRAY, NUMBER, OBJECT, STRING, restrict
+from grammar.lexical.regex import as_counted
+from grammar.schema.atoms import ARRAY, NUMBER, OBJECT, STRING, Pattern, restrict
+from grammar.schema.intricate import heavy_patterns
+from grammar.schema.keywords import Schema
 
 Goal = tuple[Formula, Tracked]
+
+
+def refuse_large_patterns(source: Schema) -> None:
+    """Make the automata of patterns that could be large: they are kept, and wanted once such a text is met."""
+    for place in source.reachable():
+        for pattern, where in heavy_patterns(place.raw):
+            if as_counted(pattern) is None:
+                located(string_language, Pattern(pattern, place.pointer + where))
 
 
 def foresee(automaton: JsonAutomaton, most: int) -> None:

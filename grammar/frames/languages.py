@@ -111,14 +111,14 @@ def combine(  # noqa: C901, PLR0912  (one case for each kind of formula)
         return found
     match formula.kind:
         case Kind.LITERAL:
-            result = _located(language, formula.atom)
+            result = located(language, formula.atom)
             if not formula.positive:
                 result = result.complement(universe)
         case Kind.AND:
             result = combine(pool, formula.args[0], language, universe)
             for part in formula.args[1:]:
                 if part.kind is Kind.LITERAL and not part.positive:
-                    result = result.difference(_located(language, part.atom))
+                    result = result.difference(located(language, part.atom))
                 else:
                     result = result.intersect(combine(pool, part, language, universe))
         case Kind.OR:
@@ -138,7 +138,8 @@ def combine(  # noqa: C901, PLR0912  (one case for each kind of formula)
     return result
 
 
-def _located(language: Callable[[Any], Dfa], atom: Any) -> Dfa:
+def located(language: Callable[[Any], Dfa], atom: Any) -> Dfa:
+    """The language of an atom; what is wrong with it is told with its place in the schema."""
     try:
         return language(atom)
     except GrammarError as error:
@@ -154,7 +155,7 @@ def holds(atom: Any, text: str) -> bool:
         return text in atom.values
     if isinstance(atom, Length):
         return atom.least <= len(text) and (atom.most is None or len(text) <= atom.most)
-    return _located(string_language, atom).accepts(text.encode())
+    return located(string_language, atom).accepts(text.encode())
 
 
 Verdict = Callable[[tuple[bool, ...]], int]
