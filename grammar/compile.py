@@ -47,6 +47,7 @@ def _json_grammar(schema: Any, vocabulary: Vocabulary, chosen: JsonOptions, opti
         possible = automaton.satisfiable(root)
         if possible and source.is_intricate():
             foresee(automaton, MOST_FORESEEN)
+        automaton.satisfiable.patience = None
         for failure in automaton.satisfiable.failures:
             raise failure
         if not possible:

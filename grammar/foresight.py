@@ -4,15 +4,20 @@ What may come in each object and array that has just been opened is worked out a
 a bound. Later in a container the formulas only shrink. What lies beyond the bound and meets a limit is not offered.
 """
 
+from typing import Final
+
 from grammar.formula import TRUE, Formula
 from grammar.frames.languages import located, string_language
 from grammar.frames.members import numbers_of
+from grammar.frames.satisfy import MAX_JUDGED
 from grammar.json_automaton import JsonAutomaton, Tracked
 from grammar.lexical.regex import as_counted
 from grammar.schema.atoms import ARRAY, NUMBER, OBJECT, STRING, Pattern, restrict
 from grammar.schema.intricate import heavy_patterns
 from grammar.schema.keywords import Schema
 
+MOST_SPENT: Final = 4000
+"""Decisions after which no further value is looked into."""
 Goal = tuple[Formula, Tracked]
 
 
@@ -26,15 +31,18 @@ def refuse_large_patterns(source: Schema) -> None:
 
 def foresee(automaton: JsonAutomaton, most: int) -> None:
     """Judge up to so many values; what could not be judged is among the judge's failures."""
+    judge, spent = automaton.satisfiable, 0
     todo: dict[Goal, None] = {(automaton.root_formula, ()): None}
     waiting = list(todo)
     for goal, tracked in waiting:
+        judge.patience = MAX_JUDGED
         for kind in (STRING, NUMBER, OBJECT, ARRAY):
             for found in _inside(automaton, goal, tracked, kind):
                 if found not in todo and len(todo) < most:
                     todo[found] = None
                     waiting.append(found)
-        if automaton.satisfiable.failures:
+        spent += MAX_JUDGED - judge.patience
+        if judge.failures or spent > MOST_SPENT:
             return
 
 
@@ -65,5 +73,10 @@ def _members(automaton: JsonAutomaton, asked: Formula, told: Tracked) -> list[Go
     frame = judge.objects.start(asked, told)
     allowed = judge.attempt(lambda: frame.allowed, 0)
     judge.attempt(lambda: frame.shape.machine, None)
-    members = (frame.member(number) for number in numbers_of(allowed))
-    return [(member.goal, member.tracked) for member in members if member is not None]
+    found = []
+    for number in numbers_of(allowed):
+        member = frame.member(number)
+        found += [] if member is None else [(member.goal, member.tracked)]
+        if judge.patience is not None and judge.patience < MAX_JUDGED - MOST_SPENT:
+            break
+    return found

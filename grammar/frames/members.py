@@ -46,6 +46,7 @@ from grammar.schema.constants import equal_to
 T = TypeVar("T")
 Members = frozenset[tuple[str, Constant]]
 _NONE: Final[frozenset[Any]] = frozenset()
+MAX_WITNESSES: Final = 16
 MAX_SEARCH: Final = 4096
 """Steps in the search for members that break all negated object schemas together."""
 MAX_REACH: Final = 1 << 24
@@ -326,6 +327,7 @@ class Way:
         return found
 
     def _is_feasible(self, open_classes: int, satisfiable: "Judge") -> bool:
+        satisfiable.spend()
         if not self.possible:
             return False
         if self.needed & ~open_classes or any(not bits & ~self.needed for bits in self.absent_sets):
@@ -416,6 +418,8 @@ class Way:
 
     def _witnessed(self, usable: int, count: int, satisfiable: "Judge") -> bool:
         """Each negated atom has some member to break it, within the count that is left."""
+        if len(self.broken) + len(self.misnamed) > MAX_WITNESSES:
+            raise GrammarTooLarge(f"more than {MAX_WITNESSES} negated object schemas at once")
         choices: list[tuple[int, Properties | None]] = [
             *((self.witnesses(a, usable, satisfiable), a) for a in self.broken),
             *((self.misnaming(a, usable), None) for a in self.misnamed),
@@ -537,6 +541,9 @@ class Judge:
     def __init__(self) -> None:
         self.failures: list[GrammarError] = []
         """What could not be judged within the limits, and was therefore taken for impossible."""
+
+    def spend(self) -> None:
+        """Count one decision, while the constraint is compiled."""
 
     def attempt(self, question: Callable[[], T], otherwise: T) -> T:
         """The answer, or `otherwise`, noted, if a limit is met on the way.

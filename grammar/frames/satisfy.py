@@ -16,6 +16,8 @@ from grammar.frames.objects import Objects
 from grammar.schema.atoms import TYPES, Constant, Length, OneOfNumbers, OneOfStrings, Range, Whole, restrict
 
 MAX_QUESTIONS = 60
+MAX_JUDGED = 20_000
+"""Decisions about one value before the constraint is refused: seconds of work, that no mask should take."""
 
 
 class Satisfiability(Judge):
@@ -26,6 +28,8 @@ class Satisfiability(Judge):
         self.pool = pool
         self.objects = Objects(pool, self, ordered=ordered, strict=strict)
         self.arrays = Arrays(pool, self)
+        self.patience: int | None = MAX_JUDGED
+        """How many more answers may be worked out while the constraint is compiled; None: it is."""
         self._open: dict[int, int] = {}
         self._lowest = 1 << 30
 
@@ -84,6 +88,7 @@ class Satisfiability(Judge):
         known = asked.memo.get(key)
         if known is not None:
             return bool(known)
+        self.spend()
         match kind:
             case "string":
                 found = _plainly(asked) or not string_machine(self.pool, asked, (), _zero).is_empty
@@ -97,6 +102,14 @@ class Satisfiability(Judge):
                 return False
         asked.memo[key] = found
         return found
+
+    def spend(self) -> None:
+        """Count one decision, while the constraint is compiled."""
+        if self.patience is None:
+            return
+        self.patience -= 1
+        if self.patience < 0:
+            raise GrammarTooLarge(f"what may come in one value takes more than {MAX_JUDGED} decisions to tell")
 
 
 def _plainly(formula: Formula) -> bool:
