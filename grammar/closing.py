@@ -189,6 +189,8 @@ class Closing:
         reach = self._reaches.get(view)
         if reach is None:
             reach = self._reaches[view] = self._measured(configuration)
+        if reach is _NO_BOUND:
+            return UNSPELLABLE
         highest = 0
         stack = automaton.configurations[configuration][2]
         for popped, label, size in reach:

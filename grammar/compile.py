@@ -11,6 +11,7 @@ import numpy as np
 
 from grammar.compiled import Grammar, Plan, decode_plan
 from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar.foresight import foresee, refuse_large_patterns
 from grammar.json_automaton import JsonAutomaton
 from grammar.lexical import NumberSpec, compile_format, compile_pattern, literal_language, number_language
 from grammar.lexical.formats import FORMATS as STRING_FORMATS
@@ -40,9 +41,16 @@ def _json_grammar(schema: Any, vocabulary: Vocabulary, chosen: JsonOptions, opti
     def build() -> tuple[JsonAutomaton, Schema]:
         source = Schema(schema, chosen.documents, assert_formats=chosen.formats == "assert")
         source.check()
+        refuse_large_patterns(source)
         root = source.root.formula()
         automaton = JsonAutomaton(vocabulary, source.pool, root, chosen)
-        if not automaton.satisfiable(root):
+        possible = automaton.satisfiable(root)
+        if possible and source.is_intricate():
+            foresee(automaton, MOST_FORESEEN)
+        automaton.satisfiable.patience = None
+        for failure in automaton.satisfiable.failures:
+            raise failure
+        if not possible:
             raise UnsatisfiableConstraint("no value satisfies this schema")
         return automaton, source
 
@@ -219,6 +227,8 @@ def _exercise(grammar: Grammar, text: bytes) -> None:
         matcher.fill_mask(row, matcher.tokens_to_finish)
 
 
+MOST_FORESEEN: Final = 100
+"""Values judged when an intricate schema is compiled."""
 _EXERCISE: Final = {
     "type": "object",
     "properties": {

@@ -59,6 +59,8 @@ TRUE.memo = _NoMemo()
 FALSE.memo = _NoMemo()
 
 MAX_BRANCHES: Final = 4096
+MAX_STEPS: Final = 20_000
+"""Choices tried on the way to the branches, most of which may contradict themselves or repeat: some seconds of work."""
 
 
 class Conjunct:
@@ -266,7 +268,8 @@ def conjuncts(pool: Formulas, formula: Formula) -> list[Conjunct]:
     found = formula.memo.get("dnf")
     if found is None:
         unique: dict[tuple[frozenset[Any], frozenset[Any]], None] = {}
-        for pair in _branches(pool, (formula,), frozenset(), frozenset()):
+        steps = iter(range(MAX_STEPS))
+        for pair in _branches(pool, (formula,), frozenset(), frozenset(), steps):
             unique[pair] = None
             if len(unique) > MAX_BRANCHES:
                 raise GrammarTooLarge(f"a combination of more than {MAX_BRANCHES} alternatives")
@@ -275,8 +278,14 @@ def conjuncts(pool: Formulas, formula: Formula) -> list[Conjunct]:
 
 
 def _branches(
-    pool: Formulas, todo: tuple[Formula, ...], positive: frozenset[Any], negative: frozenset[Any]
+    pool: Formulas,
+    todo: tuple[Formula, ...],
+    positive: frozenset[Any],
+    negative: frozenset[Any],
+    steps: Iterator[int],
 ) -> Iterator[tuple[frozenset[Any], frozenset[Any]]]:
+    if next(steps, None) is None:
+        raise GrammarTooLarge(f"alternatives that take more than {MAX_STEPS} steps to tell apart")
     while True:
         split = _split(todo, positive, negative)
         if split is None:
@@ -293,7 +302,7 @@ def _branches(
             break
     at = min(range(len(todo)), key=lambda i: len(todo[i].args))
     for choice in _choices(pool, todo[at]):
-        yield from _branches(pool, (*choice, *todo[:at], *todo[at + 1 :]), positive, negative)
+        yield from _branches(pool, (*choice, *todo[:at], *todo[at + 1 :]), positive, negative, steps)
 
 
 def _split(

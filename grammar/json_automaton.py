@@ -5,6 +5,7 @@ only numbers; every decision of the schema is taken here, once per state.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -196,13 +197,13 @@ class JsonAutomaton(Automaton):
                 found.append((column(word[0]), self._word(word, label + mark)))
         for kind in (STRING, NUMBER, OBJECT, ARRAY):
             asked = restrict(pool, goal, kind)
-            if asked is FALSE or not self.satisfiable.of_type(goal, kind):
+            if asked is FALSE or not judge.may_be(goal, kind):
                 continue
             told = tuple(restrict(pool, f, kind) for f in tracked)
             if kind == STRING:
-                found.append((column(0x22), self._string(asked, told, mark)))
+                found.extend(judge.attempt(partial(self._string, asked, told, mark), otherwise=[]))
             elif kind == NUMBER:
-                found.extend(self._number(asked, told, mark))
+                found.extend(judge.attempt(partial(self._number, asked, told, mark), otherwise=[]))
             elif kind == OBJECT:
                 found.append(
                     (column(0x7B), self.state(("object", judge.objects.start(asked, told, recorded=bool(mark)))))
@@ -261,11 +262,12 @@ class JsonAutomaton(Automaton):
             self._recorded[id(machine)] = found
         return found
 
-    def _string(self, goal: Formula, tracked: Tracked, mark: int) -> int:
+    def _string(self, goal: Formula, tracked: Tracked, mark: int) -> list[tuple[int, int]]:
         machine = self._marked(self.string_of(goal, tracked), mark)
         free = goal is TRUE or machine.least > 0 or machine.most is not None
         tag = "in enum" if machine.literal else "in string" if free else "in pattern"
-        return self.machine_block(machine, STRING_KIND, tag, strict=self.strict and machine.literal)
+        block = self.machine_block(machine, STRING_KIND, tag, strict=self.strict and machine.literal)
+        return [(column(0x22), block)]
 
     def _number(self, goal: Formula, tracked: Tracked, mark: int) -> list[tuple[int, int]]:
         machine = self._marked(self.number_of(goal, tracked), mark)

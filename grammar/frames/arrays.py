@@ -1,18 +1,18 @@
 """An open array: its formula in motion, item by item. Atoms shrink as items come, so the formula is the whole state."""
 
-from itertools import combinations as subsets
+from functools import partial
 from itertools import product as combinations
 from typing import Any, Final
 
 from grammar.errors import GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import FALSE, TRUE, Conjunct, Formula, Formulas, atoms, certain, conjuncts, evaluate
 from grammar.frames.distinct import can_be_distinct
+from grammar.frames.leastsets import least_sets
 from grammar.frames.members import Judge
 from grammar.schema.atoms import Constant, Contains, ItemAmong, ItemCount, Items, OfType, OneOfArrays, Unique
 from grammar.schema.constants import equal_to
 
 MAX_SEARCH: Final = 20_000
-MAX_TRIES: Final = 4096
 MAX_LOOKING: Final = 8
 UNKNOWN: Final[Constant] = ("unknown", None)
 """The value of an item that could not be told: looking ahead within one token."""
@@ -232,9 +232,10 @@ class Arrays:
         return found
 
     def _asked(self, formula: Formula) -> Formula:
-        return self.pool.any_of(
-            goal for way in conjuncts(self.pool, self.expanded(formula)) for goal in self._asked_by(way)
-        )
+        judge, found = self.satisfiable, list[Formula]()
+        for way in conjuncts(self.pool, self.expanded(formula)):
+            found += judge.attempt(partial(self._asked_by, way), list[Formula]())
+        return self.pool.any_of(found)
 
     def _asked_by(self, way: Conjunct) -> list[Formula]:
         """What one way to finish asks of the next item: one goal for each course that it can take."""
@@ -325,20 +326,8 @@ class Arrays:
             return [()] if self.feasible(after) else []
         must = [a for a in among if not later([a])]
         others = [a for a in among if a not in must]
-        found: list[tuple[ItemAmong, ...]] = []
-        tries = 0
-        for size in range(len(others) + 1):
-            for more in subsets(others, size):
-                if any(set(more).issuperset(known) for known in found):
-                    continue
-                tries += 1
-                if tries > MAX_TRIES:
-                    raise GrammarTooLarge(f"more than {MAX_TRIES} ways to differ from arrays that came before")
-                if later([a for a in others if a not in more]):
-                    found.append(more)
-            if found and size == 0:
-                break
-        return [(*must, *more) for more in found]
+        sets = least_sets(others, lambda now: later([a for a in others if a not in now]))
+        return [(*must, *more) for more in sets]
 
     def _leaving_room(self, following: Formula, goal: Formula) -> Formula:
         """The goal without values that required later items need for themselves, where items must differ."""
@@ -356,7 +345,8 @@ class Arrays:
             return formula is TRUE
         found = formula.memo.get("feasible")
         if found is None:
-            found = any(self._finish(way) for way in conjuncts(self.pool, formula))
+            attempt = self.satisfiable.attempt
+            found = any(attempt(partial(self._finish, way), otherwise=False) for way in conjuncts(self.pool, formula))
             if found or not self.satisfiable.busy:
                 formula.memo["feasible"] = found
         return found
@@ -437,6 +427,8 @@ class Arrays:
         looking = [a for a in atoms(formula) if isinstance(a, (Contains, Items, Unique))]
         open_atoms = [a for a in looking if isinstance(a, Contains) or a not in held]
         children = [self.child_of(a) or TRUE for a in open_atoms]
+        if len(open_atoms) > MAX_LOOKING:
+            raise GrammarTooLarge(f"more than {MAX_LOOKING} contains or negated item schemas at once")
         found = []
         for verdict in combinations((True, False), repeat=len(open_atoms)):
             picked = [c if yes else pool.negate(c) for c, yes in zip(children, verdict, strict=True)]

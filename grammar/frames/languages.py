@@ -5,7 +5,7 @@ verdicts). Literals are laid over the automaton of the rest, so that a thousand 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -114,14 +114,14 @@ def combine(  # noqa: C901, PLR0912  (one case for each kind of formula)
         return found
     match formula.kind:
         case Kind.LITERAL:
-            result = _located(language, formula.atom)
+            result = located(language, formula.atom)
             if not formula.positive:
                 result = result.complement(universe)
         case Kind.AND:
             result = combine(pool, formula.args[0], language, universe)
             for part in formula.args[1:]:
                 if part.kind is Kind.LITERAL and not part.positive:
-                    result = result.difference(_located(language, part.atom))
+                    result = result.difference(located(language, part.atom))
                 else:
                     result = result.intersect(combine(pool, part, language, universe))
         case Kind.OR:
@@ -141,7 +141,8 @@ def combine(  # noqa: C901, PLR0912  (one case for each kind of formula)
     return result
 
 
-def _located(language: Callable[[Any], Dfa], atom: Any) -> Dfa:
+def located(language: Callable[[Any], Dfa], atom: Any) -> Dfa:
+    """The language of an atom; what is wrong with it is told with its place in the schema."""
     try:
         return language(atom)
     except GrammarError as error:
@@ -157,7 +158,7 @@ def holds(atom: Any, text: str) -> bool:
         return text in atom.values
     if isinstance(atom, Length):
         return atom.least <= len(text) and (atom.most is None or len(text) <= atom.most)
-    return _located(string_language, atom).accepts(text.encode())
+    return located(string_language, atom).accepts(text.encode())
 
 
 Verdict = Callable[[tuple[bool, ...]], int]
@@ -188,8 +189,59 @@ def string_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], la
     is_plain = universe is any_string() and not literals and all(f.kind <= Kind.TRUE for f in tracked)
     rest = _counted(pool, goal, tracked, label) if is_plain else None
     if rest is None:
-        rest = labelled(pool, goal, tracked, label, _within(universe), universe)
-    return overlay(rest, literals) if literals else rest
+        listed = any(mark >= 0 for mark in literals.values())
+        rest = _of_some_length(pool, (goal, *tracked), label, universe, shortest_only=listed)
+    return replace(overlay(rest, literals), least=rest.least, most=rest.most) if literals else rest
+
+
+def _of_some_length(
+    pool: Formulas, formulas: tuple[Formula, ...], label: Verdict, universe: Dfa, *, shortest_only: bool
+) -> Machine:
+    """As `labelled`; lengths too long to be unrolled are counted in a register instead, which knows one interval.
+
+    So of the texts that lie on different sides of such a length only one side is offered: the shortest that there are.
+    """
+    language, found = _within(universe), _empty()
+    for least, most in _intervals(formulas):
+        goal, *tracked = (within_length(pool, f, least, most) for f in formulas)
+        found = labelled(pool, goal, tracked, label, language, universe)
+        if (least, most) != (0, None):
+            found = _with_bounds(found, least, most)
+        if shortest_only or not found.is_empty:
+            break
+    return found
+
+
+def _intervals(formulas: Iterable[Formula]) -> list[tuple[int, int | None]]:
+    """The lengths between those that are too long to be unrolled."""
+    lengths = [a for f in formulas for a in atoms(f) if isinstance(a, Length)]
+    starts = {a.least for a in lengths} | {a.most + 1 for a in lengths if a.most is not None}
+    cuts = [0, *sorted(n for n in starts if n > MAX_UNROLLED)]
+    return [(low, high) for low, high in zip(cuts, [*(n - 1 for n in cuts[1:]), None], strict=True)]
+
+
+def within_length(pool: Formulas, formula: Formula, least: int, most: int | None) -> Formula:
+    """What is left of the formula for texts whose length is known to lie between these."""
+
+    def change(atom: Any) -> Formula | None:
+        if not isinstance(atom, Length):
+            return None
+        if (most is not None and atom.least > most) or (atom.most is not None and atom.most < least):
+            return FALSE
+        low = atom.least if atom.least > least else 0
+        high = None if atom.most is None or (most is not None and atom.most >= most) else atom.most
+        return TRUE if not low and high is None else pool.literal(Length(low, high))
+
+    return pool.replace(formula, change, {})
+
+
+def _with_bounds(machine: Machine, least: int, most: int | None) -> Machine:
+    """The machine with its characters counted; empty, and nothing counted, if no text is so long."""
+    if machine.is_empty:
+        return machine
+    counted = replace(machine, least=least, most=most)
+    start = int(characters_needed(counted)[0, least])
+    return _empty() if start >= 1 << 30 or (most is not None and start > most) else counted
 
 
 def decided_strings(formulas: Sequence[Formula]) -> Dfa:
@@ -261,12 +313,8 @@ def _counted(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: V
     )
     dfa = combine(pool, others, string_language, any_string())
     mark = label(tuple(f is TRUE for f in tracked))
-    machine = Machine(dfa.classes, dfa.table, np.where(dfa.accepting, mark, -1).astype(np.int32), least, most)
-    if machine.is_empty:
-        return machine
-    needed = characters_needed(machine)
-    start = int(needed[0, least])
-    return _empty() if start >= 1 << 30 or (most is not None and start > most) else machine
+    machine = Machine(dfa.classes, dfa.table, np.where(dfa.accepting, mark, -1).astype(np.int32))
+    return _with_bounds(machine, least, most)
 
 
 @dataclass(frozen=True, slots=True)

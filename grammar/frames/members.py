@@ -5,16 +5,17 @@ formula; what has been seen, and in schema order how far we are, is a bit set of
 asked per frame is then a few operations on Python integers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from grammar.errors import GrammarTooLarge, UnsupportedConstraint
+from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import FALSE, TRUE, Conjunct, Formula, Formulas, atoms, evaluate
 from grammar.frames.languages import (
+    MAX_UNROLLED,
     Machine,
     any_string,
     combine,
@@ -25,6 +26,7 @@ from grammar.frames.languages import (
     overlay,
     product,
     string_language,
+    within_length,
 )
 from grammar.kernels import fixed
 from grammar.lexical import Dfa
@@ -32,6 +34,7 @@ from grammar.lexical.graphs import reached
 from grammar.schema.atoms import (
     STRING,
     Constant,
+    Length,
     MemberAmong,
     OneOfObjects,
     Pattern,
@@ -43,9 +46,12 @@ from grammar.schema.atoms import (
 )
 from grammar.schema.constants import equal_to
 
+T = TypeVar("T")
 Members = frozenset[tuple[str, Constant]]
 _NONE: Final[frozenset[Any]] = frozenset()
 MAX_WITNESSES: Final = 16
+MAX_SEARCH: Final = 4096
+"""Steps in the search for members that break all negated object schemas together."""
 MAX_REACH: Final = 1 << 24
 """Words of the table that tells of each state of the key automaton which classes it can still reach."""
 MAX_FEW_KEYS: Final = 64
@@ -137,6 +143,10 @@ class Shape:
             return [KeyClass(None, _NONE, _NONE)], _any_key()
         rules = [restrict(self.pool, a.names.formula(), STRING) for a in self._key_rules]
         universe = decided_strings([TRUE, *rules])
+        if any(isinstance(a, Length) and max(a.least, a.most or 0) > MAX_UNROLLED for f in rules for a in atoms(f)):
+            # Keys are not counted: longer ones are left out, and so every longer bound is decided.
+            universe = universe.intersect(string_language(Length(0, MAX_UNROLLED)))
+            rules = [within_length(self.pool, f, 0, MAX_UNROLLED) for f in rules]
         parts: list[Dfa] = [
             universe,
             *(string_language(Pattern(p, "")) for p in self._patterns),
@@ -318,6 +328,7 @@ class Way:
         return found
 
     def _is_feasible(self, open_classes: int, satisfiable: "Judge") -> bool:
+        satisfiable.spend()
         if not self.possible:
             return False
         if self.needed & ~open_classes or any(not bits & ~self.needed for bits in self.absent_sets):
@@ -429,10 +440,13 @@ class Way:
     ) -> bool:
         """Search for members that break all negated atoms together; members may break several at once."""
         pool, shape = self.shape.pool, self.shape
+        steps = iter(range(MAX_SEARCH))
 
         def search(at: int, chosen: dict[int, Formula], extra: int) -> bool:
             if at == len(choices):
                 return True
+            if next(steps, None) is None:
+                raise GrammarTooLarge(f"{len(choices)} negated object schemas, which take too long to break together")
             bits, atom = choices[at]
             for number in _numbers(bits):
                 bit = 1 << number
@@ -524,6 +538,24 @@ def _less(constant: dict[str, Constant], name: str) -> dict[str, Constant]:
 
 class Judge:
     """Callable type: whether a value formula can be satisfied."""
+
+    def __init__(self) -> None:
+        self.failures: list[GrammarError] = []
+        """What could not be judged within the limits, and was therefore taken for impossible."""
+
+    def spend(self) -> None:
+        """Count one decision, while the constraint is compiled."""
+
+    def attempt(self, question: Callable[[], T], otherwise: T) -> T:
+        """The answer, or `otherwise`, noted, if a limit is met on the way.
+
+        Saying no is safe: what is optional is then not offered, and what is needed is refused when it is compiled.
+        """
+        try:
+            return question()
+        except (GrammarTooLarge, UnsupportedConstraint) as error:
+            self.failures.append(error)
+            return otherwise
 
     @property
     def busy(self) -> bool:

@@ -1,16 +1,15 @@
 """An open object: its formula in motion, the classes of keys still open, and what each key would ask of its value."""
 
-from itertools import combinations, product
-from typing import Any, Final
+from functools import partial
+from itertools import product
+from typing import Any
 
-from grammar.errors import GrammarTooLarge
 from grammar.formula import FALSE, TRUE, Conjunct, Formula, Formulas, atoms, certain, conjuncts, evaluate
 from grammar.frames.apart import told_apart
+from grammar.frames.leastsets import least_sets
 from grammar.frames.members import Judge, Shape, Way, at_close, numbers_of, step_key
 from grammar.schema.atoms import MemberAmong, OneOfObjects, Properties, PropertyCount
 from grammar.schema.constants import equal_to
-
-MAX_TRIES: Final = 4096
 
 
 class Member:
@@ -64,7 +63,8 @@ class ObjectFrame:
         if self._ways is not None:
             return self._ways
         judge = self._objects.satisfiable
-        found = [w for w in self._objects.ways(self.formula, self.shape) if w.feasible(self.open, judge)]
+        ways = self._objects.ways(self.formula, self.shape)
+        found = [w for w in ways if judge.attempt(partial(w.feasible, self.open, judge), otherwise=False)]
         if not judge.busy:
             self._ways = found
         return found
@@ -81,7 +81,8 @@ class ObjectFrame:
     def feasible(self) -> bool:
         """Whether the object can be finished."""
         judge = self._objects.satisfiable
-        return any(w.feasible(self.open, judge) for w in self._objects.ways(self.formula, self.shape))
+        ways = self._objects.ways(self.formula, self.shape)
+        return any(judge.attempt(partial(w.feasible, self.open, judge), otherwise=False) for w in ways)
 
     def verdict(self) -> tuple[bool, ...] | None:
         """The truth of the tracked formulas if the object ended here; None if it may not."""
@@ -98,7 +99,7 @@ class ObjectFrame:
                 candidates = way.good & self.open & ~found
                 if way.broken or way.misnamed or way.least or way.absent_sets or way.is_compared(self.open):
                     for number in numbers_of(candidates):
-                        if self._may_come(number):
+                        if self._objects.satisfiable.attempt(partial(self._may_come, number), otherwise=False):
                             found |= 1 << number
                 else:
                     found |= self._simply_allowed(way, candidates)
@@ -173,6 +174,9 @@ class ObjectFrame:
 
     def _asked(self, way: Way, number: int, opened: int) -> Formula | None:
         """What this way asks of the value under key class `number`; None if the way is then closed."""
+        return self._objects.satisfiable.attempt(lambda: self._asked_by(way, number, opened), None)
+
+    def _asked_by(self, way: Way, number: int, opened: int) -> Formula | None:
         objects, pool = self._objects, self._objects.pool
         child = pool.all_of([way.child(number), *(self._judging(atom, number) for atom in way.among)])
         if child is FALSE:
@@ -193,22 +197,13 @@ class ObjectFrame:
         must: list[Any] = [a for a in way.broken if not way.witnesses(a, later, judge)]
         must += [a for a in way.pending if not way.leaving([], [a]).feasible(opened, judge)]
         others = [a for a in (*way.broken, *way.pending) if a not in must]
-        found: list[tuple[Any, ...]] = []
-        tries = 0
-        for size in range(len(others) + 1):
-            for more in combinations(others, size):
-                if any(set(more).issuperset(known) for known in found):
-                    continue
-                tries += 1
-                if tries > MAX_TRIES:
-                    raise GrammarTooLarge(f"more than {MAX_TRIES} ways to break negated object schemas")
-                left = [a for a in others if a not in more]
-                broken = [a for a in left if isinstance(a, Properties)]
-                if way.leaving(broken, [a for a in left if isinstance(a, MemberAmong)]).feasible(opened, judge):
-                    found.append(more)
-            if found and size == 0:
-                break
-        return [(*must, *more) for more in found]
+
+        def later_go(now: tuple[Any, ...]) -> bool:
+            left = [a for a in others if a not in now]
+            broken = [a for a in left if isinstance(a, Properties)]
+            return way.leaving(broken, [a for a in left if isinstance(a, MemberAmong)]).feasible(opened, judge)
+
+        return [(*must, *more) for more in least_sets(others, later_go)]
 
     def settled(self, false: list[Any]) -> "ObjectFrame":
         """The frame once the member's value was judged: these atoms are false, the others hold."""

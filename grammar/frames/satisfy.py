@@ -18,15 +18,20 @@ from grammar.schema.atoms import TYPES, Constant, Length, OneOfNumbers, OneOfStr
 MAX_QUESTIONS = 60
 MAX_TRIED = 100
 """So many listed texts are tried on patterns before an automaton is made of both."""
+MAX_JUDGED = 20_000
+"""Decisions about one value before the constraint is refused: seconds of work, that no mask should take."""
 
 
 class Satisfiability(Judge):
     """The judge of one grammar. Answers are kept in the formulas' memos."""
 
     def __init__(self, pool: Formulas, *, ordered: bool, strict: bool) -> None:
+        super().__init__()
         self.pool = pool
         self.objects = Objects(pool, self, ordered=ordered, strict=strict)
         self.arrays = Arrays(pool, self)
+        self.patience: int | None = MAX_JUDGED
+        """How many more answers may be worked out while the constraint is compiled; None: it is."""
         self._open: dict[int, int] = {}
         self._lowest = 1 << 30
 
@@ -51,7 +56,7 @@ class Satisfiability(Judge):
         outer, self._lowest = self._lowest, 1 << 30
         self._open[formula.number] = level
         try:
-            found = any(self.of_type(formula, t) for t in reversed(TYPES))
+            found = any(self.may_be(formula, t) for t in reversed(TYPES))
         finally:
             del self._open[formula.number]
         if found or self._lowest >= level:
@@ -72,6 +77,10 @@ class Satisfiability(Judge):
             formula.memo[key] = found
         return found
 
+    def may_be(self, formula: Formula, kind: str) -> bool:
+        """As `of_type`; no, and noted, if a limit is met."""
+        return self.attempt(lambda: self.of_type(formula, kind), otherwise=False)
+
     def of_type(self, formula: Formula, kind: str) -> bool:
         """Whether some value of this type satisfies the formula."""
         asked = restrict(self.pool, formula, kind)
@@ -81,6 +90,7 @@ class Satisfiability(Judge):
         known = asked.memo.get(key)
         if known is not None:
             return bool(known)
+        self.spend()
         match kind:
             case "string":
                 listed = True if _plainly(asked) else _by_lists(asked)
@@ -95,6 +105,14 @@ class Satisfiability(Judge):
                 return False
         asked.memo[key] = found
         return found
+
+    def spend(self) -> None:
+        """Count one decision, while the constraint is compiled."""
+        if self.patience is None:
+            return
+        self.patience -= 1
+        if self.patience < 0:
+            raise GrammarTooLarge(f"what may come in one value takes more than {MAX_JUDGED} decisions to tell")
 
 
 def _plainly(formula: Formula) -> bool:

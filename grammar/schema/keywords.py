@@ -46,6 +46,7 @@ from grammar.schema.atoms import (
 from grammar.schema.constants import constant_of, equal_to
 from grammar.schema.documents import Documents, Draft, Place, subschemas
 from grammar.schema.evaluated import present, unevaluated_items, unevaluated_properties
+from grammar.schema.intricate import is_intricate
 from grammar.schema.validity import check, is_number
 
 _TYPE_NAMES: Final[Mapping[str, frozenset[str]]] = {
@@ -163,6 +164,10 @@ class Schema:
                 if place.draft <= Draft.DRAFT7:
                     continue
             todo.extend(subschemas(place, applied=True))
+
+    def is_intricate(self) -> bool:
+        """Whether something within reach could meet a limit, so that looking ahead pays."""
+        return any(is_intricate(place.raw) for place in self.reachable())
 
     def _check_keywords(self, place: Place) -> None:
         raw = place.raw
