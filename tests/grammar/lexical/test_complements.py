@@ -2,7 +2,7 @@
 
 import pytest
 
-from grammar import Vocabulary, compile_json_schema
+from grammar import UnsupportedConstraint, Vocabulary, compile_json_schema
 
 BYTES = Vocabulary([bytes([byte]) for byte in range(256)] + [b""], [256])
 
