@@ -629,7 +629,9 @@ def walk_children(
             if cell < 0:
                 continue
             if cell >> SHIFT == KEEP:
-                # A number ends before any byte: whether this byte is one that its parent waits for is one more look.
+                # A number ends before any byte: whether this byte is one that its parent waits for is one more look,
+                # and the mask then depends on the parent.
+                h[VISIBLE] = max(h[VISIBLE], 1)
                 parent = mem[h[STACK_STATE] + levels[0, 2]]
                 target = lookup(mem, h, RETURN_TABLE, parent, cell & ARGUMENT)
                 if target >= 0 and mem[h[OFFSET] + target] > 0 and mem[h[KIND] + target] == PLAIN:

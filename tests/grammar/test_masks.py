@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from grammar import GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar import GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint, Vocabulary
 from tests.grammar.walking import END, TOKENS, VOCABULARY, compiled, mask, take, walk
 from tests.oracles.json_masks import Reference
 from tests.strategies import schemas
@@ -185,3 +185,38 @@ def test_ids_outside_the_vocabulary_are_refused(token: int) -> None:
     matcher = compiled(True).matcher()
     assert not matcher.advance(token)
     assert mask(matcher)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.one_of(schemas.core(2), schemas.recursive()), randoms)
+def test_what_was_generated_before_changes_no_mask(schema: Any, random: Random) -> None:
+    """Masks are shared by positions that one token cannot tell apart, and by no others."""
+    try:
+        used = compiled(schema)
+    except (UnsatisfiableConstraint, UnsupportedConstraint, GrammarTooLarge):
+        assume(False)
+    seeds = [random.randrange(1 << 30) for _ in range(4)]
+    for seed in seeds:
+        fresh = compiled(schema).matcher()
+        matcher, at = used.matcher(), 0
+        for text in walk(matcher, Random(seed), 12):
+            assert take(fresh, text[at:])
+            at = len(text)
+            assert mask(fresh) == mask(matcher), f"after {text!r} under {schema}"
+
+
+@pytest.mark.parametrize(("first", "second"), [(b"12", b'{"a":12'), (b'{"a":12', b"12"), (b"[12", b'{"a":12')])
+def test_a_number_ends_as_what_is_around_it_allows(first: bytes, second: bytes) -> None:
+    """At the root by nothing, in an object by a comma or a brace, whichever was met first."""
+    # No token both continues a number and ends it: then the parent shows only where a number ends.
+    single = [bytes([byte]) for byte in range(256)] + [b""]
+    vocabulary = Vocabulary(single, [256])
+    grammar = compiled(True, vocabulary)
+    for text in (first, second):
+        matcher = grammar.matcher()
+        for end in range(len(text) + 1):
+            # Steps before masks, so that the tables know more than the mask's own walk would have asked for.
+            taken = {byte for byte in range(256) if matcher.clone().advance(byte)}
+            assert mask(matcher, None, vocabulary) - {256} == taken, f"after {text[:end]!r}"
+            if end < len(text):
+                assert matcher.advance(text[end])
