@@ -154,9 +154,10 @@ class EngineClient:
         if self._state is EngineState.CLOSED:
             return
         self._state = EngineState.DRAINING
-        if self._life is not None and self._started.done() and not self._started.cancelled():
-            await self._life.send(Shutdown(drain_s))
-            await self._life.wait(drain_s + 2.0)
+        life = self._life  # the supervisor may take it away while this waits
+        if life is not None and self._started.done() and not self._started.cancelled():
+            await life.send(Shutdown(drain_s))
+            await life.wait(drain_s + 2.0)
         self._state = EngineState.CLOSED
         if self._supervisor is not None:
             self._supervisor.cancel()
