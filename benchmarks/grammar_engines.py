@@ -98,7 +98,10 @@ class Formwork:
         grammar.warm(self.vocabulary)
 
     def compile(self, schema: Any) -> Start:
-        compiled = self.room.compile_json_schema(schema, self.vocabulary)
+        return self.starting(self.room.compile_json_schema(schema, self.vocabulary))
+
+    def starting(self, compiled: Any) -> Start:
+        """Starts generations over a compiled grammar of any kind."""
 
         def start() -> Steps:
             matcher = compiled.matcher()

@@ -12,10 +12,10 @@ import json
 import platform
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from typing import Any
 
-from benchmarks.grammar_engines import END, Row, Start, Steps, Tokenizer, empty_row, load_tokenizer
+from benchmarks import grammar_engines
+from benchmarks.grammar_engines import Row, Start, Steps, Tokenizer, empty_row, load_tokenizer
 
 JSON = r"""
 ?start: value
@@ -84,30 +84,19 @@ class Formwork:
     """This project."""
 
     def __init__(self, tokenizer: Tokenizer, row: Row) -> None:
-        import grammar  # noqa: PLC0415  (only the engine asked for is loaded)
-
-        self.name, self.row, self.room = f"formwork {version('formwork')}", row, grammar
-        self.vocabulary = grammar.Vocabulary(tokenizer.tokens, [END])
-        grammar.warm(self.vocabulary)
+        self._base = grammar_engines.Formwork(tokenizer, row)
+        self.name = self._base.name
 
     def compile(self, source: str) -> Start:
         """Starts generations over one grammar."""
-        compiled = self.room.compile_ebnf(source, self.vocabulary)
-
-        def start() -> Steps:
-            matcher = compiled.matcher()
-            return Steps(lambda: matcher.fill_mask(self.row), matcher.advance)
-
-        return start
+        return self._base.starting(self._base.room.compile_ebnf(source, self._base.vocabulary))
 
 
 class LLGuidance:
     """Its own Lark."""
 
     def __init__(self, tokenizer: Tokenizer, row: Row) -> None:
-        from benchmarks.grammar_engines import LLGuidance as Base  # noqa: PLC0415
-
-        self._base = Base(tokenizer, row)
+        self._base = grammar_engines.LLGuidance(tokenizer, row)
         self.name = self._base.name
 
     def compile(self, source: str) -> Start:
@@ -129,9 +118,7 @@ class XGrammar:
     """Its reader of Lark, one thread."""
 
     def __init__(self, tokenizer: Tokenizer, row: Row) -> None:
-        from benchmarks.grammar_engines import XGrammar as Base  # noqa: PLC0415
-
-        self._base = Base(tokenizer, row)
+        self._base = grammar_engines.XGrammar(tokenizer, row)
         self.name = self._base.name
 
     def compile(self, source: str) -> Start:
