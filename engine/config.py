@@ -28,6 +28,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_sequences: int = 64  # running at once
     max_waiting: int = 256  # beyond it a request is refused as overloaded
     max_grammar_bytes: int = 1 << 30  # all loaded grammars together
+    tensor_parallel_size: int = 1  # ranks that share the model, each in a process of its own
+    rank_timeout_s: float = 30.0  # a rank that is missing for so long in a step has died or hangs
     threads: int | None = None  # torch's and the mask kernels'; None: the cores this process may use
     prefix_sharing: bool = True
     drafts: bool = True  # guess at forced text and verify the guesses; never changes what is drawn

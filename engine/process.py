@@ -11,7 +11,6 @@ of that.
 from __future__ import annotations
 
 import atexit
-import ctypes
 import gc
 import logging
 import os
@@ -37,6 +36,7 @@ from engine.config import EngineConfig
 from engine.drafts import ForcedText
 from engine.generation import Spelling
 from engine.grammars import GrammarStore
+from engine.lifetime import die_with_parent
 from engine.loop import EngineLoop, Rooms
 from engine.messages import Abort, Batch, Command, Event, Fatal, Generate, LoadGrammar, ModelInfo, Ping, Ready, Shutdown
 from engine.model import ModelError, ModelRunner, RunnerConfig, UnsupportedModel
@@ -44,6 +44,7 @@ from engine.model.memory import usable_cores
 from engine.pages import PagePool
 from engine.sampler import CpuSampler, Sampler
 from engine.scheduler import Scheduler
+from engine.team import TeamRunner
 from engine.tokenizer import Tokenizer, TokenizerError
 from engine.wire import Launch, Wire, engine_side
 from watermark import KeyRing, WatermarkError
@@ -56,13 +57,12 @@ logger = logging.getLogger(__name__)
 
 _DRAIN_S = 30.0  # on SIGTERM; a Shutdown message says its own
 _LINGER_MS = 2000  # for the last events to leave
-_PR_SET_PDEATHSIG = 1
 _SWITCH_S = 0.0005  # the forward pass comes back for the GIL after each operation: it must not wait for 5 ms every time
 
 
 def serve(launch: Launch) -> int:
     """Runs until told to stop; the exit status."""
-    _die_with_parent()
+    die_with_parent()
     context = zmq.Context()
     socket = context.socket(zmq.PAIR)
     socket.setsockopt(zmq.LINGER, _LINGER_MS)
@@ -94,22 +94,7 @@ def build(config: EngineConfig) -> Rooms:
     folder = locate(config.model)
     tokenizer = Tokenizer.load(folder)
     key_ring = KeyRing.from_file(config.watermark_key_file) if config.watermark_key_file else None
-    runner = ModelRunner(
-        RunnerConfig(
-            path=str(folder),
-            dtype=config.dtype,
-            cache_dtype=config.cache_dtype,
-            device=config.device,
-            page_size=config.page_size,
-            pages=-(-config.cache_tokens // config.page_size) if config.cache_tokens else None,
-            cache_bytes=config.cache_bytes,
-            memory_fraction=config.memory_fraction,
-            cuda_graphs=config.cuda_graphs,
-            threads=config.threads,
-            max_batch_tokens=config.max_batch_tokens,
-            max_sequences=config.max_sequences,
-        )
-    )
+    runner = make_runner(config, str(folder))
     ends = list(dict.fromkeys((*runner.info.eos_token_ids, *tokenizer.eos_token_ids)))
     info = msgspec.structs.replace(runner.info, eos_token_ids=ends)
     vocabulary = grammar.Vocabulary(tokenizer.padded_bytes(info.vocab_size), ends)
@@ -133,6 +118,27 @@ def build(config: EngineConfig) -> Rooms:
         canonical=Canonical(tokenizer.encode, vocabulary.tokens),
     )
     return Rooms(info, runner, scheduler, make_sampler(info, runner.threads), admission)
+
+
+def make_runner(config: EngineConfig, folder: str) -> ModelRunner | TeamRunner:
+    """The model in `folder`, by this process or by several ranks of which it is the first."""
+    settings = RunnerConfig(
+        path=folder,
+        dtype=config.dtype,
+        cache_dtype=config.cache_dtype,
+        device=config.device,
+        page_size=config.page_size,
+        pages=-(-config.cache_tokens // config.page_size) if config.cache_tokens else None,
+        cache_bytes=config.cache_bytes,
+        memory_fraction=config.memory_fraction,
+        cuda_graphs=config.cuda_graphs,
+        threads=config.threads,
+        max_batch_tokens=config.max_batch_tokens,
+        max_sequences=config.max_sequences,
+    )
+    if config.tensor_parallel_size == 1:
+        return ModelRunner(settings)
+    return TeamRunner(settings, config.tensor_parallel_size, config.rank_timeout_s)
 
 
 def mask_helper(device: str) -> Executor | None:
@@ -231,11 +237,3 @@ class Server:
 
     def _send(self, event: Event) -> None:
         self._socket.send_multipart(self._wire.frames(event))
-
-
-def _die_with_parent() -> None:
-    """Linux kills this process when its parent ends; elsewhere the loop sees that its parent has changed."""
-    try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    except (OSError, AttributeError):
-        logger.info("no prctl here: the end of the parent is noticed between steps")

@@ -150,6 +150,8 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
         max_batch_tokens=settings.max_batch_tokens,
         max_sequences=settings.max_sequences,
         max_waiting=settings.max_concurrent_requests * settings.max_n,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        rank_timeout_s=settings.rank_timeout_s,
         threads=settings.threads or None,
         prefix_sharing=settings.prefix_sharing,
         drafts=settings.drafts,

@@ -42,7 +42,12 @@ class Settings(BaseSettings):
     revision: str = Field(default="", description="Branch, tag or commit of a hub id; empty: its main branch.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="Weights' type.")
     quantize: Literal["none"] = Field(default="none", description="Weights are served as they are stored.")
-    tensor_parallel_size: int = Field(default=1, ge=1, le=1, description="Devices that share each layer.")
+    tensor_parallel_size: int = Field(
+        default=1, ge=1, le=64, description="Ranks that share each layer, a GPU or a process on the CPU each."
+    )
+    rank_timeout_s: float = Field(
+        default=30.0, ge=1.0, description="A rank that is missing in a step for so long has died or hangs."
+    )
     device: str = Field(default="auto", description="cpu, cuda, cuda:1, or auto.")
     chat_template: str = Field(default="", description="A file with a Jinja template in place of the model's own.")
     tool_call_parser: CallParser = Field(

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.models.bloom import modeling_bloom
 from transformers.models.falcon import modeling_falcon
@@ -23,7 +23,7 @@ from transformers.models.gptj import modeling_gptj
 from transformers.models.mpt import modeling_mpt
 from transformers.models.stablelm import modeling_stablelm
 
-from engine.model.attention import AttentionCall, AttentionStep, paged_attention
+from engine.model.attention import ATTENTION_NAME, AttentionCall, AttentionStep, paged_attention
 
 ADAPTED_NAME = "formwork_paged_adapted"
 
@@ -57,6 +57,12 @@ class Passenger:
 def passenger_in(arguments: Mapping[str, Any]) -> tuple[str, Passenger]:
     """The passenger, after its name: `past_key_values`, `layer_past` or `cache`, by family and version."""
     return next((name, value) for name, value in arguments.items() if isinstance(value, Passenger))
+
+
+def all_heads(module: Any, held: int) -> tuple[int, slice]:
+    """(heads of the layer, those of them that this module holds): a rank of several has its share."""
+    count, (first, last) = getattr(module, "formwork_heads", (held, (0, held)))
+    return count, slice(first, last)
 
 
 def attend(
@@ -136,7 +142,8 @@ class PagedFalconAttention(_falcon.FalconAttention):  # type: ignore[misc]
     def prepare(self) -> None:
         """Keeps the ALiBi slopes, scaled as the scores are (this family scales their sum)."""
         two = torch.ones(1, 2, dtype=torch.long)
-        slopes = _falcon.build_alibi_tensor(two, self.num_heads, torch.float32)[:, 0, 1]
+        count, own = all_heads(self, self.num_heads)
+        slopes = _falcon.build_alibi_tensor(two, count, torch.float32)[own, 0, 1]
         self.register_buffer("formwork_slopes", slopes * self.inv_norm_factor, persistent=False)
 
 
@@ -153,7 +160,8 @@ class PagedBloomAttention(_bloom.BloomAttention):  # type: ignore[misc]
     def prepare(self) -> None:
         """Keeps the ALiBi slopes."""
         two = torch.ones(1, 2, dtype=torch.long)
-        slopes = _bloom.build_alibi_tensor(two, self.num_heads, torch.float32)[:, 0, 1]
+        count, own = all_heads(self, self.num_heads)
+        slopes = _bloom.build_alibi_tensor(two, count, torch.float32)[own, 0, 1]
         self.register_buffer("formwork_slopes", slopes.contiguous(), persistent=False)
 
 
@@ -172,7 +180,8 @@ class PagedMptAttention(_mpt.MptAttention):  # type: ignore[misc]
 
     def prepare(self) -> None:
         """Keeps the ALiBi slopes (MPT's differ from BLOOM's where the heads are no power of two)."""
-        pair = _mpt.build_mpt_alibi_tensor(self.n_heads, 2)[:, 0]
+        count, own = all_heads(self, self.n_heads)
+        pair = _mpt.build_mpt_alibi_tensor(count, 2)[own, 0]
         self.register_buffer("formwork_slopes", pair[:, 1] - pair[:, 0], persistent=False)
 
 
@@ -201,6 +210,11 @@ if hasattr(_gptj.GPTJAttention, "_attn"):
     _ADAPTED_TYPES.add("gptj")
 
 ADAPTED_TYPES = frozenset(_ADAPTED_TYPES)
+
+
+def attention_name(config: PretrainedConfig) -> str:
+    """What to load a model with: the adapted families choose their attention class by name and know only their own."""
+    return "eager" if config.model_type in ADAPTED_TYPES else ATTENTION_NAME
 
 
 def adapt(model: PreTrainedModel) -> bool:

@@ -21,6 +21,7 @@ from engine.model.device_batch import DeviceBatch, to_device
 from engine.model.forward import ForwardPass
 from engine.model.graphs import DecodeGraphs, Geometry
 from engine.model.memory import LayerShape, free_cpu_bytes, page_bytes, page_count
+from engine.model.parallel import Group
 
 _log = logging.getLogger(__name__)
 
@@ -43,9 +44,17 @@ class Executor(Protocol):
 class CpuExecutor:
     """The compiled kernels over float32 arrays, whatever the model's dtype."""
 
-    def __init__(self, forward: ForwardPass, layers: Sequence[LayerShape], config: RunnerConfig, threads: int) -> None:
+    def __init__(
+        self,
+        forward: ForwardPass,
+        layers: Sequence[LayerShape],
+        config: RunnerConfig,
+        threads: int,
+        group: Group | None = None,
+    ) -> None:
         self.page_bytes = page_bytes([stored_shape(s) for s in layers], config.page_size, element_bytes=4)
-        self.pages = page_count(config, self.page_bytes, free_cpu_bytes(), device="cpu")
+        free = free_cpu_bytes() // (1 if group is None else group.ranks)
+        self.pages = agreed(page_count(config, self.page_bytes, free, device="cpu"), group)
         self._forward = forward
         self.backend = CpuBackend(layers, self.pages, config.page_size, threads)
         self.run(text_batch([min(3, config.page_size)], config.page_size, rows=1))  # compiles every kernel
@@ -75,6 +84,7 @@ class DeviceExecutor:
         dtype: torch.dtype,
         device: torch.device,
         longest: int,
+        group: Group | None = None,
     ) -> None:
         self._forward, self._device = forward, device
         dtype = cache_dtype(config.cache_dtype, dtype, device)
@@ -88,7 +98,7 @@ class DeviceExecutor:
             free = _free_after(self, trial)
         else:
             free = 0
-        self.pages = page_count(config, self.page_bytes, free, device="cuda")
+        self.pages = agreed(page_count(config, self.page_bytes, free, device="cuda"), group)
         spare = self.pages  # one page more, for the padding of graphs
         self._backend = DeviceBackend(layers, self.pages + 1, config.page_size, dtype, device, install)
         self._graphs = self._record(config, min(longest, self.pages * config.page_size), spare)
@@ -115,6 +125,11 @@ class DeviceExecutor:
         except RuntimeError as error:  # a model that waits for the device inside its forward pass
             _log.warning("decode runs without CUDA graphs: %s", error)
             return None
+
+
+def agreed(pages: int, group: Group | None) -> int:
+    """As many pages as every rank has room for: a page number means the same on all of them."""
+    return pages if group is None else group.least(pages)
 
 
 def _free_after(executor: DeviceExecutor, trial: StepBatch) -> int:

@@ -15,13 +15,15 @@ from engine.model.adapters import Passenger, adapt
 from engine.model.attention import AttentionCall, AttentionStep
 from engine.model.errors import UnsupportedModel
 from engine.model.memory import LayerShape
+from engine.model.parallel import Group
 
 
 class ForwardPass:
     """A loaded model, ready for steps."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, group: Group | None = None) -> None:
         self._model = model
+        self._group = group
         known = inspect.signature(type(model).forward).parameters
         # transformers 5.24 gave the argument its new name.
         self._name = ("cache" if "cache" in known else "past_key_values") if adapt(model) else "paged"
@@ -29,7 +31,7 @@ class ForwardPass:
     def __call__(
         self, token_ids: torch.Tensor, positions: torch.Tensor, logit_rows: torch.Tensor, step: AttentionStep
     ) -> torch.Tensor:
-        """Float32 logits (R, vocabulary), contiguous."""
+        """Float32 logits (R, vocabulary), contiguous; on ranks other than the first (0, vocabulary)."""
         travelling = {self._name: step if self._name == "paged" else Passenger(step)}
         # Not inference_mode: the sampler writes into the logits, which an inference tensor forbids.
         with torch.no_grad():
@@ -41,7 +43,15 @@ class ForwardPass:
                 **travelling,
             )
         logits: torch.Tensor = output.logits[0].float()
-        return logits
+        return logits if self._group is None else self._whole(logits, self._group)
+
+    def _whole(self, share: torch.Tensor, group: Group) -> torch.Tensor:
+        """All ranks' columns; each rank's last is that of the row of zeros."""
+        every = group.collect(share)
+        vocabulary: int = self._model.config.get_text_config().vocab_size
+        if every is None:
+            return share.new_empty(0, vocabulary)
+        return every.view(len(share), group.ranks, -1)[..., :-1].flatten(1)[:, :vocabulary].contiguous()
 
     def layer_shapes(self) -> list[LayerShape]:
         """Per layer, what it stores per token; refuses models that keep state anywhere else."""

@@ -12,8 +12,8 @@ from typing import Any, cast
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedModel
 
-from engine.model.adapters import ADAPTED_TYPES
-from engine.model.attention import ATTENTION_NAME, register_attention
+from engine.model.adapters import attention_name
+from engine.model.attention import register_attention
 from engine.model.config import DtypeName
 from engine.model.errors import BrokenModel, UnsupportedModel
 from engine.model.refusals import refuse_code, refuse_kind, rope_types
@@ -44,8 +44,7 @@ def load_model(path: str, config: PretrainedConfig, dtype: torch.dtype, revision
             config=config,
             revision=revision,
             dtype=dtype,
-            # The adapted families choose their attention class by name and know only their own.
-            attn_implementation="eager" if config.model_type in ADAPTED_TYPES else ATTENTION_NAME,
+            attn_implementation=attention_name(config),
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,

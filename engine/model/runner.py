@@ -7,9 +7,10 @@ enter: requests, scheduling, sampling. Single-threaded: only the engine loop cal
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from engine.batch import StepBatch
 from engine.messages import ModelInfo
@@ -21,6 +22,7 @@ from engine.model.linear import pack_linears
 from engine.model.loading import choose_dtype, eos_token_ids, load_config, load_model, max_positions
 from engine.model.memory import measured_bandwidth, usable_cores
 from engine.model.norms import fuse_norms
+from engine.model.parallel import Group, divide, join, load_share, plan_of, share_norms
 from engine.model.rows import stabilize_activations
 
 _log = logging.getLogger(__name__)
@@ -29,33 +31,41 @@ _SMALL_HIDDEN = 512  # up to this width a second thread costs more than it gives
 
 
 class ModelRunner:
-    """A transformers causal LM over a paged cache; implements `engine.batch.Runner`."""
+    """A transformers causal LM over a paged cache; implements `engine.batch.Runner`.
 
-    def __init__(self, config: RunnerConfig) -> None:
+    With a `group` it holds one rank's share of the model, every rank must run the same batches, and only the first
+    rank's logits are there.
+    """
+
+    def __init__(self, config: RunnerConfig, group: Group | None = None) -> None:
         device = _device(config.device)
         settings = load_config(config.path, config.revision)
         longest = max_positions(settings)
         dtype = choose_dtype(config.dtype, settings, device)
-        threads = config.threads or (1 if settings.hidden_size <= _SMALL_HIDDEN else usable_cores())
+        threads = config.threads or (1 if settings.hidden_size <= _SMALL_HIDDEN else _cores_of_one(group))
         if device.type == "cpu":
             torch.set_num_threads(threads)  # before the packed products are probed: they depend on it
-        model = load_model(config.path, settings, dtype, config.revision)
+        model = _load(config, settings, dtype, group)
         vocab_size, parameters = _size(model)
         weight_bytes = _weight_bytes(model)
-        forward = ForwardPass(model)
+        forward = ForwardPass(model, group)
         if device.type == "cpu":
             if config.cache_dtype not in ("auto", "float32"):
                 raise UnsupportedModel(
                     f"a cache in {config.cache_dtype} is not served on a CPU, whose kernels read float32"
                 )
-            layers = forward.layer_shapes()
             pack_linears(model)
             stabilize_activations(model)
             fuse_norms(model)
-            self.executor: Executor = CpuExecutor(forward, layers, config, threads)
         else:
             model.to(device)  # type: ignore[arg-type]
-            self.executor = DeviceExecutor(forward, forward.layer_shapes(), config, dtype, device, longest)
+        _join(model, group)
+        layers = forward.layer_shapes()
+        self.executor: Executor = (
+            CpuExecutor(forward, layers, config, threads, group)
+            if device.type == "cpu"
+            else DeviceExecutor(forward, layers, config, dtype, device, longest, group)
+        )
         self.threads = threads
         self.info = ModelInfo(
             model_type=settings.model_type,
@@ -82,6 +92,24 @@ class ModelRunner:
         self.executor.copy_page(source, target)
 
 
+def _load(config: RunnerConfig, settings: PretrainedConfig, dtype: torch.dtype, group: Group | None) -> PreTrainedModel:
+    if group is None:
+        return load_model(config.path, settings, dtype, config.revision)
+    plan, division = plan_of(settings), divide(settings, group.rank, group.ranks)
+    model = load_share(Path(config.path), settings, plan, division, dtype)
+    share_norms(model, plan, group)
+    return model
+
+
+def _join(model: PreTrainedModel, group: Group | None) -> None:
+    if group is not None:
+        join(model, plan_of(model.config), group)
+
+
+def _cores_of_one(group: Group | None) -> int:
+    return max(1, usable_cores() // (1 if group is None else group.ranks))
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -94,7 +122,10 @@ def _device(name: str) -> torch.device:
 
 
 def _size(model: PreTrainedModel) -> tuple[int, int]:
-    """(width of a logits row, parameters)."""
+    """(width of a logits row, parameters); of the whole model, whatever this rank's share of it."""
+    whole: int | None = getattr(model, "formwork_parameters", None)
+    if whole is not None:
+        return model.config.get_text_config().vocab_size, whole
     head: torch.nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     weight: torch.Tensor = head.weight  # type: ignore[assignment]
     return weight.shape[0], sum(p.numel() for p in model.parameters())

@@ -73,8 +73,12 @@ def test_flags_of_other_servers_are_understood(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("service.cli.run", run)
     tgi = ["--model-id", "a/b", "--num-shard", "1", "--max-input-tokens", "100", "--max-total-tokens", "200"]
     tgi += ["--max-batch-prefill-tokens", "64", "--max-batch-total-tokens", "4096", "--waiting-served-ratio", "1.2"]
-    assert main(["serve", *tgi, "--json-output", "--sharded", "false", "--cuda-memory-fraction", "0.5"]) == 0
+    assert (
+        main(["serve", *tgi, "--json-output", "--sharded", "true", "--num-shard", "2", "--cuda-memory-fraction", "0.5"])
+        == 0
+    )
     settings, idle = seen.pop()
+    assert settings.tensor_parallel_size == 2
     assert (settings.model, settings.max_input_tokens, settings.max_model_len) == ("a/b", 100, 200)
     assert (settings.max_batch_tokens, settings.cache_tokens, settings.memory_fraction) == (64, 4096, 0.5)
     assert settings.log_format == "json"
@@ -87,9 +91,9 @@ def test_flags_of_other_servers_are_understood(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"), [(["--num-shard", "2"], "tensor_parallel_size"), (["--sharded", "true"], "--num-shard")]
+    ("flags", "says"), [(["--num-shard", "0"], "tensor_parallel_size"), (["--sharded", "true"], "--num-shard")]
 )
-def test_what_is_not_there_is_refused_by_name(flags: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_is_refused_by_name(flags: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", *flags]) == 2
     assert says in capsys.readouterr().err
 
