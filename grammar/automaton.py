@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from grammar import walk
+from grammar.content import Content
 from grammar.errors import GrammarTooLarge
-from grammar.frames.languages import Machine, any_string, characters_needed
-from grammar.frames.members import Shape
+from grammar.frames.languages import Machine
 from grammar.frames.objects import ObjectFrame
 from grammar.kernels import fixed
 from grammar.labels import Labels
-from grammar.lexical import Dfa
 from grammar.places import PlaceKind
 from grammar.pointers import opening_quote
 from grammar.tables import (
@@ -28,7 +27,6 @@ from grammar.tables import (
     CLASSMAP,
     COLUMNS,
     COUNTED,
-    COUNTS,
     DATA_SEEN,
     DEAD,
     ESCAPE,
@@ -105,12 +103,9 @@ class Automaton:
         self._numbers: dict[Any, int] = {}
         self._map = self.tables.add_map(_structural_map())
         self.places: list[int] = []
-        self._free: dict[int, npt.NDArray[np.bool_]] = {}
-        self._key_live: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
+        self._key_live: dict[tuple[int, bool], npt.NDArray[np.bool_]] = {}
         self._blocks: dict[int, int] = {}
-        self._most_counts: dict[int, int] = {}
-        self._loops: dict[int, frozenset[int]] = {}
-        self._bases: dict[int, Machine] = {}
+        self._contents: dict[int, Content] = {}
         self.configurations: list[tuple[int, int, int]] = []
         self._configuration_ids: dict[tuple[int, int, int], int] = {}
         self._masks: list[Mask | None] = []
@@ -172,7 +167,7 @@ class Automaton:
         base = tables.add_states(states)
         self._keys.extend([(tag, base)] * states)
         self._blocks[id(machine)] = base
-        self._bases[base] = machine
+        content = self._contents[base] = Content(self.vocabulary, machine, base)
         table = np.where(machine.table >= 0, machine.table + base, DEAD).astype(np.int32)
         columns = table.shape[1]
         classmap = np.zeros(COLUMNS, np.uint8)
@@ -198,13 +193,12 @@ class Automaton:
         tables.part(OFFSET, *ends)[:] = offset + 1 + np.arange(states, dtype=np.int32) * cells.shape[1]
         tables.part(CLASSMAP, *ends)[:] = tables.add_map(classmap)
         if kind != PLAIN:
-            counted = machine.least > 0 or machine.most is not None
             most = -1 if machine.most is None else machine.most
             spec = tables.add_spec(base, minimum=machine.least, maximum=most, strict=strict)
             tables.part(SPEC, *ends)[:] = spec
-            if counted:
-                tables.add_counts(spec, characters_needed(machine).reshape(-1))
-            tables.part(KIND, *ends)[:] = COUNTED if counted else kind
+            if content.is_counted:
+                tables.add_counts(spec, content.needed.reshape(-1))
+            tables.part(KIND, *ends)[:] = COUNTED if content.is_counted else kind
         return base
 
     # ---------------------------------------------------------------- masks
@@ -275,28 +269,12 @@ class Automaton:
     def _saturated(self, state: int, register: int) -> int:
         """The register as far as one token can tell."""
         kind = self.tables.get(KIND, state)
-        longest = self.vocabulary.trie.longest
         if kind == PLAIN:
             low = register & 0xFFFFFFFF
-            return max(low, 2 + self.max_blanks - longest) if low >= 2 else low
+            return max(low, 2 + self.max_blanks - self.vocabulary.trie.longest) if low >= 2 else low
         if kind != COUNTED or register & 31:
             return register
-        machine = self.machine_at(state)
-        count = register >> 32
-        missing = max(machine.least - count, 0)
-        if machine.most is None:
-            return missing << 32
-        return missing << 32 | min(machine.most - count, longest + self._most_needed(state)) << 5
-
-    def _most_needed(self, state: int) -> int:
-        """One more than the most characters that any state of this counted machine can still need."""
-        base, machine = self._machine_of(state)
-        found = self._most_counts.get(base)
-        if found is None:
-            offset = self.tables.get(SPEC_OFFSET, self.tables.get(SPEC, state))
-            counts = self.tables.part(COUNTS, offset, offset + len(machine.labels) * (machine.least + 1))
-            found = self._most_counts[base] = int(counts[counts < walk.IMPOSSIBLE].max()) + 1
-        return found
+        return self.content_at(state).saturated(register >> 32)
 
     def accepts(self, configuration: int) -> bool:
         """Whether the text may end in this configuration."""
@@ -315,14 +293,15 @@ class Automaton:
         kind = self.tables.get(KIND, state)
         if kind == PLAIN or register & 31:
             return []
-        base, machine = self._machine_of(state)
+        content = self.content_at(state)
+        at = state - content.base
         if kind == COUNTED:
-            return self._places_by_length(configuration, machine) if state == base and _is_any(machine) else []
-        if not self._is_free(state):
+            return self._places_by_length(configuration, content.machine) if at == 0 and content.is_any else []
+        if at not in content.free:
             return []
         if kind == KEY:
-            is_loose = register == 0 and self._shape_at(stack).is_simple
-            if not is_loose or not self._key_lives(base, machine, stack)[state - base]:
+            frame = self._frame_at(stack)
+            if register or not frame.shape.is_simple or not self._key_lives(content, frame)[at]:
                 return []
         return [(self.vocabulary.settled_row, configuration)]
 
@@ -374,10 +353,10 @@ class Automaton:
         state, register, _ = self.configurations[configuration]
         if trie is not self.vocabulary.trie or self.tables.get(KIND, state) == PLAIN or register & 31:
             return np.zeros(len(trie.byte), np.bool_), 0, np.zeros(0, np.bool_)
-        base, machine = self._machine_of(state)
-        free = np.zeros(len(machine.labels), np.bool_)
-        free[list(self._free_states(base, machine))] = True
-        return self.vocabulary.pure, base, free
+        content = self.content_at(state)
+        free = np.zeros(len(content.machine.labels), np.bool_)
+        free[list(content.free)] = True
+        return self.vocabulary.pure, content.base, free
 
     def stations_of(self, configuration: int) -> list[tuple[int, int, list[tuple[int, int]]]] | None:
         """Where one token can lead, roughly: (state, interned stack node, what was pushed above it, last first).
@@ -402,7 +381,7 @@ class Automaton:
             return None
         places = found[:count].tolist()
         if in_string:
-            places.append([self._machine_of(state)[0], stack])
+            places.append([self.content_at(state).base, stack])
         return [(s, *self._chain(st, tables.stacks)) for s, st in places]
 
     def view_of(self, configuration: int) -> tuple[Any, ...]:
@@ -436,27 +415,32 @@ class Automaton:
         loose = self._loose_key(state, register, stack)
         if loose is not None:
             return self._compute_key(state, register, stack, loose)
-        row, trie = self._sliced(state, register, stack)
+        row, tries = self._begun(state, register, stack)
         meta = self._begin(state, register, stack)
-        if tables.get(KIND, state) == PLAIN or register & 31:
-            self._walk(trie, -1, -1, row)
-        else:
-            # What follows a quote is the same for all tokens that have one inside: it is made known once, first.
-            self._walk(trie, 0x22, -1, row)
-            self._walk(trie, -1, 0x22, row)
+        in_string = tables.get(KIND, state) != PLAIN and not register & 31
+        for trie, start in tries:
+            self._levels[0, 1] = start
+            if in_string:
+                # What follows a quote is the same for all tokens that have one inside: it is made known once, first.
+                self._walk(trie, 0x22, -1, row)
+                self._walk(trie, -1, 0x22, row)
+            else:
+                self._walk(trie, -1, -1, row)
         return row, int(meta[VISIBLE]), bool(meta[DATA_SEEN])
 
     def _loose_key(self, state: int, register: int, stack: int) -> int | None:
         """For a key that may still become any: the state of a key that is none of the names, if that is another."""
         if self.tables.get(KIND, state) != KEY or register & 31:
             return None
-        base, machine = self._machine_of(state)
-        shape = self._shape_at(stack)
-        loops = self._free_states(base, machine)
-        if len(loops) != 1 or not shape.is_simple or not self._key_lives(base, machine, stack)[state - base]:
+        content = self.content_at(state)
+        frame = self._frame_at(stack)
+        if len(content.free) != 1 or not frame.shape.is_simple:
             return None
-        (loose,) = loops
-        return None if state == base + loose and register == 0 else base + loose
+        if not self._key_lives(content, frame)[state - content.base]:
+            return None
+        (at,) = content.free
+        loose = content.base + at
+        return None if state == loose and register == 0 else loose
 
     def _compute_key(self, state: int, register: int, stack: int, loose: int) -> tuple[Int32, int, bool]:
         """As `_compute`, from the mask of a key that is none of the names: few tokens go on along one."""
@@ -533,83 +517,56 @@ class Automaton:
             return 0
         return 1
 
-    def _sliced(self, state: int, register: int, stack: int) -> tuple[Int32, Trie]:
-        """The row to begin with, and the tokens that remain to be walked."""
-        vocabulary, tables = self.vocabulary, self.tables
-        empty = np.zeros(vocabulary.words, np.int32)
-        kind = tables.get(KIND, state)
+    def _begun(self, state: int, register: int, stack: int) -> tuple[Int32, list[tuple[Trie, int]]]:
+        """The row to begin with, and tries of the tokens that remain to be walked, each with its register."""
+        vocabulary, kind = self.vocabulary, self.tables.get(KIND, state)
         if kind == PLAIN or register & 31:
-            return empty, vocabulary.trie
-        base, machine = self._machine_of(state)
-        slices = vocabulary.slices
-        most = machine.most
-        if kind == KEY:
-            if self._key_lives(base, machine, stack)[state - base]:
-                is_loose = register == 0 and self._is_free(state) and self._shape_at(stack).is_simple
-                return slices[-1].copy(), vocabulary.ending_trie if is_loose else vocabulary.special_trie
-            return empty, vocabulary.trie
-        if not self._lives(base, machine)[state - base]:
-            return empty, vocabulary.trie
-        if most is None:
-            trie = vocabulary.ending_trie if self._is_free(state) else vocabulary.special_trie
-            return slices[-1].copy(), trie
-        left = most - (register >> 32)
-        longest = len(slices) - 1
-        if _is_any(machine):
-            return slices[min(left, longest)].copy(), vocabulary.special_trie
-        if left >= longest + self._most_needed(state):
-            return slices[-1].copy(), vocabulary.special_trie
-        return empty, vocabulary.trie
+            return np.zeros(vocabulary.words, np.int32), [(vocabulary.trie, register)]
+        content = self.content_at(state)
+        at = state - content.base
+        if kind != KEY:
+            row, tries = content.begin(at, register >> 32)
+            return row, [(trie, count << 32) for trie, count in tries]
+        frame = self._frame_at(stack)
+        if not frame.shape.is_simple or not self._key_lives(content, frame)[at]:
+            return content.plain_row(at, *self._key_reach(content, frame)), [(vocabulary.special_trie, register)]
+        is_loose = register == 0 and at in content.free
+        return vocabulary.slices[-1].copy(), [
+            (vocabulary.ending_trie if is_loose else vocabulary.special_trie, register)
+        ]
 
     def machine_at(self, state: int) -> Machine:
         """The machine that a string, key or number state belongs to."""
-        return self._machine_of(state)[1]
+        return self.content_at(state).machine
 
-    def _machine_of(self, state: int) -> tuple[int, Machine]:
-        base = self._keys[state][1]
-        return base, self._bases[base]
+    def content_at(self, state: int) -> Content:
+        """The machine's states, and what plain content does to them."""
+        return self._contents[self._keys[state][1]]
 
-    def _lives(self, base: int, machine: Machine) -> npt.NDArray[np.bool_]:
-        found = self._free.get(base)
-        if found is None:
-            live = np.full(len(machine.labels), not machine.literal)
-            found = live if machine.literal else _plain_live(machine, live)
-            self._free[base] = found
-        return found
-
-    def _is_free(self, state: int) -> bool:
-        """Whether any plain content, uncounted, leads from this string state back to it."""
-        base, machine = self._machine_of(state)
-        return state - base in self._free_states(base, machine)
-
-    def _free_states(self, base: int, machine: Machine) -> frozenset[int]:
-        found = self._loops.get(base)
-        if found is None:
-            found = self._loops[base] = _loops(machine)
-        return found
-
-    def _shape_at(self, stack: int) -> Shape:
+    def _frame_at(self, stack: int) -> ObjectFrame:
+        """The object that the key above this stack node belongs to."""
         frame: ObjectFrame = self._keys[self.tables.get(STACK_STATE, stack)][1]
-        return frame.shape
+        return frame
 
-    def _key_lives(self, base: int, machine: Machine, stack: int) -> npt.NDArray[np.bool_]:
-        """As `_lives`, counting only the open classes that the object still allows."""
-        key = self._keys[self.tables.get(STACK_STATE, stack)]
-        frame: ObjectFrame = key[1]
-        allowed = frame.allowed & frame.shape.rest
-        found = self._key_live.get((base, allowed))
-        if found is None and (not allowed or frame.shape.is_simple):
-            # Without patterns every text goes on as some open key, if one is allowed: all characters' beginnings live.
-            found = (machine.table[:, machine.classes[0x61]] >= 0) & bool(allowed)
-            self._key_live[base, allowed] = found
+    def _key_lives(self, content: Content, frame: ObjectFrame) -> npt.NDArray[np.bool_]:
+        """[state]: whether the key may still become an open one that the object allows; for simple shapes.
+
+        Without patterns every text goes on as some open key, if one is allowed: all characters' beginnings live.
+        """
+        allowed = bool(frame.allowed & frame.shape.rest)
+        found = self._key_live.get((content.base, allowed))
         if found is None:
-            spec = self.tables.get(SPEC, base)
-            words = self.tables.get(SPEC_WORDS, spec)
-            offset = self.tables.get(SPEC_OFFSET, spec)
-            reach = self.tables.part(REACH, offset, offset + len(machine.labels) * words).reshape(-1, words)
-            bits = bit_words(allowed, words)
-            found = self._key_live[base, allowed] = _plain_live(machine, np.any(reach & bits, axis=1))
+            machine = content.machine
+            found = (machine.table[:, machine.classes[0x61]] >= 0) & allowed
+            self._key_live[content.base, allowed] = found
         return found
+
+    def _key_reach(self, content: Content, frame: ObjectFrame) -> tuple[Int32, Int32]:
+        """The classes that each state of a key's machine can reach, and those that the object allows, as bit sets."""
+        spec = self.tables.get(SPEC, content.base)
+        words, offset = self.tables.get(SPEC_WORDS, spec), self.tables.get(SPEC_OFFSET, spec)
+        reach = self.tables.part(REACH, offset, offset + len(content.machine.labels) * words).reshape(-1, words)
+        return fixed(reach), fixed(bit_words(frame.allowed, words))
 
     # ---------------------------------------------------------------- moves
 
@@ -901,63 +858,11 @@ def bit_words(bits: int, words: int) -> Int32:
     return np.array([bits >> (32 * w) & 0xFFFFFFFF for w in range(words)], np.uint32).view(np.int32)
 
 
-def _is_any(machine: Machine) -> bool:
-    """Whether the machine, its length aside, takes every text."""
-    free = any_string()
-    return (
-        machine.table.shape == free.table.shape
-        and np.array_equal(machine.table, free.table)
-        and np.array_equal(machine.classes, free.classes)
-        and np.array_equal(machine.labels >= 0, free.accepting)
-    )
-
-
-def _loops(machine: Machine) -> frozenset[int]:
-    """The states to which every plain character leads back, if lengths do not count.
-
-    Read off the automaton of all texts: a state loops if each of its paths through that automaton, from the start to
-    the start, does.
-    """
-    if machine.least or machine.most is not None:
-        return frozenset()
-    free = any_string()
-    plain = [b for b in range(0x20, 0x80) if b not in (0x22, 0x5C)]
-    own = np.arange(len(machine.labels))
-    candidates = np.flatnonzero((machine.table[:, machine.classes[plain]] == own[:, None]).all(axis=1))
-    return frozenset(int(q) for q in candidates if _returns(machine, int(q), free))
-
-
-def _returns(machine: Machine, start: int, free: Dfa) -> bool:
-    """Whether every character of several bytes leads from `start` back to it."""
-    pairs = {(int(free.classes[b]), int(machine.classes[b])) for b in range(0x80, 256)}
-    texts, own = free.table.tolist(), machine.table
-    todo, seen = [(start, 0)], {(start, 0)}
-    while todo:
-        state, inner = todo.pop()
-        row = own[state].tolist()
-        for text_class, own_class in pairs:
-            after = texts[inner][text_class]
-            if after < 0:
-                continue
-            target = row[own_class]
-            if target < 0 or (after == 0 and target != start):
-                return False
-            if after and (target, after) not in seen:
-                seen.add((target, after))
-                todo.append((target, after))
-    return True
-
-
 def _structural_map() -> npt.NDArray[np.uint8]:
     found = np.zeros(COLUMNS, np.uint8)
     for byte, column in _COLUMN.items():
         found[byte] = column
     return found
-
-
-def _plain_live(machine: Machine, live: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    free = any_string()
-    return walk.plain_live(fixed(machine.table), fixed(machine.classes), fixed(live), free.table, free.classes)
 
 
 def _recent(text: bytes | bytearray, more: bytes) -> bytes:

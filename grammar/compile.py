@@ -27,7 +27,7 @@ from grammar.rules.tools import FORMATS, read_tools
 from grammar.schema.explained import explained
 from grammar.schema.keywords import Schema
 from grammar.text_automaton import TextAutomaton
-from grammar.vocabulary import Vocabulary
+from grammar.vocabulary import MOST_ENDINGS, Vocabulary
 
 
 def compile_json_schema(schema: dict[str, Any] | bool, vocabulary: Vocabulary, **options: Any) -> Grammar:
@@ -183,6 +183,7 @@ def warm(vocabulary: Vocabulary) -> None:
     """Build the vocabulary's arrays and load every kernel: at start, so that neither falls on a request."""
     _common()
     _ = vocabulary.slices, vocabulary.special_trie, vocabulary.ending_trie, vocabulary.spelled
+    _ = vocabulary.plain, [(vocabulary.endings(n), vocabulary.endings_from(n)) for n in range(MOST_ENDINGS)]
     _ = vocabulary.unsettled_trie, vocabulary.settled_row, vocabulary.settled_lengths, vocabulary.pure
     compile_json_schema(_EXERCISE, vocabulary).warm()
 

@@ -18,12 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from grammar.errors import GrammarError
+from grammar.kernels import fixed
+from grammar.plain import records
 from grammar.sealed import seal, unseal
 from grammar.trie import Int32, Trie, build_trie, pure_subtrees, restored_trie
 
-_TABLES_VERSION: Final = 1
-_TRIES: Final = ("trie", "special_trie", "ending_trie")
+_TABLES_VERSION: Final = 2
+_TRIES: Final = ("trie", "special_trie", "ending_trie", "plain_trie")
 
+MOST_ENDINGS: Final = 4
+"""Tokens are parted by the plain characters that they begin with up to so many."""
 _MARK: Final = b"\xff"
 
 
@@ -49,6 +53,7 @@ class Vocabulary:
             spelled[token_id] = special_spelling(name)
         self.tokens: tuple[bytes, ...] = tuple(spelled)
         self.eos_token_ids: tuple[int, ...] = tuple(dict.fromkeys(int(i) for i in eos_token_ids))
+        self._endings: dict[tuple[int, int | None], Trie] = {}
         self.size = len(self.tokens)
         self.words = (self.size + 31) // 32
         for token_id in self.eos_token_ids:
@@ -105,16 +110,62 @@ class Vocabulary:
         return build_trie(self.tokens, [i for i in self.spelling_ids if plain[i] == 0], self.size)
 
     @cached_property
+    def plain_trie(self) -> Trie:
+        """The other tokens, those of plain content, which only a string's own automaton judges."""
+        plain = self._plain_characters
+        return build_trie(self.tokens, [i for i in self.spelling_ids if plain[i]], self.size)
+
+    @cached_property
+    def plain(self) -> tuple[Int32, Int32, Int32, int]:
+        """What a walk of plain content is given: a record for each node of `plain_trie`, what `content` says."""
+        trie = self.plain_trie
+        nodes = records(trie.byte, trie.end, trie.token, trie.depth, fixed(self._plain_characters))
+        return fixed(nodes), trie.same, trie.tops, trie.longest
+
+    @cached_property
     def ending_trie(self) -> Trie:
         """The special tokens without the plain content that they begin with, for states that such content leaves alone.
 
         Thousands of tokens differ only in what comes before the quote: here they hang on one node.
         """
-        endings: list[bytes] = [b""] * self.size
+        return self._endings_trie(0, None)
+
+    def endings(self, length: int) -> Trie:
+        """Of these, the tokens that begin with so many plain characters."""
+        found = self._endings.get((length, length))
+        if found is None:
+            found = self._endings[length, length] = self._endings_trie(length, length)
+        return found
+
+    def endings_from(self, least: int) -> Trie:
+        """Of these, the tokens that begin with at least so many plain characters."""
+        if least == 0:
+            return self.ending_trie
+        found = self._endings.get((least, None))
+        if found is None:
+            found = self._endings[least, None] = self._endings_trie(least, None)
+        return found
+
+    def _endings_trie(self, least: int, most: int | None) -> Trie:
+        endings, ids = self._parted, []
+        for i, (length, _) in endings.items():
+            if length >= least and (most is None or length <= most):
+                ids.append(i)
+        spelled = [b""] * self.size
+        for i in ids:
+            spelled[i] = endings[i][1]
+        return build_trie(spelled, ids, self.size)
+
+    @cached_property
+    def _parted(self) -> dict[int, tuple[int, bytes]]:
+        """By special token that plain content may precede: the characters of that content, and the rest."""
+        found = {}
         for i in self.spelling_ids:
             if self._plain_characters[i] == 0:
-                endings[i] = _ending(self.tokens[i])
-        return build_trie(endings, [i for i in self.spelling_ids if endings[i]], self.size)
+                ending = _ending(self.tokens[i])
+                if ending:
+                    found[i] = _plain_length(self.tokens[i][: len(self.tokens[i]) - len(ending)]), ending
+        return found
 
     @cached_property
     def settled_row(self) -> Int32:
