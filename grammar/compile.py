@@ -25,6 +25,7 @@ from grammar.rules.tags import read_tags
 from grammar.rules.terms import Rules
 from grammar.rules.tools import FORMATS, read_tools
 from grammar.schema.explained import explained
+from grammar.schema.intricate import is_intricate
 from grammar.schema.keywords import Schema
 from grammar.text_automaton import TextAutomaton
 from grammar.vocabulary import MOST_ENDINGS, Vocabulary
@@ -40,13 +41,14 @@ def compile_json_schema(schema: dict[str, Any] | bool, vocabulary: Vocabulary, *
 def _json_grammar(schema: Any, vocabulary: Vocabulary, chosen: JsonOptions, options: dict[str, Any]) -> Grammar:
     def build() -> tuple[JsonAutomaton, Schema]:
         source = Schema(schema, chosen.documents, assert_formats=chosen.formats == "assert")
-        source.check()
-        refuse_large_patterns(source)
+        reach = source.reach()
+        source.check(reach)
+        refuse_large_patterns(reach)
         root = source.root.formula()
         automaton = JsonAutomaton(vocabulary, source.pool, root, chosen)
         possible = automaton.satisfiable(root)
-        if possible and source.is_intricate():
-            foresee(automaton, MOST_FORESEEN)
+        if possible:
+            foresee(automaton, reach.leading_to(is_intricate), MOST_FORESEEN)
         automaton.satisfiable.patience = None
         for failure in automaton.satisfiable.failures:
             raise failure

@@ -5,7 +5,8 @@ object the one whose needed members are shortest. What matters is that each plan
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +22,6 @@ from grammar.frames.objects import Member, ObjectFrame
 from grammar.kernels import fixed
 from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, restrict
 from grammar.schema.constants import constant_in
-from grammar.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from grammar.json_automaton import JsonAutomaton
@@ -36,22 +36,21 @@ Finished = tuple[int, bytes]
 Members = list[tuple[bytes, bytes]]
 
 
-def price(vocabulary: Vocabulary, spelled: bytes) -> int:
+def price(lacking: frozenset[int], spelled: bytes) -> int:
     """In bytes; one that the vocabulary lacks may still be part of some token, but that is a last resort."""
-    if vocabulary.has_every_byte:
-        return len(spelled)
-    return sum(1 if bytes([b]) in vocabulary.single_bytes else _LACKING for b in spelled)
+    return len(spelled) if not lacking else sum(_LACKING if b in lacking else 1 for b in spelled)
 
 
-Alphabet = list[tuple[int, bytes, int]]
+Alphabet = Sequence[tuple[int, bytes, int]]
 """(byte of decoded text, how it is spelled, its price), favourites first among equals in price."""
 
 
-def alphabet(vocabulary: Vocabulary, *, string: bool) -> Alphabet:
-    """The bytes of text as they stand (`string`: inside a JSON string)."""
+@lru_cache(maxsize=16)
+def alphabet(lacking: frozenset[int], *, string: bool) -> Alphabet:
+    """The bytes of text as they stand (`string`: inside a JSON string), for vocabularies that lack these bytes."""
     favourites_first = [*_FAVOURITES, *(b for b in range(256) if b not in _FAVOURITES)]
     spelled = [(b, _escaped(b) if string else bytes([b])) for b in favourites_first]
-    return sorted(((b, text, price(vocabulary, text)) for b, text in spelled), key=lambda letter: letter[2])
+    return sorted(((b, text, price(lacking, text)) for b, text in spelled), key=lambda letter: letter[2])
 
 
 def _escaped(byte: int) -> bytes:
@@ -156,7 +155,9 @@ class Completions:
         self._items: dict[int, tuple[int, list[bytes]]] = {}
         self._needed: dict[int, npt.NDArray[np.int32]] = {}
         self._comma = b", " if automaton.spaced else b","
-        self._alphabets = {string: alphabet(automaton.vocabulary, string=string) for string in (False, True)}
+        self._alphabets = {
+            string: alphabet(automaton.vocabulary.lacking_bytes, string=string) for string in (False, True)
+        }
         self._farthest: dict[int, int] = {}
         self._names: dict[int, list[bytes]] = {}
         self._value_sizes: dict[tuple[int, frozenset[Any]], dict[int, int]] = {}
@@ -337,7 +338,7 @@ class Completions:
                 counted = machine.least or machine.most is not None
                 label, text = route.counted(0, 0, self._needed_by(machine)) if counted else route.from_state(0)
                 found.append((label, b'"' + text + b'"'))
-        return min(found, key=lambda f: price(automaton.vocabulary, f[1]), default=None)
+        return min(found, key=lambda f: price(automaton.vocabulary.lacking_bytes, f[1]), default=None)
 
     def _composite(self, goal: Formula, tracked: tuple[Formula, ...]) -> Finished | None:
         automaton, pool = self._automaton, self._automaton.pool
@@ -356,7 +357,7 @@ class Completions:
                 items = self._try_array(judge.arrays.frame(asked, told))
                 if items is not None:
                     found.append((items[0], b"[" + self._comma.join(items[1]) + b"]"))
-        return min(found, key=lambda f: price(automaton.vocabulary, f[1]), default=None)
+        return min(found, key=lambda f: price(automaton.vocabulary.lacking_bytes, f[1]), default=None)
 
     def _route(self, machine: Machine, *, string: bool) -> Route:
         found = self._routes.get(id(machine))

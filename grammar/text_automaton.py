@@ -72,7 +72,7 @@ class TextAutomaton(Automaton):
     @property
     def _route(self) -> Route:
         if self._route_found is None:
-            self._route_found = Route(self._machine, alphabet(self.vocabulary, string=False))
+            self._route_found = Route(self._machine, alphabet(self.vocabulary.lacking_bytes, string=False))
         return self._route_found
 
     def stations_of(self, configuration: int) -> list[tuple[int, int, list[tuple[int, int]]]]:

@@ -231,9 +231,16 @@ class Vocabulary:
         return {self.tokens[i]: i for i in self.spelling_ids if len(self.tokens[i]) == 1}
 
     @cached_property
+    def lacking_bytes(self) -> frozenset[int]:
+        """The bytes that UTF-8 text can hold and that are no token."""
+        return frozenset(
+            byte for byte in range(0xF5) if byte not in (0xC0, 0xC1) and bytes([byte]) not in self.single_bytes
+        )
+
+    @cached_property
     def has_every_byte(self) -> bool:
         """Whether every byte that UTF-8 text can hold is a token: then whatever is legal can be spelled."""
-        return all(bytes([byte]) in self.single_bytes for byte in range(0xF5) if byte not in (0xC0, 0xC1))
+        return not self.lacking_bytes
 
     @cached_property
     def _plain_characters(self) -> npt.NDArray[np.int32]:

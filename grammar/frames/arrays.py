@@ -5,7 +5,7 @@ from itertools import product as combinations
 from typing import Any, Final
 
 from grammar.errors import GrammarTooLarge, UnsupportedConstraint
-from grammar.formula import FALSE, TRUE, Conjunct, Formula, Formulas, atoms, certain, conjuncts, evaluate
+from grammar.formula import FALSE, TRUE, Conjunct, Formula, Formulas, Kind, atoms, certain, conjuncts, evaluate
 from grammar.frames.distinct import can_be_distinct
 from grammar.frames.leastsets import least_sets
 from grammar.frames.members import Judge
@@ -226,8 +226,9 @@ class Arrays:
         """What the next item must satisfy so that the array can still be finished."""
         found = formula.memo.get("asked")
         if found is None:
+            doubts = self.satisfiable.doubts
             found = self._asked(formula)
-            if not self.satisfiable.busy:
+            if self.satisfiable.doubts == doubts:
                 formula.memo["asked"] = found
         return found
 
@@ -345,9 +346,9 @@ class Arrays:
             return formula is TRUE
         found = formula.memo.get("feasible")
         if found is None:
-            attempt = self.satisfiable.attempt
+            attempt, doubts = self.satisfiable.attempt, self.satisfiable.doubts
             found = any(attempt(partial(self._finish, way), otherwise=False) for way in conjuncts(self.pool, formula))
-            if found or not self.satisfiable.busy:
+            if found or self.satisfiable.doubts == doubts:
                 formula.memo["feasible"] = found
         return found
 
@@ -402,15 +403,21 @@ class Arrays:
     def _path(self, formula: Formula) -> list[Formula] | None:
         """Goals of the fewest items that finish an array of which `formula` remains; None if nothing does."""
         before: dict[Formula, tuple[Formula, Formula] | None] = {formula: None}
-        todo = [formula]
+        todo, unique = [formula], next((a for a in certain(formula) if isinstance(a, Unique)), None)
+        # Of two states that differ only in how many more items may come, the one met first can do all that the other
+        # can: otherwise `maxItems: 1000` would be a thousand states. (Where items must differ, the way there matters.)
+        seen = {_unbounded(self.pool, formula)}
         for current in todo:
             if evaluate(current, at_close):
                 goals = _back(before, current)
-                unique = next((a for a in certain(formula) if isinstance(a, Unique)), None)
                 if unique is None or can_be_distinct(self.satisfiable, goals, unique.seen):
                     return goals
             for goal, following in self.options(current):
-                if following is not FALSE and following not in before:
+                if following is FALSE or following in before:
+                    continue
+                state = following if unique is not None else _unbounded(self.pool, following)
+                if state not in seen:
+                    seen.add(state)
                     before[following] = (current, goal)
                     todo.append(following)
             if len(todo) > MAX_SEARCH:
@@ -447,6 +454,19 @@ class Arrays:
 def _horizon(formula: Formula) -> int:
     """After so many items two more are as good as any others."""
     return 1 + max((len(a.prefix) - a.at for a in atoms(formula) if isinstance(a, Items)), default=0)
+
+
+def _unbounded(pool: Formulas, formula: Formula) -> Formula:
+    """The formula without what it says of the most items that may come."""
+    args = formula.args if formula.kind is Kind.AND else (formula,)
+    return pool.all_of(_without_most(pool, each) for each in args)
+
+
+def _without_most(pool: Formulas, formula: Formula) -> Formula:
+    atom = formula.atom
+    if not isinstance(atom, ItemCount) or not formula.positive or atom.most is None:
+        return formula
+    return pool.literal(ItemCount(atom.least, None)) if atom.least else TRUE
 
 
 def _back(before: dict[Formula, tuple[Formula, Formula] | None], current: Formula) -> list[Formula]:

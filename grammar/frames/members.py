@@ -5,7 +5,7 @@ formula; what has been seen, and in schema order how far we are, is a bit set of
 asked per frame is then a few operations on Python integers.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Final, TypeVar
@@ -107,8 +107,9 @@ class Shape:
         self.judged: dict[frozenset[Any], list[int]] = {}
         """For sets of atoms, the classes under which some value is known to satisfy them all, and those under which
         none does: filled by `Way`, class by class, so that a frame asks only about what is new to it."""
-        self.breaking: dict[tuple[frozenset[Any], Properties], int] = {}
-        """For a set of atoms to keep and one to break, the classes whose value can do both: filled by `Way`."""
+        self.breaking: dict[tuple[frozenset[Any], Properties], list[int]] = {}
+        """For a set of atoms to keep and one to break, the classes whose value is known to do both, and those whose
+        value cannot: filled likewise."""
 
     @property
     def words(self) -> int:
@@ -283,10 +284,10 @@ class Way:
     def _good_among(self, bits: int) -> int:
         judged = self._judged
         for number in _numbers(bits & ~(judged[0] | judged[1])):
-            cls = self.shape.classes[number]
+            cls, doubts = self.shape.classes[number], self._judge.doubts
             if all(a in cls.passes for a in self.rules) and self._judge(self.child(number)):
                 judged[0] |= 1 << number
-            elif not self._judge.busy:
+            elif self._judge.doubts == doubts:
                 judged[1] |= 1 << number
         return bits & judged[0]
 
@@ -322,8 +323,9 @@ class Way:
         """Whether an object that stands here can still be finished this way."""
         found = self._feasible.get(open_classes)
         if found is None:
+            doubts = satisfiable.doubts
             found = self._is_feasible(open_classes, satisfiable)
-            if found or not satisfiable.busy:
+            if found or satisfiable.doubts == doubts:
                 self._feasible[open_classes] = found
         return found
 
@@ -396,22 +398,33 @@ class Way:
 
     def witnesses(self, atom: Properties, usable: int, satisfiable: "Judge") -> int:
         """The classes whose value can break `atom` while it satisfies the rest."""
-        if satisfiable.busy:
-            return self._witnesses(atom, usable, satisfiable)
-        key = (frozenset(self.properties), atom)
-        known = self.shape.breaking.get(key)
-        if known is None:
-            known = self.shape.breaking[key] = self._witnesses(atom, self.shape.everything, satisfiable)
-        return known & usable
+        return sum(1 << number for number in self._breaking(atom, usable, satisfiable))
 
-    def _witnesses(self, atom: Properties, usable: int, satisfiable: "Judge") -> int:
-        found = 0
-        pool = self.shape.pool
-        for number in _numbers(usable):
-            broken = pool.negate(self.shape.child(atom, number))
+    def _breaking(self, atom: Properties, usable: int, satisfiable: "Judge") -> Iterator[int]:
+        """As `witnesses`, one by one: what is known first, then keys without a name, of which another can come."""
+        known = self.shape.breaking.setdefault((frozenset(self.properties), atom), [0, 0])
+        yield from _numbers(usable & known[0])
+        pool, asked = self.shape.pool, usable & ~(known[0] | known[1])
+        for number in (*_numbers(asked & self.shape.rest), *_numbers(asked & self.shape.named)):
+            broken, doubts = pool.negate(self.shape.child(atom, number)), satisfiable.doubts
             if broken is not FALSE and satisfiable(pool.all_of([self.child(number), broken])):
-                found |= 1 << number
-        return found
+                known[0] |= 1 << number
+                yield number
+            elif satisfiable.doubts == doubts:
+                known[1] |= 1 << number
+
+    def _freely_witnessed(self, usable: int, satisfiable: "Judge") -> bool:
+        """Whether each negated atom is broken by a member of its own, where any members may come."""
+        if self.most is not None or self.absent_sets or self.misnamed:
+            return False
+        taken = 0
+        for atom in self.broken:
+            free = (n for n in self._breaking(atom, usable & ~taken, satisfiable))
+            number = next(free, None)
+            if number is None:
+                return False
+            taken |= 1 << number & self.shape.named
+        return True
 
     def misnaming(self, atom: PropertyNames, usable: int) -> int:
         """The classes whose keys break a propertyNames atom."""
@@ -421,6 +434,8 @@ class Way:
         """Each negated atom has some member to break it, within the count that is left."""
         if len(self.broken) + len(self.misnamed) > MAX_WITNESSES:
             raise GrammarTooLarge(f"more than {MAX_WITNESSES} negated object schemas at once")
+        if self._freely_witnessed(usable, satisfiable):
+            return True
         choices: list[tuple[int, Properties | None]] = [
             *((self.witnesses(a, usable, satisfiable), a) for a in self.broken),
             *((self.misnaming(a, usable), None) for a in self.misnamed),
@@ -542,6 +557,9 @@ class Judge:
     def __init__(self) -> None:
         self.failures: list[GrammarError] = []
         """What could not be judged within the limits, and was therefore taken for impossible."""
+        self.doubts = 0
+        """How many answers were a "no" only because a question was open on which they rest: while this does not
+        change, a "no" is for good and may be remembered."""
 
     def spend(self) -> None:
         """Count one decision, while the constraint is compiled."""
@@ -556,11 +574,6 @@ class Judge:
         except (GrammarTooLarge, UnsupportedConstraint) as error:
             self.failures.append(error)
             return otherwise
-
-    @property
-    def busy(self) -> bool:
-        """Whether a question is open, so that a "no" may be premature and must not be remembered."""
-        raise NotImplementedError
 
     def __call__(self, formula: Formula) -> bool:
         """Whether some value satisfies it."""

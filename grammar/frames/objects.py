@@ -63,9 +63,9 @@ class ObjectFrame:
         if self._ways is not None:
             return self._ways
         judge = self._objects.satisfiable
-        ways = self._objects.ways(self.formula, self.shape)
+        ways, doubts = self._objects.ways(self.formula, self.shape), judge.doubts
         found = [w for w in ways if judge.attempt(partial(w.feasible, self.open, judge), otherwise=False)]
-        if not judge.busy:
+        if judge.doubts == doubts:
             self._ways = found
         return found
 

@@ -1,12 +1,14 @@
 """Whether any value satisfies a formula: by type, strings and numbers by their automata, objects and arrays by frames.
 
-Recursion starts from "no": a value that can only be finished by containing itself cannot be finished. A "no" that
-rested on an unfinished question is not remembered; a "yes" always is, for it names a finite value.
+Recursion starts from "no": a value that can only be finished by containing itself cannot be finished. A "yes" is always
+remembered, for it names a finite value. A "no" that rested on an unfinished question is presumed until that question is
+answered, and asked again if something that was taken for false meanwhile turned out true: the least fixed point, where
+asking each time anew would take exponential time in schemas whose parts all refer to each other.
 """
 
 from typing import Any
 
-from grammar.errors import GrammarTooLarge
+from grammar.errors import GrammarError, GrammarTooLarge
 from grammar.formula import TRUE, Formula, Formulas, Kind, atoms, evaluate, satisfying
 from grammar.frames.arrays import Arrays
 from grammar.frames.languages import holds, number_machine, string_machine
@@ -33,12 +35,14 @@ class Satisfiability(Judge):
         self.patience: int | None = MAX_JUDGED
         """How many more answers may be worked out while the constraint is compiled; None: it is."""
         self._open: dict[int, int] = {}
+        """The questions that are being answered, and at which level."""
+        self._presumed: dict[int, int] = {}
+        """What was found false as far as the questions above go, and the lowest level of those that it rests on."""
+        self._order: list[int] = []
+        self._doubted: set[int] = set()
+        self._surprises = 0
+        """How many questions were answered with yes after they had been taken for false."""
         self._lowest = 1 << 30
-
-    @property
-    def busy(self) -> bool:
-        """Whether a question is open."""
-        return bool(self._open)
 
     def __call__(self, formula: Formula) -> bool:
         """Whether some value satisfies the formula."""
@@ -47,24 +51,58 @@ class Satisfiability(Judge):
         known = formula.memo.get("sat")
         if known is not None:
             return bool(known)
-        if formula.number in self._open:
-            self._lowest = min(self._lowest, self._open[formula.number])
+        rests_on = self._open.get(formula.number, self._presumed.get(formula.number))
+        if rests_on is not None:
+            self._lowest = min(self._lowest, rests_on)
+            self._doubted.add(formula.number)
+            self.doubts += 1
             return False
-        level = len(self._open)
+        return self._settle(formula)
+
+    def _settle(self, formula: Formula) -> bool:
+        """Ask, and ask again as long as something that was presumed false on the way turned out true."""
+        level, outer, doubts, presumed = len(self._open), self._lowest, self.doubts, len(self._order)
         if level > MAX_QUESTIONS:
             raise GrammarTooLarge(f"required values nest deeper than {MAX_QUESTIONS}")
-        outer, self._lowest = self._lowest, 1 << 30
-        self._open[formula.number] = level
-        try:
-            found = any(self.may_be(formula, t) for t in reversed(TYPES))
-        finally:
-            del self._open[formula.number]
-        if found or self._lowest >= level:
-            formula.memo["sat"] = found
-            self._lowest = outer
-        else:
-            self._lowest = min(outer, self._lowest)
+        while True:
+            surprises, self._lowest = self._surprises, 1 << 30
+            self._open[formula.number] = level
+            try:
+                found = any(self.may_be(formula, t) for t in reversed(TYPES))
+            except GrammarError:
+                self._forget(presumed)
+                self._lowest = min(outer, self._lowest)
+                raise
+            finally:
+                del self._open[formula.number]
+            if not found and self._lowest < level:
+                # It rests on a question that is still open: no, as far as that one is not answered.
+                self._presume(formula, presumed)
+                self._lowest = min(outer, self._lowest)
+                return False
+            self._forget(presumed)
+            if found or self._surprises == surprises:
+                break
+        self._lowest, self.doubts = outer, doubts  # What was in doubt is settled with it.
+        formula.memo["sat"] = found
+        if found and formula.number in self._doubted:
+            self._surprises += 1
+        if not self._open:
+            self._doubted.clear()
         return found
+
+    def _presume(self, formula: Formula, since: int) -> None:
+        """Take the formula for false; what was presumed on the way to it rests on all that it rests on."""
+        self._presumed[formula.number] = self._lowest
+        self._order.append(formula.number)
+        for number in self._order[since:]:
+            self._presumed[number] = min(self._presumed[number], self._lowest)
+
+    def _forget(self, count: int) -> None:
+        """Keep only the first so many presumptions: what the later ones rested on is no longer asked."""
+        for number in self._order[count:]:
+            del self._presumed[number]
+        del self._order[count:]
 
     def values(self, formula: Formula, most: int) -> frozenset[Constant] | None:
         """All values that satisfy the formula; None if they are more than `most`."""
@@ -72,8 +110,9 @@ class Satisfiability(Judge):
         if key in formula.memo:
             known: frozenset[Constant] | None = formula.memo[key]
             return known
+        doubts = self.doubts
         found = values(self, formula, most)
-        if not self.busy:
+        if self.doubts == doubts:
             formula.memo[key] = found
         return found
 
@@ -91,6 +130,7 @@ class Satisfiability(Judge):
         if known is not None:
             return bool(known)
         self.spend()
+        doubts = self.doubts
         match kind:
             case "string":
                 listed = True if _plainly(asked) else _by_lists(asked)
@@ -98,12 +138,13 @@ class Satisfiability(Judge):
             case "number":
                 found = _plainly(asked) or not number_machine(self.pool, asked, (), _zero).is_empty
             case "object":
-                return self.objects.start(asked, ()).feasible
+                found = self.objects.start(asked, ()).feasible
             case "array":
-                return self.arrays.frame(asked, ()).feasible
+                found = self.arrays.frame(asked, ()).feasible
             case _:
                 return False
-        asked.memo[key] = found
+        if found or self.doubts == doubts:
+            asked.memo[key] = found
         return found
 
     def spend(self) -> None:

@@ -34,7 +34,7 @@ def grammar_of(read: Callable[[], Rules], plan: Plan, vocabulary: Vocabulary, op
 def _source(schema: Embedded, pool: Formulas, options: JsonOptions) -> tuple[Schema, Formula]:
     try:
         source = Schema(schema.value, options.documents, assert_formats=options.formats == "assert", pool=pool)
-        source.check()
+        source.check(source.reach())
         return source, source.root.formula()
     except GrammarError as error:
         message, pointer = f"{schema.name}: {error.message}", schema.pointer + error.pointer

@@ -5,9 +5,8 @@ A `Place` is one subschema: its raw value, base URI, draft, the pointer that err
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urldefrag, urljoin
 
 from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
@@ -39,6 +38,13 @@ SCHEMA_LISTS = ("allOf", "anyOf", "items", "oneOf", "prefixItems")
 SCHEMA_MAPS = ("$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties")
 """Where subschemas stand: as the value, in a list, in a mapping."""
 
+_ONE, _LIST, _MAP = 1, 2, 4
+_HOLDERS: Final = {
+    keyword: _ONE * (keyword in ONE_SCHEMA) | _LIST * (keyword in SCHEMA_LISTS) | _MAP * (keyword in SCHEMA_MAPS)
+    for keyword in (*ONE_SCHEMA, *SCHEMA_LISTS, *SCHEMA_MAPS)
+}
+_DEFINITIONS: Final = ("$defs", "definitions")
+
 MAX_DEPTH = 200
 
 
@@ -53,8 +59,7 @@ def _is_known(vocabulary: str) -> bool:
     return vocabulary.startswith(("https://json-schema.org/draft/2019-09/", "https://json-schema.org/draft/2020-12/"))
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """One subschema and all that its keywords need to know."""
 
     raw: Any
@@ -65,8 +70,13 @@ class Place:
 
     def child(self, raw: Any, *path: str | int) -> "Place":
         """The subschema at `path` below, in the same resource unless it has its own `$id`."""
-        steps = "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
-        return Place(raw, self.base, self.pointer + steps, self.draft, self.scope)
+        pointer = self.pointer
+        for step in path:
+            text = str(step)
+            if "~" in text or "/" in text:
+                text = text.replace("~", "~0").replace("/", "~1")
+            pointer = f"{pointer}/{text}"
+        return Place(raw, self.base, pointer, self.draft, self.scope)
 
 
 class Documents:
@@ -83,6 +93,7 @@ class Documents:
         self._resources: dict[str, Place] = {}
         self._anchors: dict[tuple[str, str], Place] = {}
         self._dynamic: set[tuple[str, str]] = set()
+        self._resolved: dict[tuple[str, str], Place] = {}
         self._given = documents
         self._built_in: dict[str, Any] | None = None
         self._vocabularies: dict[str, frozenset[str]] = {}
@@ -96,6 +107,12 @@ class Documents:
 
     def resolve(self, place: Place, reference: str) -> Place:
         """The subschema that `reference` names, seen from `place`."""
+        known = self._resolved.get((place.base, reference))
+        if known is None:
+            known = self._resolved[place.base, reference] = self._resolve(place, reference)
+        return known
+
+    def _resolve(self, place: Place, reference: str) -> Place:
         uri, fragment = urldefrag(urljoin(place.base, reference) if reference[:1] != "#" else place.base + reference)
         resource = self._resources.get(uri) or self._load(uri, place)
         if resource is None:
@@ -247,6 +264,8 @@ class Documents:
         scope = place.scope
         if self.is_dynamic and (not scope or scope[-1] != base):
             scope = (*scope, base) if base not in scope else scope
+        if base is place.base and draft is place.draft and scope is place.scope:
+            return place
         return Place(raw, base, place.pointer, draft, scope)
 
 
@@ -254,22 +273,18 @@ def subschemas(place: Place, *, applied: bool = False) -> list[Place]:
     """The direct subschemas of a schema object, wherever a keyword holds one; `applied`: without mere definitions."""
     raw = place.raw
     found: list[Place] = []
-    if place.draft <= Draft.DRAFT7 and isinstance(raw.get("$ref"), str):
-        names: tuple[str, ...] = ("$defs", "definitions")
-    else:
-        names = tuple(raw)
+    names = _DEFINITIONS if place.draft <= Draft.DRAFT7 and isinstance(raw.get("$ref"), str) else raw
     for keyword in names:
-        if applied and keyword in ("$defs", "definitions"):
+        how = _HOLDERS.get(keyword)
+        if how is None or (applied and keyword in _DEFINITIONS):
             continue
         value = raw.get(keyword)
-        if keyword in ONE_SCHEMA and isinstance(value, (dict, bool)):
+        if how & _ONE and isinstance(value, (dict, bool)):
             found.append(place.child(value, keyword))
-        elif keyword in SCHEMA_LISTS and isinstance(value, list):
-            found.extend(place.child(item, keyword, i) for i, item in enumerate(value))
-        elif keyword in SCHEMA_MAPS and isinstance(value, dict):
-            found.extend(
-                place.child(item, keyword, name) for name, item in value.items() if isinstance(item, (dict, bool))
-            )
+        elif how & _LIST and isinstance(value, list):
+            found.extend([place.child(item, keyword, i) for i, item in enumerate(value)])
+        elif how & _MAP and isinstance(value, dict):
+            found.extend([place.child(v, keyword, name) for name, v in value.items() if isinstance(v, (dict, bool))])
     return found
 
 

@@ -36,16 +36,16 @@ class Source:
 class Either:
     """The child that asserts one of several; built when first asked, for it may lead back to where it stands."""
 
-    __slots__ = ("_children", "_pool", "pointer")
+    __slots__ = ("_pool", "children", "pointer")
 
     def __init__(self, pool: Formulas, children: Iterable[Child], pointer: str) -> None:
         self._pool = pool
-        self._children = tuple(children)
+        self.children = tuple(children)
         self.pointer = pointer
 
     def formula(self) -> Formula:
         """What it asserts."""
-        return self._pool.any_of(child.formula() for child in self._children)
+        return self._pool.any_of(child.formula() for child in self.children)
 
 
 def sources(schema: "Schema", place: Place) -> list[Source]:

@@ -25,7 +25,7 @@ def explained(schema: Schema) -> list[dict[str, str]]:
     """One entry for each keyword within reach: pointer, keyword, and how it is enforced."""
     return [
         {"pointer": place.pointer, "keyword": keyword, "enforced": _how(schema, place, keyword)}
-        for place in schema.reachable()
+        for place in schema.reach().places
         for keyword in place.raw
     ]
 

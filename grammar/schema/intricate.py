@@ -4,18 +4,23 @@ import re
 from typing import Any, Final
 
 MANY_BRANCHES: Final = 8
+UNDECIDED: Final = ("regex",)
+"""Formats that can be asserted, but neither negated nor told apart."""
 LARGE_MULTIPLE: Final = 2000
 MOST_DIGITS: Final = 6
 LONG_PATTERN: Final = 80
 _MANY_REPEATS: Final = re.compile(r"\{(?:[0-9]+,)?[0-9]{2,}")
+_TELLING: Final = frozenset(["not", "anyOf", "oneOf", "dependentSchemas", "multipleOf", "allOf", "format"])
 _BRANCHING: Final = ("anyOf", "oneOf", "if", "contains", "not")
 
 
 def is_intricate(raw: Any) -> bool:
     """Whether one subschema, by its own keywords, asks for a look ahead."""
-    if not isinstance(raw, dict):
+    if not isinstance(raw, dict) or _TELLING.isdisjoint(raw):
         return False
-    if "not" in raw or any(len(raw.get(k) or ()) > MANY_BRANCHES for k in ("anyOf", "oneOf", "dependentSchemas")):
+    if "not" in raw or raw.get("format") in UNDECIDED:
+        return True
+    if any(len(raw.get(k) or ()) > MANY_BRANCHES for k in ("anyOf", "oneOf", "dependentSchemas")):
         return True
     multiple = raw.get("multipleOf", 1)
     if multiple > LARGE_MULTIPLE or len(str(multiple)) > MOST_DIGITS:
@@ -26,6 +31,8 @@ def is_intricate(raw: Any) -> bool:
 
 def heavy_patterns(raw: Any) -> list[tuple[str, str]]:
     """The patterns of one subschema whose automata could be large, and where they stand in it."""
+    if "pattern" not in raw and "patternProperties" not in raw:
+        return []
     found = [(raw.get("pattern"), "/pattern")]
     for pattern in raw.get("patternProperties") or ():
         found.append((pattern, "/patternProperties/" + pattern.replace("~", "~0").replace("/", "~1")))

@@ -5,7 +5,7 @@ A keyword that is neither here nor an annotation is unknown, and the specificati
 """
 
 # ruff: noqa: ARG001  (all rules of the table have one signature)
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -44,9 +44,9 @@ from grammar.schema.atoms import (
     Whole,
 )
 from grammar.schema.constants import constant_of, equal_to
-from grammar.schema.documents import Documents, Draft, Place, subschemas
+from grammar.schema.documents import Documents, Draft, Place
 from grammar.schema.evaluated import present, unevaluated_items, unevaluated_properties
-from grammar.schema.intricate import is_intricate
+from grammar.schema.reach import Reach
 from grammar.schema.validity import check, is_number
 
 _TYPE_NAMES: Final[Mapping[str, frozenset[str]]] = {
@@ -144,34 +144,19 @@ class Schema:
         finally:
             self._open.discard(key)
 
-    def check(self) -> None:
-        """Refuse what cannot be enforced anywhere within reach, before any of it is entered. Builds no automaton."""
-        for place in self.reachable():
-            self._check_keywords(place)
-
-    def reachable(self) -> Iterator[Place]:
+    def reach(self) -> Reach:
         """Every schema object that a value or a part of one may be judged by, once."""
-        todo, seen = [self.documents.root], set()
-        while todo:
-            place = self.documents.entered(todo.pop())
-            raw = place.raw
-            if not isinstance(raw, dict) or (id(raw), place.scope) in seen:
-                continue
-            seen.add((id(raw), place.scope))
-            yield place
-            if isinstance(raw.get("$ref"), str):
-                todo.append(self.documents.resolve(place, raw["$ref"]))
-                if place.draft <= Draft.DRAFT7:
-                    continue
-            todo.extend(subschemas(place, applied=True))
+        return Reach.of(self.documents)
 
-    def is_intricate(self) -> bool:
-        """Whether something within reach could meet a limit, so that looking ahead pays."""
-        return any(is_intricate(place.raw) for place in self.reachable())
+    def check(self, reach: Reach) -> None:
+        """Refuse what cannot be enforced anywhere within reach, before any of it is entered. Builds no automaton."""
+        for place in reach.places:
+            if not _REFUSABLE.isdisjoint(place.raw):
+                self._check_keywords(place)
 
     def _check_keywords(self, place: Place) -> None:
         raw = place.raw
-        for keyword in _REFUSABLE:
+        for keyword in ("pattern", "format"):
             if keyword in raw and KEYWORDS[keyword][0] <= place.draft <= KEYWORDS[keyword][1]:
                 KEYWORDS[keyword][2](self, place, keyword)
         for pattern in raw.get("patternProperties") or ():
@@ -539,7 +524,7 @@ def _vocabulary_of(keyword: str, draft: Draft) -> str:
     return "applicator" if found == "unevaluated" and draft is Draft.DRAFT2019 else found
 
 
-_REFUSABLE: Final = ("pattern", "format")
+_REFUSABLE: Final = frozenset(["pattern", "format", "patternProperties"])
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 Rule = tuple[Draft, Draft, Callable[[Schema, Place, str], Formula]]
 _FIRST, _LAST = Draft.DRAFT4, Draft.DRAFT2020
