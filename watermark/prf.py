@@ -122,8 +122,23 @@ def word_in(block: Block, token: np.int64) -> np.uint64:
 
 
 @compiled
+def _is_run(ids: NDArray[np.int32]) -> bool:
+    """Whether the ids are many and follow one another: all of a vocabulary, mostly."""
+    if len(ids) <= _LANES or np.int64(ids[-1]) - np.int64(ids[0]) != len(ids) - 1:
+        return False
+    gaps = np.int32(0)
+    for i in range(len(ids) - 1):
+        gaps += np.int32(ids[i + 1] - ids[i] != 1)
+    return gaps == 0
+
+
+@compiled
 def words(seed: np.uint64, ids: NDArray[np.int32]) -> Words:
     """The words of many candidates under one seed; ascending ids share blocks."""
+    if _is_run(ids):
+        before = np.int64(ids[0]) & 3
+        span = span_words(seed, np.int64(ids[0]) >> 2, (np.int64(ids[-1]) >> 2) + 1)
+        return span[before : before + len(ids)]
     out = np.empty(len(ids), dtype=np.uint32)
     if len(ids) > _LANES:
         first, last = np.int64(ids.min()), np.int64(ids.max())

@@ -13,12 +13,24 @@ GUMBEL = scheme("gumbel")
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**63), st.integers(1, 400), st.sampled_from([0.0, 0.5, 3.0, 15.0]))
-def test_the_race_finds_the_winner_of_the_full_race(seed: int, count: int, spread: float) -> None:
+@given(
+    st.integers(0, 2**63),
+    st.integers(1, 400),
+    st.sampled_from([0.0, 0.5, 3.0, 15.0]),
+    st.sampled_from([0.0, -1000.0, 20_000.0]),
+    st.booleans(),
+)
+def test_the_race_finds_the_winner_of_the_full_race(
+    seed: int, count: int, spread: float, offset: float, run: bool
+) -> None:
     """All noises computed, then argmax: what the bounds leave out never wins."""
     rng = np.random.default_rng(seed)
     ids = np.sort(rng.choice(3000, size=count, replace=False)).astype(np.int32)
-    logits = (rng.normal(size=count) * spread).astype(np.float32)
+    if run:
+        ids = np.arange(ids[0], ids[0] + count, dtype=np.int32)
+    logits = (rng.normal(size=count) * spread + offset).astype(np.float32)
+    logits[rng.random(count) < 0.1] = -np.inf
+    logits[rng.integers(count)] = offset
     u = (prf.words(np.uint64(seed), ids).astype(np.float64) + 0.5) / 2**32
     winner, probability = race(ids, logits, np.uint64(seed))
     assert winner == np.argmax(logits - np.log(-np.log(u)))
