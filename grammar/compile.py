@@ -13,7 +13,7 @@ from grammar.compiled import Grammar, Plan, decode_plan
 from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
 from grammar.foresight import foresee, refuse_large_patterns
 from grammar.json_automaton import JsonAutomaton
-from grammar.lexical import NumberSpec, compile_format, compile_pattern, literal_language, number_language
+from grammar.lexical import NumberSpec, compile_format, compile_pattern, literal_language, number_language, quotations
 from grammar.lexical.formats import FORMATS as STRING_FORMATS
 from grammar.options import GrammarLimits, JsonOptions
 from grammar.rules.automaton import ENDLESS
@@ -39,7 +39,7 @@ def compile_json_schema(schema: dict[str, Any] | bool, vocabulary: Vocabulary, *
 
 def _json_grammar(schema: Any, vocabulary: Vocabulary, chosen: JsonOptions, options: dict[str, Any]) -> Grammar:
     def build() -> tuple[JsonAutomaton, Schema]:
-        source = Schema(schema, chosen.documents, assert_formats=chosen.formats == "assert")
+        source = Schema(schema, chosen.documents, assert_formats=chosen.formats == "assert", source=chosen.source)
         source.check()
         refuse_large_patterns(source)
         root = source.root.formula()
@@ -206,6 +206,7 @@ def _common() -> None:
             compile_format(name)
     compile_format("hostname", 4)
     literal_language([b"a", b"ab"])
+    quotations("ab", empty=False)
     vocabulary = Vocabulary([bytes([byte]) for byte in range(256)] + [b""], [256])
     for schema in (_EXERCISE, _NAMES_ONLY):
         grammar = _json_grammar(schema, vocabulary, JsonOptions(), {})

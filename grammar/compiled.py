@@ -87,7 +87,7 @@ class Grammar:
         """The constraint in words and numbers."""
         return {
             "kind": self._plan.kind,
-            "options": {k: v for k, v in self._plan.options.items() if k != "documents"},
+            "options": {k: v for k, v in self._plan.options.items() if k not in ("documents", "source")},
             "least_budget": self.least_budget,
             "states": self.automaton.tables.states,
             "bytes": self.nbytes,

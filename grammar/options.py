@@ -28,12 +28,16 @@ class JsonOptions:
     max_whitespace: int = 64
     formats: Literal["assert", "annotation"] = "assert"
     documents: Mapping[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    """The text that strings under `"x-source": "input"` quote from."""
     limits: GrammarLimits = field(default_factory=GrammarLimits)
 
     def __post_init__(self) -> None:
         for name, allowed in _ALLOWED.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+        if not isinstance(self.source, str | None):
+            raise ValueError(f"source must be a text to quote from, not {type(self.source).__name__}")
         if not 0 <= self.max_whitespace <= 1 << 16:
             raise ValueError("max_whitespace must be between 0 and 65536")
 

@@ -25,7 +25,7 @@ from grammar.lexical.numbers import number_language as spelled_numbers
 from grammar.lexical.numbersets import MOST_SPELLED_FREELY, is_plain, number_set, plain_numbers
 from grammar.lexical.product import beside
 from grammar.lexical.regex import as_counted, compile_pattern, compile_regex
-from grammar.schema.atoms import Format, Length, MultipleOf, OneOfNumbers, OneOfStrings, Pattern, Range, Whole
+from grammar.schema.atoms import Format, Length, MultipleOf, OneOfNumbers, OneOfStrings, Pattern, Range, Whole, WordOf
 
 MAX_STATES: Final = 50_000
 MOST_COPIES: Final = 4
@@ -70,9 +70,14 @@ def any_number() -> Dfa:
     return spelled_numbers(NumberSpec()).dfa
 
 
-@lru_cache(maxsize=256)
 def string_language(atom: Any) -> Dfa:
     """The strings that satisfy one atom."""
+    return atom.words if isinstance(atom, WordOf) else _shared_language(atom)
+
+
+@lru_cache(maxsize=256)
+def _shared_language(atom: Any) -> Dfa:
+    """The language of an atom that other schemas may have too."""
     if isinstance(atom, Pattern):
         return _pattern(atom.text)
     if isinstance(atom, _Characters):

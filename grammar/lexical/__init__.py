@@ -9,6 +9,7 @@ from grammar.lexical.formats import FORMATS, INEXACT_FORMATS, compile_format
 from grammar.lexical.limits import DEFAULT_LIMITS, Limits
 from grammar.lexical.literals import literal_language
 from grammar.lexical.numbers import NumberLanguage, NumberSpec, number_language
+from grammar.lexical.quotations import quotations
 from grammar.lexical.regex import as_counted, compile_chars, compile_pattern, compile_regex
 from grammar.lexical.utf8 import universe
 
@@ -29,6 +30,7 @@ __all__ = [
     "compile_regex",
     "literal_language",
     "number_language",
+    "quotations",
     "union_all",
     "universe",
 ]

@@ -33,7 +33,13 @@ def grammar_of(read: Callable[[], Rules], plan: Plan, vocabulary: Vocabulary, op
 
 def _source(schema: Embedded, pool: Formulas, options: JsonOptions) -> tuple[Schema, Formula]:
     try:
-        source = Schema(schema.value, options.documents, assert_formats=options.formats == "assert", pool=pool)
+        source = Schema(
+            schema.value,
+            options.documents,
+            assert_formats=options.formats == "assert",
+            source=options.source,
+            pool=pool,
+        )
         source.check()
         return source, source.root.formula()
     except GrammarError as error:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Final, Protocol
 
 from grammar.formula import FALSE, TRUE, Formula, Formulas
+from grammar.lexical import Dfa
 
 OBJECT: Final = "object"
 ARRAY: Final = "array"
@@ -84,6 +85,15 @@ class Format:
     name: str
     pointer: str
     draft: int = 9
+    domain = STRING
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WordOf:
+    """The string is a word of a regular language that belongs to this schema alone, so nothing else remembers it."""
+
+    words: Dfa
+    pointer: str
     domain = STRING
 
 

@@ -6,7 +6,7 @@ from grammar.schema.documents import Place
 from grammar.schema.keywords import ANNOTATIONS, KEYWORDS, Schema
 
 _ABOUT: Final = {
-    "string": ("minLength", "maxLength", "pattern", "format"),
+    "string": ("minLength", "maxLength", "pattern", "format", "x-source"),
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
     "array": (
         "items", "prefixItems", "additionalItems", "minItems", "maxItems", "uniqueItems", "contains", "minContains",

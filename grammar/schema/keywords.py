@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import FALSE, TRUE, Formula, Formulas
+from grammar.lexical import quotations
 from grammar.lexical.ecma import parse
 from grammar.lexical.formats import FORMATS, INEXACT_FORMATS
 from grammar.lexical.numbersets import MOST_SPELLED_FREELY, NOTE
@@ -42,6 +43,7 @@ from grammar.schema.atoms import (
     Required,
     Unique,
     Whole,
+    WordOf,
 )
 from grammar.schema.constants import constant_of, equal_to
 from grammar.schema.documents import Documents, Draft, Place, subschemas
@@ -99,13 +101,21 @@ class Schema:
     """One JSON Schema with its documents, becoming formulas on demand."""
 
     def __init__(
-        self, raw: Any, documents: Mapping[str, Any], *, assert_formats: bool, pool: Formulas | None = None
+        self,
+        raw: Any,
+        documents: Mapping[str, Any],
+        *,
+        assert_formats: bool,
+        source: str | None = None,
+        pool: Formulas | None = None,
     ) -> None:
         if not isinstance(raw, (dict, bool)):
             raise GrammarError(f"a schema is an object or a boolean, not {type(raw).__name__}")
         self.pool = Formulas() if pool is None else pool
         self.documents = Documents(raw, documents, Draft.DRAFT2020, check)
         self.assert_formats = assert_formats
+        self._source = source
+        self._quotations: dict[bool, WordOf] = {}
         self.notes: dict[tuple[str, str], str] = {}
         self._locations: dict[tuple[int, str, Draft, tuple[str, ...]], Location] = {}
         self._open: set[tuple[int, tuple[str, ...]]] = set()
@@ -176,6 +186,16 @@ class Schema:
                 KEYWORDS[keyword][2](self, place, keyword)
         for pattern in raw.get("patternProperties") or ():
             check_pattern(pattern, f"{place.pointer}/patternProperties", "patternProperties")
+
+    def quotation(self, pointer: str, *, empty: bool) -> WordOf:
+        """That a string is quoted from the text given along; one automaton serves every place."""
+        if self._source is None:
+            reason = "the text to quote from was not given (`source`)"
+            raise GrammarError(f"x-source: {reason}", pointer=pointer, keyword="x-source", reason=reason)
+        found = self._quotations.get(empty)
+        if found is None:
+            found = self._quotations[empty] = WordOf(quotations(self._source, empty=empty), pointer)
+        return found
 
     def references(self, place: Place) -> list[str]:
         """The keywords of a schema object that refer to another."""
@@ -343,6 +363,12 @@ def _pattern(schema: Schema, place: Place, keyword: str) -> Formula:
     value = place.raw[keyword]
     check_pattern(value, f"{place.pointer}/{keyword}", keyword)
     return schema.pool.literal(Pattern(value, f"{place.pointer}/{keyword}"))
+
+
+def _quoted(schema: Schema, place: Place, keyword: str) -> Formula:
+    """Some of the given text, as it stands there; nothing at all only where the schema says so."""
+    empty = place.raw.get("minLength") == 0
+    return schema.pool.literal(schema.quotation(f"{place.pointer}/{keyword}", empty=empty))
 
 
 def _format(schema: Schema, place: Place, keyword: str) -> Formula:
@@ -528,7 +554,7 @@ _APPLICATORS: Final = (
 )  # fmt: skip
 _VOCABULARIES: Final[Mapping[str, str]] = {
     **dict.fromkeys(_APPLICATORS, "applicator"),
-    **dict.fromkeys(("$ref", "$dynamicRef", "$recursiveRef", "format"), "core"),
+    **dict.fromkeys(("$ref", "$dynamicRef", "$recursiveRef", "format", "x-source"), "core"),
     **dict.fromkeys(("unevaluatedItems", "unevaluatedProperties"), "unevaluated"),
 }
 """Keyword → the last part of its vocabulary's URI; the others belong to "validation" (`format`: see the option)."""
@@ -539,7 +565,7 @@ def _vocabulary_of(keyword: str, draft: Draft) -> str:
     return "applicator" if found == "unevaluated" and draft is Draft.DRAFT2019 else found
 
 
-_REFUSABLE: Final = ("pattern", "format")
+_REFUSABLE: Final = ("pattern", "format", "x-source")
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 Rule = tuple[Draft, Draft, Callable[[Schema, Place, str], Formula]]
 _FIRST, _LAST = Draft.DRAFT4, Draft.DRAFT2020
@@ -552,6 +578,7 @@ KEYWORDS: Final[Mapping[str, Rule]] = {
     "maxLength": (_FIRST, _LAST, _length),
     "pattern": (_FIRST, _LAST, _pattern),
     "format": (_FIRST, _LAST, _format),
+    "x-source": (_FIRST, _LAST, _quoted),
     "minimum": (_FIRST, _LAST, _range),
     "maximum": (_FIRST, _LAST, _range),
     "exclusiveMinimum": (_FIRST, _LAST, _range),

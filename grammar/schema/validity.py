@@ -171,6 +171,7 @@ SHAPES: Final[Mapping[str, tuple[Draft, Shape]]] = {
     "oneOf": (_4, _SCHEMAS),
     "not": (_4, _SCHEMA),
     "if": (_7, _SCHEMA),
+    "x-source": (_4, ("'input', the text given along", lambda value, _: value == "input")),
     "then": (_7, _SCHEMA),
     "else": (_7, _SCHEMA),
 }
