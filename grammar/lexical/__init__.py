@@ -5,6 +5,7 @@ grammar room.
 """
 
 from grammar.lexical.dfa import DEAD, Dfa, canonical, union_all
+from grammar.lexical.escapes import spelled_in_json
 from grammar.lexical.formats import FORMATS, INEXACT_FORMATS, compile_format
 from grammar.lexical.limits import DEFAULT_LIMITS, Limits
 from grammar.lexical.literals import literal_language
@@ -31,6 +32,7 @@ __all__ = [
     "literal_language",
     "number_language",
     "quotations",
+    "spelled_in_json",
     "union_all",
     "universe",
 ]

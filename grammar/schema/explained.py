@@ -6,7 +6,7 @@ from grammar.schema.documents import Place
 from grammar.schema.keywords import ANNOTATIONS, KEYWORDS, Schema
 
 _ABOUT: Final = {
-    "string": ("minLength", "maxLength", "pattern", "format", "x-source"),
+    "string": ("minLength", "maxLength", "pattern", "format", "x-source", "x-grammar"),
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
     "array": (
         "items", "prefixItems", "additionalItems", "minItems", "maxItems", "uniqueItems", "contains", "minContains",
@@ -28,6 +28,12 @@ def explained(schema: Schema) -> list[dict[str, str]]:
         for place in schema.reachable()
         for keyword in place.raw
     ]
+
+
+def notes_of(schema: Schema) -> list[str]:
+    """What of a schema is not enforced exactly as its author may think, a line each."""
+    told = [e for e in explained(schema) if e["enforced"] not in ("exactly", "annotation")]
+    return [f"{e['pointer'] or '#'}/{e['keyword']}: {e['enforced']}" for e in told]
 
 
 def _how(schema: Schema, place: Place, keyword: str) -> str:

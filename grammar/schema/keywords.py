@@ -26,6 +26,7 @@ from grammar.schema.atoms import (
     TRUE_VALUE,
     Child,
     Contains,
+    Derived,
     Format,
     Given,
     ItemCount,
@@ -46,6 +47,7 @@ from grammar.schema.atoms import (
     WordOf,
 )
 from grammar.schema.constants import constant_of, equal_to
+from grammar.schema.contents import content
 from grammar.schema.documents import Documents, Draft, Place, subschemas
 from grammar.schema.evaluated import present, unevaluated_items, unevaluated_properties
 from grammar.schema.intricate import is_intricate
@@ -116,6 +118,7 @@ class Schema:
         self.assert_formats = assert_formats
         self._source = source
         self._quotations: dict[bool, WordOf] = {}
+        self._contents: dict[int, WordOf | Derived] = {}
         self.notes: dict[tuple[str, str], str] = {}
         self._locations: dict[tuple[int, str, Draft, tuple[str, ...]], Location] = {}
         self._open: set[tuple[int, tuple[str, ...]]] = set()
@@ -196,6 +199,18 @@ class Schema:
         if found is None:
             found = self._quotations[empty] = WordOf(quotations(self._source, empty=empty), pointer)
         return found
+
+    def content(self, value: Any, pointer: str) -> WordOf | Derived:
+        """That a string follows the grammar of this value, read once."""
+        found = self._contents.get(id(value))
+        if found is None:
+            found = self._contents[id(value)] = content(value, pointer)
+        return found
+
+    @property
+    def derived(self) -> tuple[Derived, ...]:
+        """The grammars within reach that recurse; all are known once `check` has been called."""
+        return tuple(atom for atom in self._contents.values() if isinstance(atom, Derived))
 
     def references(self, place: Place) -> list[str]:
         """The keywords of a schema object that refer to another."""
@@ -369,6 +384,18 @@ def _quoted(schema: Schema, place: Place, keyword: str) -> Formula:
     """Some of the given text, as it stands there; nothing at all only where the schema says so."""
     empty = place.raw.get("minLength") == 0
     return schema.pool.literal(schema.quotation(f"{place.pointer}/{keyword}", empty=empty))
+
+
+def _content(schema: Schema, place: Place, keyword: str) -> Formula:
+    atom = schema.content(place.raw[keyword], f"{place.pointer}/{keyword}")
+    beside = next((each for each in place.raw if each in _ABOUT_STRINGS), None)
+    if isinstance(atom, Derived) and beside is not None:
+        reason = "a grammar that recurses cannot be narrowed"
+        where = f"{place.pointer}/{beside}"
+        raise UnsupportedConstraint(
+            f"{beside} beside x-grammar: {reason}", pointer=where, keyword=beside, reason=reason
+        )
+    return schema.pool.literal(atom)
 
 
 def _format(schema: Schema, place: Place, keyword: str) -> Formula:
@@ -554,7 +581,7 @@ _APPLICATORS: Final = (
 )  # fmt: skip
 _VOCABULARIES: Final[Mapping[str, str]] = {
     **dict.fromkeys(_APPLICATORS, "applicator"),
-    **dict.fromkeys(("$ref", "$dynamicRef", "$recursiveRef", "format", "x-source"), "core"),
+    **dict.fromkeys(("$ref", "$dynamicRef", "$recursiveRef", "format", "x-source", "x-grammar"), "core"),
     **dict.fromkeys(("unevaluatedItems", "unevaluatedProperties"), "unevaluated"),
 }
 """Keyword → the last part of its vocabulary's URI; the others belong to "validation" (`format`: see the option)."""
@@ -565,7 +592,8 @@ def _vocabulary_of(keyword: str, draft: Draft) -> str:
     return "applicator" if found == "unevaluated" and draft is Draft.DRAFT2019 else found
 
 
-_REFUSABLE: Final = ("pattern", "format", "x-source")
+_ABOUT_STRINGS: Final = frozenset(["pattern", "format", "minLength", "maxLength", "enum", "const", "x-source"])
+_REFUSABLE: Final = ("pattern", "format", "x-source", "x-grammar")
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 Rule = tuple[Draft, Draft, Callable[[Schema, Place, str], Formula]]
 _FIRST, _LAST = Draft.DRAFT4, Draft.DRAFT2020
@@ -579,6 +607,7 @@ KEYWORDS: Final[Mapping[str, Rule]] = {
     "pattern": (_FIRST, _LAST, _pattern),
     "format": (_FIRST, _LAST, _format),
     "x-source": (_FIRST, _LAST, _quoted),
+    "x-grammar": (_FIRST, _LAST, _content),
     "minimum": (_FIRST, _LAST, _range),
     "maximum": (_FIRST, _LAST, _range),
     "exclusiveMinimum": (_FIRST, _LAST, _range),
