@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from grammar.compiled import Grammar, Plan, decode_plan
-from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar.compiled import Commentary, Grammar, Plan, decode_plan
+from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 from grammar.foresight import foresee, refuse_large_patterns
 from grammar.json_automaton import JsonAutomaton
 from grammar.lexical import NumberSpec, compile_format, compile_pattern, literal_language, number_language, quotations
 from grammar.lexical.formats import FORMATS as STRING_FORMATS
+from grammar.lints import lints, unsatisfiable
 from grammar.options import GrammarLimits, JsonOptions
 from grammar.rules.automaton import ENDLESS
 from grammar.rules.compile import grammar_of
@@ -60,7 +61,7 @@ def _json_grammar(schema: Any, vocabulary: Vocabulary, chosen: JsonOptions, opti
         for failure in automaton.satisfiable.failures:
             raise failure
         if not possible:
-            raise UnsatisfiableConstraint("no value satisfies this schema")
+            raise unsatisfiable(read())
         return automaton
 
     try:
@@ -76,7 +77,13 @@ def _json_grammar(schema: Any, vocabulary: Vocabulary, chosen: JsonOptions, opti
         fresh = build(read())
         return fresh, fresh.start
 
-    return Grammar(automaton, automaton.start, plan, lambda: notes_of(source), again, lambda: explained(source))
+    commentary = Commentary(
+        notes=lambda: notes_of(source),
+        keywords=lambda: explained(source),
+        lints=lambda: lints(read()),
+        spelling=chosen.spelling,
+    )
+    return Grammar(automaton, automaton.start, plan, commentary, again)
 
 
 def compile_regex(regex: str, vocabulary: Vocabulary, **options: Any) -> Grammar:
@@ -85,7 +92,7 @@ def compile_regex(regex: str, vocabulary: Vocabulary, **options: Any) -> Grammar
     automaton = TextAutomaton.of_regex(vocabulary, regex, max_bytes=limits.bytes)
     notes = [] if automaton.is_finite else [ENDLESS]
     plan = Plan("regex", regex, {}, vocabulary.fingerprint)
-    return _ready(Grammar(automaton, automaton.start, plan, lambda: list(notes)))
+    return _ready(Grammar(automaton, automaton.start, plan, Commentary(lambda: list(notes))))
 
 
 def compile_choice(choices: list[str], vocabulary: Vocabulary, **options: Any) -> Grammar:
@@ -98,7 +105,7 @@ def compile_choice(choices: list[str], vocabulary: Vocabulary, **options: Any) -
     limits = options.get("limits", GrammarLimits())
     automaton = TextAutomaton.of_choices(vocabulary, choices, max_bytes=limits.bytes)
     plan = Plan("choice", json.dumps(choices), {}, vocabulary.fingerprint)
-    return _ready(Grammar(automaton, automaton.start, plan, list))
+    return _ready(Grammar(automaton, automaton.start, plan, Commentary()))
 
 
 def compile_ebnf(

@@ -41,7 +41,27 @@ class JsonOptions:
         if not 0 <= self.max_whitespace <= 1 << 16:
             raise ValueError("max_whitespace must be between 0 and 65536")
 
+    @property
+    def spelling(self) -> list[str]:
+        """What no text under these options has although JSON allows it."""
+        return [*([_ORDERED] if self.property_order == "schema" else []), self._gaps(), *_ALWAYS]
 
+    def _gaps(self) -> str:
+        if self.whitespace == "json":
+            return (
+                "between tokens stand nothing, one blank, or one newline and at most "
+                f"{self.max_whitespace} blanks or tabs; nothing stands around the value"
+            )
+        gaps = '", " and ": "' if self.whitespace == "spaced" else '"," and ":"'
+        return f"{gaps} separate members and items, and nothing else; listed strings and keys have no needless escapes"
+
+
+_ORDERED = "properties come in the order in which the schema names them, others last"
+_ALWAYS = (
+    "no key comes twice in one object",
+    "no string has a lone surrogate",
+    "numbers have at most 40 digits on each side of the point and 4 in the exponent, unless a constant needs more",
+)
 _ALLOWED = {
     "property_order": ("any", "schema"),
     "whitespace": ("json", "spaced", "compact"),

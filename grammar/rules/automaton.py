@@ -10,7 +10,7 @@ or a number could not be told from what follows it, the value is read beside the
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import or_
@@ -20,7 +20,7 @@ import numpy as np
 
 from grammar.automaton import column
 from grammar.closing import Closing
-from grammar.errors import GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import TRUE, Formula, Formulas, Kind, atoms
 from grammar.frames.languages import Machine, any_string, combine, derived_apart, string_language
 from grammar.json_automaton import JsonAutomaton, Tracked
@@ -74,7 +74,9 @@ class Value:
     """What the JSON texts of one schema satisfy, and the recursive grammars that strings in them may follow."""
 
     goal: Formula
-    contents: tuple[Derived, ...] = ()
+    contents: tuple[Derived, ...]
+    unsatisfiable: Callable[[], GrammarError]
+    """What to raise if nothing satisfies the goal."""
 
 
 class RuleAutomaton(JsonAutomaton):
@@ -87,12 +89,11 @@ class RuleAutomaton(JsonAutomaton):
         self._goals = goals = [value.goal for value in values]
         self._contents = Contents([content for value in values for content in value.contents])
         self._with_contents = frozenset(number for number, value in enumerate(values) if value.contents)
-        for schema, goal in zip(rules.schemas, goals, strict=True):
-            if not self.satisfiable(goal):
+        for value in values:
+            if not self.satisfiable(value.goal):
                 for failure in self.satisfiable.failures:
                     raise failure
-                message = schema.named("no value satisfies this schema")
-                raise UnsatisfiableConstraint(message, pointer=schema.pointer)
+                raise value.unsatisfiable()
         texts = [self.completions.value(goal, ())[1] for goal in goals]
         self._network = build(self._contents.beside(rules), texts)
         self._positions = Positions(self._network, bytewise=bool(goals))
