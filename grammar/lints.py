@@ -21,7 +21,7 @@ MOST_PLACES: Final = 200
 MOST_VALUES: Final = 40
 MOST_SHOWN: Final = 5
 MOST_BLAMED: Final = 30
-_NOTHING: Final = ({}, True)
+_NOTHING: Final[tuple[object, ...]] = ({}, True)
 """What authors negate to say that nothing is meant to come."""
 _RECURSION: Final = "each value would need another one inside, without end"
 NEVER: Final = "nothing satisfies this"
@@ -137,7 +137,7 @@ class _Linter:
         if excluded:
             shown = ", ".join(repr(value)[:30] for value in excluded[:MOST_SHOWN])
             more = f" and {len(excluded) - MOST_SHOWN} more" if len(excluded) > MOST_SHOWN else ""
-            yield Lint(where, f"never listed, for the keywords beside it exclude it: {shown}{more}")
+            yield Lint(where, f"never comes, for the keywords beside it exclude it: {shown}{more}")
 
     def negation(self, place: Place, rest: Formula) -> Iterator[Lint]:
         """Exclusions of what is excluded already."""
