@@ -1,7 +1,6 @@
 """The entry points: a constraint and a vocabulary in, a `Grammar` out, or an error that names keyword and pointer."""
 
 import json
-import re
 from contextlib import suppress
 from fractions import Fraction
 from functools import lru_cache
@@ -9,22 +8,23 @@ from typing import Any, Final
 
 import numpy as np
 
-from grammar.compiled import Grammar, Plan, decode_plan
-from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar.compiled import Commentary, Grammar, Plan, decode_plan
+from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 from grammar.foresight import foresee, refuse_large_patterns
 from grammar.json_automaton import JsonAutomaton
-from grammar.lexical import NumberSpec, compile_format, compile_pattern, literal_language, number_language
+from grammar.lexical import NumberSpec, compile_format, compile_pattern, literal_language, number_language, quotations
 from grammar.lexical.formats import FORMATS as STRING_FORMATS
+from grammar.lints import lints, unsatisfiable
 from grammar.options import GrammarLimits, JsonOptions
 from grammar.rules.automaton import ENDLESS
 from grammar.rules.compile import grammar_of
-from grammar.rules.gbnf import parse_gbnf
-from grammar.rules.lark import parse_lark
+from grammar.rules.ebnf import read_ebnf, syntax_of
 from grammar.rules.substrings import substring_term
 from grammar.rules.tags import read_tags
-from grammar.rules.terms import Rules
+from grammar.rules.terms import Json, Rules
+from grammar.rules.terms import Schema as EmbeddedSchema
 from grammar.rules.tools import FORMATS, read_tools
-from grammar.schema.explained import explained
+from grammar.schema.explained import explained, notes_of
 from grammar.schema.intricate import is_intricate
 from grammar.schema.keywords import Schema
 from grammar.text_automaton import TextAutomaton
@@ -38,39 +38,53 @@ def compile_json_schema(schema: dict[str, Any] | bool, vocabulary: Vocabulary, *
     return _ready(_json_grammar(schema, vocabulary, chosen, options))
 
 
+def _of_derived(schema: Any, vocabulary: Vocabulary, chosen: JsonOptions, options: dict[str, Any]) -> Grammar:
+    """A schema with strings that a recursive grammar derives: one value, read by the automaton of rules."""
+    rules = Rules("value", {"value": Json(0)}, (EmbeddedSchema(schema, ""),))
+    plan = Plan("json_schema", json.dumps(schema), _plain(options), vocabulary.fingerprint)
+    return grammar_of(lambda: rules, plan, vocabulary, chosen)
+
+
 def _json_grammar(schema: Any, vocabulary: Vocabulary, chosen: JsonOptions, options: dict[str, Any]) -> Grammar:
-    def build() -> tuple[JsonAutomaton, Schema]:
-        source = Schema(schema, chosen.documents, assert_formats=chosen.formats == "assert")
-        reach = source.reach()
-        source.check(reach)
-        refuse_large_patterns(reach)
+    def read() -> Schema:
+        source = Schema(schema, chosen.documents, assert_formats=chosen.formats == "assert", source=chosen.source)
+        source.check()
+        return source
+
+    def build(source: Schema) -> JsonAutomaton:
+        refuse_large_patterns(source.reach)
         root = source.root.formula()
         automaton = JsonAutomaton(vocabulary, source.pool, root, chosen)
         possible = automaton.satisfiable(root)
         if possible:
-            foresee(automaton, reach.leading_to(is_intricate), MOST_FORESEEN)
+            foresee(automaton, source.reach.leading_to(is_intricate), MOST_FORESEEN)
         automaton.satisfiable.patience = None
         for failure in automaton.satisfiable.failures:
             raise failure
         if not possible:
-            raise UnsatisfiableConstraint("no value satisfies this schema")
-        return automaton, source
+            raise unsatisfiable(read())
+        return automaton
 
     try:
-        automaton, source = build()
+        source = read()
+        if source.derived:
+            return _of_derived(schema, vocabulary, chosen, options)
+        automaton = build(source)
     except RecursionError:
         raise GrammarTooLarge("the schema nests too deeply") from None
     plan = Plan("json_schema", json.dumps(schema), _plain(options), vocabulary.fingerprint)
 
-    def notes() -> list[str]:
-        told = [e for e in explained(source) if e["enforced"] not in ("exactly", "annotation")]
-        return [f"{e['pointer'] or '#'}/{e['keyword']}: {e['enforced']}" for e in told]
-
     def again() -> tuple[JsonAutomaton, int]:
-        fresh = build()[0]
+        fresh = build(read())
         return fresh, fresh.start
 
-    return Grammar(automaton, automaton.start, plan, notes, again, lambda: explained(source))
+    commentary = Commentary(
+        notes=lambda: notes_of(source),
+        keywords=lambda: explained(source),
+        lints=lambda: lints(read()),
+        spelling=chosen.spelling,
+    )
+    return Grammar(automaton, automaton.start, plan, commentary, again)
 
 
 def compile_regex(regex: str, vocabulary: Vocabulary, **options: Any) -> Grammar:
@@ -79,7 +93,7 @@ def compile_regex(regex: str, vocabulary: Vocabulary, **options: Any) -> Grammar
     automaton = TextAutomaton.of_regex(vocabulary, regex, max_bytes=limits.bytes)
     notes = [] if automaton.is_finite else [ENDLESS]
     plan = Plan("regex", regex, {}, vocabulary.fingerprint)
-    return _ready(Grammar(automaton, automaton.start, plan, lambda: list(notes)))
+    return _ready(Grammar(automaton, automaton.start, plan, Commentary(lambda: list(notes))))
 
 
 def compile_choice(choices: list[str], vocabulary: Vocabulary, **options: Any) -> Grammar:
@@ -92,7 +106,7 @@ def compile_choice(choices: list[str], vocabulary: Vocabulary, **options: Any) -
     limits = options.get("limits", GrammarLimits())
     automaton = TextAutomaton.of_choices(vocabulary, choices, max_bytes=limits.bytes)
     plan = Plan("choice", json.dumps(choices), {}, vocabulary.fingerprint)
-    return _ready(Grammar(automaton, automaton.start, plan, list))
+    return _ready(Grammar(automaton, automaton.start, plan, Commentary()))
 
 
 def compile_ebnf(
@@ -105,20 +119,17 @@ def compile_ebnf(
     """
     if not isinstance(grammar, str):
         raise GrammarError("a grammar is a text", keyword="grammar")
-    if syntax is not None and syntax not in _READERS:
-        raise GrammarError(f"syntax is lark or gbnf, not {syntax!r}", keyword="grammar")
-    chosen = syntax or _syntax_of(grammar)
-    parse, first = _READERS[chosen]
-    told = {"syntax": chosen, "start": start or first, **_plain(options)}
+    chosen = syntax_of(grammar, syntax)
+    told = {"syntax": chosen, "start": start, **_plain(options)}
     plan = Plan("ebnf", grammar, told, vocabulary.fingerprint)
-    return _ready(grammar_of(lambda: parse(grammar, start or first), plan, vocabulary, JsonOptions(**options)))
+    return _ready(grammar_of(lambda: read_ebnf(grammar, chosen, start), plan, vocabulary, JsonOptions(**options)))
 
 
 def compile_structural_tags(tags: dict[str, Any] | str, vocabulary: Vocabulary, **options: Any) -> Grammar:
     """Free text with constrained islands: see grammar/rules/tags.py. Options: see `JsonOptions`."""
     source = tags if isinstance(tags, str) else json.dumps(tags)
     plan = Plan("structural_tags", source, _plain(options), vocabulary.fingerprint)
-    return _ready(grammar_of(lambda: read_tags(source, _read_ebnf), plan, vocabulary, JsonOptions(**options)))
+    return _ready(grammar_of(lambda: read_tags(source, read_ebnf), plan, vocabulary, JsonOptions(**options)))
 
 
 def compile_tools(
@@ -209,6 +220,7 @@ def _common() -> None:
             compile_format(name)
     compile_format("hostname", 4)
     literal_language([b"a", b"ab"])
+    quotations("ab", empty=False)
     vocabulary = Vocabulary([bytes([byte]) for byte in range(256)] + [b""], [256])
     for schema in (_EXERCISE, _NAMES_ONLY):
         grammar = _json_grammar(schema, vocabulary, JsonOptions(), {})
@@ -245,17 +257,6 @@ _EXERCISE: Final = {
 """Together with the next one, schemas that need every kernel; and a text that both allow."""
 _NAMES_ONLY: Final = {"type": "object", "properties": {"a": {"type": "string"}, "b": {}}}
 _EXERCISED: Final = b'{"a":"b","c":[1.5],"x-":"x-a","\\u0064":"x","e":2}'
-_DEFINES: Final = re.compile(r"^\s*[A-Za-z_][A-Za-z0-9_.-]*\s*::=", re.MULTILINE)
-_READERS: Final = {"lark": (parse_lark, "start"), "gbnf": (parse_gbnf, "root")}
-
-
-def _syntax_of(grammar: str) -> str:
-    return "gbnf" if _DEFINES.search(grammar) else "lark"
-
-
-def _read_ebnf(grammar: str) -> Rules:
-    parse, first = _READERS[_syntax_of(grammar)]
-    return parse(grammar, first)
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:

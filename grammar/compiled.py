@@ -5,7 +5,8 @@ is nothing larger worth sending.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from grammar.automaton import Automaton
 from grammar.closing import Closing
+from grammar.lints import Lint
 from grammar.matcher import Matcher
 from grammar.sealed import seal, unseal
 from grammar.sparse import SparseClosing
@@ -31,6 +33,18 @@ class Plan(msgspec.Struct, frozen=True):
     version: int = PLAN_VERSION
 
 
+@dataclass(frozen=True, slots=True)
+class Commentary:
+    """What can be told about a constraint, worked out when asked for."""
+
+    notes: Callable[[], list[str]] = list
+    """What is narrowed or not enforced."""
+    keywords: Callable[[], list[dict[str, str]]] = list
+    lints: Callable[[], list[Lint]] = list
+    spelling: Sequence[str] = ()
+    """What of JSON is never written."""
+
+
 class Grammar:
     """One constraint over one vocabulary, shared by all its matchers."""
 
@@ -39,14 +53,12 @@ class Grammar:
         automaton: Automaton,
         start: int,
         plan: Plan,
-        notes: Callable[[], list[str]],
+        commentary: Commentary,
         again: Callable[[], tuple[Automaton, int]] | None = None,
-        keywords: Callable[[], list[dict[str, str]]] = list,
     ) -> None:
         self._use(automaton, start)
         self._plan = plan
-        self._notes = notes
-        self._keywords = keywords
+        self._commentary = commentary
         self._again = again
         """Makes the automaton anew: what grew with the texts that were generated is then forgotten."""
 
@@ -80,18 +92,25 @@ class Grammar:
 
     @property
     def notes(self) -> list[str]:
-        """What was treated as an annotation, and what else the author should know."""
-        return self._notes()
+        """What was treated as an annotation, and what else the author should know, a line each."""
+        return [*self._commentary.notes(), *map(str, self.lints)]
+
+    @cached_property
+    def lints(self) -> list[Lint]:
+        """What can never come, and what never ends: see grammar/lints.py."""
+        return self._commentary.lints()
 
     def explain(self) -> dict[str, Any]:
         """The constraint in words and numbers."""
         return {
             "kind": self._plan.kind,
-            "options": {k: v for k, v in self._plan.options.items() if k != "documents"},
+            "options": {k: v for k, v in self._plan.options.items() if k not in ("documents", "source")},
             "least_budget": self.least_budget,
             "states": self.automaton.tables.states,
             "bytes": self.nbytes,
-            "keywords": self._keywords(),
+            "keywords": self._commentary.keywords(),
+            "lints": [{"pointer": lint.pointer, "message": lint.message} for lint in self.lints],
+            "spelling": list(self._commentary.spelling),
             "notes": self.notes,
             "fingerprint": self.fingerprint,
         }

@@ -244,6 +244,10 @@ class JsonAutomaton(Automaton):
             machine = self._strings[key] = string_machine(self.pool, goal, tracked, self.labels.number)
         return machine
 
+    def least_string(self, goal: Formula, tracked: Tracked) -> tuple[int, bytes]:
+        """A short string of a goal, without its quotes, and the label that it returns."""
+        return self.completions.least_word(self.string_of(goal, tracked))
+
     def number_of(self, goal: Formula, tracked: Tracked) -> Machine:
         """The machine of a number goal."""
         key = (goal.number, tuple(f.number for f in tracked))

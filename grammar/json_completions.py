@@ -333,12 +333,16 @@ class Completions:
             if kind == NUMBER:
                 found.append(self._route(automaton.number_of(asked, told), string=False).from_state(0))
             else:
-                machine = automaton.string_of(asked, told)
-                route = self._route(machine, string=True)
-                counted = machine.least or machine.most is not None
-                label, text = route.counted(0, 0, self._needed_by(machine)) if counted else route.from_state(0)
+                label, text = automaton.least_string(asked, told)
                 found.append((label, b'"' + text + b'"'))
         return min(found, key=lambda f: price(automaton.vocabulary.lacking_bytes, f[1]), default=None)
+
+    def least_word(self, machine: Machine) -> Finished:
+        """The label and the bytes of a short word of a string machine."""
+        route = self._route(machine, string=True)
+        if machine.least or machine.most is not None:
+            return route.counted(0, 0, self._needed_by(machine))
+        return route.from_state(0)
 
     def _composite(self, goal: Formula, tracked: tuple[Formula, ...]) -> Finished | None:
         automaton, pool = self._automaton, self._automaton.pool

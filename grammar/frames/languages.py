@@ -25,7 +25,18 @@ from grammar.lexical.numbers import number_language as spelled_numbers
 from grammar.lexical.numbersets import MOST_SPELLED_FREELY, is_plain, number_set, plain_numbers
 from grammar.lexical.product import beside
 from grammar.lexical.regex import as_counted, compile_pattern, compile_regex
-from grammar.schema.atoms import Format, Length, MultipleOf, OneOfNumbers, OneOfStrings, Pattern, Range, Whole
+from grammar.schema.atoms import (
+    Derived,
+    Format,
+    Length,
+    MultipleOf,
+    OneOfNumbers,
+    OneOfStrings,
+    Pattern,
+    Range,
+    Whole,
+    WordOf,
+)
 
 MAX_STATES: Final = 50_000
 MOST_COPIES: Final = 4
@@ -70,9 +81,30 @@ def any_number() -> Dfa:
     return spelled_numbers(NumberSpec()).dfa
 
 
-@lru_cache(maxsize=256)
 def string_language(atom: Any) -> Dfa:
     """The strings that satisfy one atom."""
+    if isinstance(atom, Derived):
+        reason = "a grammar that recurses is enforced alone or as an alternative, not negated, narrowed or told apart"
+        raise UnsupportedConstraint(f"x-grammar: {reason}", pointer=atom.pointer, keyword="x-grammar", reason=reason)
+    return atom.words if isinstance(atom, WordOf) else _shared_language(atom)
+
+
+def derived_apart(pool: Formulas, goal: Formula) -> tuple[Formula, tuple[Derived, ...]]:
+    """What is regular of a string goal, and the grammars that recurse of which satisfying one is enough.
+
+    Where such a grammar stands in any other way, it stays in the formula, and its language is refused.
+    """
+    parts = goal.args if goal.kind is Kind.OR else (goal,)
+    apart = tuple(f.atom for f in parts if f.kind is Kind.LITERAL and f.positive and isinstance(f.atom, Derived))
+    if not apart:
+        return goal, ()
+    rest = [f for f in parts if not (f.kind is Kind.LITERAL and f.positive and isinstance(f.atom, Derived))]
+    return pool.any_of(rest), apart
+
+
+@lru_cache(maxsize=256)
+def _shared_language(atom: Any) -> Dfa:
+    """The language of an atom that other schemas may have too."""
     if isinstance(atom, Pattern):
         return _pattern(atom.text)
     if isinstance(atom, _Characters):

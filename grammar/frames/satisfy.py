@@ -11,7 +11,7 @@ from typing import Any
 from grammar.errors import GrammarError, GrammarTooLarge
 from grammar.formula import TRUE, Formula, Formulas, Kind, atoms, evaluate, satisfying
 from grammar.frames.arrays import Arrays
-from grammar.frames.languages import holds, number_machine, string_machine
+from grammar.frames.languages import derived_apart, holds, number_machine, string_machine
 from grammar.frames.listing import values
 from grammar.frames.members import Judge, is_text
 from grammar.frames.objects import Objects
@@ -133,7 +133,7 @@ class Satisfiability(Judge):
         doubts = self.doubts
         match kind:
             case "string":
-                listed = True if _plainly(asked) else _by_lists(asked)
+                listed = True if _plainly(asked) or derived_apart(self.pool, asked)[1] else _by_lists(asked)
                 found = not string_machine(self.pool, asked, (), _zero).is_empty if listed is None else listed
             case "number":
                 found = _plainly(asked) or not number_machine(self.pool, asked, (), _zero).is_empty

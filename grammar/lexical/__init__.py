@@ -5,10 +5,12 @@ grammar room.
 """
 
 from grammar.lexical.dfa import DEAD, Dfa, canonical, union_all
+from grammar.lexical.escapes import spelled_in_json
 from grammar.lexical.formats import FORMATS, INEXACT_FORMATS, compile_format
 from grammar.lexical.limits import DEFAULT_LIMITS, Limits
 from grammar.lexical.literals import literal_language
 from grammar.lexical.numbers import NumberLanguage, NumberSpec, number_language
+from grammar.lexical.quotations import quotations
 from grammar.lexical.regex import as_counted, compile_chars, compile_pattern, compile_regex
 from grammar.lexical.utf8 import universe
 
@@ -29,6 +31,8 @@ __all__ = [
     "compile_regex",
     "literal_language",
     "number_language",
+    "quotations",
+    "spelled_in_json",
     "union_all",
     "universe",
 ]

@@ -9,7 +9,9 @@ A JSON text is a frame of JSON states over a state that waits for it. If somethi
 or a number could not be told from what follows it, the value is read beside the other readings instead, byte by byte.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import or_
 from typing import Any, Final
@@ -18,15 +20,19 @@ import numpy as np
 
 from grammar.automaton import column
 from grammar.closing import Closing
-from grammar.errors import GrammarTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
-from grammar.formula import TRUE, Formula, Formulas
-from grammar.json_automaton import JsonAutomaton
+from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
+from grammar.formula import TRUE, Formula, Formulas, Kind, atoms
+from grammar.frames.languages import Machine, any_string, combine, derived_apart, string_language
+from grammar.json_automaton import JsonAutomaton, Tracked
+from grammar.lexical import Dfa, spelled_in_json
 from grammar.options import JsonOptions
 from grammar.places import PlaceKind
+from grammar.rules.contents import Contents
 from grammar.rules.network import build
 from grammar.rules.positions import DONE, END, Position, Positions
 from grammar.rules.stacks import BASE, NOTHING, Items, Stacks
 from grammar.rules.terms import Rules
+from grammar.schema.atoms import Derived
 from grammar.tables import (
     ARGUMENT,
     COLUMNS,
@@ -52,27 +58,44 @@ MAX_LABEL: Final = 1 << 24
 _PROBED: Final = 60
 _TRIED: Final = b'{["a0:,}]'
 _REMEMBERING: Final = "a JSON value whose keys or items must be remembered begins like something else here"
+_REMEMBERED: Final = "strings under a grammar that recurses cannot be compared, as uniqueItems asks"
+_APART: Final = "strings under a grammar that recurses cannot be told apart from other strings"
+_NESTED: Final = "a JSON value with a string under x-grammar begins like something else here"
 _ANY_BYTE: Final = (1 << 256) - 1
 _DIGITS: Final = frozenset(b"-0123456789")
 _IN_NUMBERS: Final = sum(1 << byte for byte in b"0123456789+-.eE")
 
-Value = tuple[int, int, int, int]
+Begun = tuple[int, int, int, int]
 """A JSON text that may begin: (schema number, the position after it, what may follow it, the stack set below that)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What the JSON texts of one schema satisfy, and the recursive grammars that strings in them may follow."""
+
+    goal: Formula
+    contents: tuple[Derived, ...]
+    unsatisfiable: Callable[[], GrammarError]
+    """What to raise if nothing satisfies the goal."""
+
+
 class RuleAutomaton(JsonAutomaton):
-    """The automaton of one grammar; `goals` are the formulas of its schemas."""
+    """The automaton of one grammar; `values` are those of its schemas."""
 
     def __init__(
-        self, vocabulary: Vocabulary, rules: Rules, pool: Formulas, goals: Sequence[Formula], options: JsonOptions
+        self, vocabulary: Vocabulary, rules: Rules, pool: Formulas, values: Sequence[Value], options: JsonOptions
     ) -> None:
         super().__init__(vocabulary, pool, TRUE, options)
-        self._goals = list(goals)
-        for schema, goal in zip(rules.schemas, goals, strict=True):
-            if not self.satisfiable(goal):
-                raise UnsatisfiableConstraint(f"{schema.name}: no value satisfies this schema", pointer=schema.pointer)
+        self._goals = goals = [value.goal for value in values]
+        self._contents = Contents([content for value in values for content in value.contents])
+        self._with_contents = frozenset(number for number, value in enumerate(values) if value.contents)
+        for value in values:
+            if not self.satisfiable(value.goal):
+                for failure in self.satisfiable.failures:
+                    raise failure
+                raise value.unsatisfiable()
         texts = [self.completions.value(goal, ())[1] for goal in goals]
-        self._network = build(rules, texts)
+        self._network = build(self._contents.beside(rules), texts)
         self._positions = Positions(self._network, bytewise=bool(goals))
         self._stacks = Stacks(self._positions)
         self._rule_map = self.tables.add_map(self._column_map())
@@ -82,9 +105,15 @@ class RuleAutomaton(JsonAutomaton):
         self._falling_rows: dict[int, list[int]] = {}
         self._clear: dict[int, bool] = {}
         self._told_apart: set[int] = set()
+        self._quotes: dict[int, int] = {}
+        """By the label that a string returns, the position before its closing quote."""
+        self._labels: dict[int, int] = {}
+        """By such a position, the label."""
+        self._ended: dict[int, int] = {}
+        """By the position after that quote, the label."""
         ended = self._stacks.number({END: NOTHING})
         first = {self._positions.entry(rules.start): ended}
-        if self._network.is_nullable:
+        if rules.start in self._network.nullable:
             first[END] = NOTHING
         self.start = self._state(self._stacks.number(first))
 
@@ -166,8 +195,11 @@ class RuleAutomaton(JsonAutomaton):
         return known
 
     def _operation(self, stacks: int) -> int:
-        if self._stacks.items[stacks] == ((DONE, BASE),):
+        items = self._stacks.items[stacks]
+        if items == ((DONE, BASE),):
             return operation(POP)
+        if len(items) == 1 and items[0][0] in self._ended:
+            return operation(POP, self._ended[items[0][0]])
         above, below = self._stacks.cut(stacks, self._is_clear)
         if below == BASE:
             return operation(STEP, self._state(above))
@@ -235,7 +267,7 @@ class RuleAutomaton(JsonAutomaton):
 
     # ---------------------------------------------------------------- values
 
-    def _beginnings_of(self, values: list[Value]) -> dict[int, int]:
+    def _beginnings_of(self, values: list[Begun]) -> dict[int, int]:
         """For each byte with which one of the values can begin: the push of its frame."""
         if not values:
             return {}
@@ -246,7 +278,7 @@ class RuleAutomaton(JsonAutomaton):
         pushes = {where: self.tables.push_id(waiting, child) for where, child in entry.items()}
         return {byte: pushes[column(byte)] for byte in _FIRST_BYTES if column(byte) in pushes}
 
-    def _with_values_beside(self, readings: dict[int, int], values: list[Value]) -> dict[int, int]:
+    def _with_values_beside(self, readings: dict[int, int], values: list[Begun]) -> dict[int, int]:
         for number in {number for number, _, _, _ in values}:
             self._refuse_if_remembering(number)
         more = [
@@ -267,6 +299,8 @@ class RuleAutomaton(JsonAutomaton):
         """Refuse a value whose keys or items must be remembered, if a few of its texts show it."""
         if number in self._told_apart:
             return
+        if number in self._with_contents:
+            raise UnsupportedConstraint(_NESTED, keyword="x-grammar")
         self._told_apart.add(number)
         todo, seen = [self._side_start(number)], {-1}
         while todo and len(seen) < _PROBED:
@@ -290,6 +324,68 @@ class RuleAutomaton(JsonAutomaton):
             is_whole = side.configurations[moved[0]][0] == side.done
             moves.append((byte, DONE if is_whole else self._inside(moved[0])))
         return Position(tuple(moves), (), (), ends=side.accepts(configuration), beyond=_ANY_BYTE)
+
+    # ---------------------------------------------------------------- strings that a grammar derives
+
+    def string_of(self, goal: Formula, tracked: Tracked) -> Machine:
+        """The machine of what is regular of a string goal."""
+        return super().string_of(derived_apart(self.pool, goal)[0], tracked)
+
+    def least_string(self, goal: Formula, tracked: Tracked) -> tuple[int, bytes]:
+        """As for any JSON; a derived text is taken if there is one."""
+        _, derived = derived_apart(self.pool, goal)
+        if not derived:
+            return super().least_string(goal, tracked)
+        least = min((atom.least for atom in derived), key=len)
+        return self._told(goal, tracked), json.dumps(least, ensure_ascii=False)[1:-1].encode()
+
+    def _string(self, goal: Formula, tracked: Tracked, mark: int) -> list[tuple[int, int]]:
+        """A frame of rules over the closing quote, which returns the label."""
+        regular, derived = derived_apart(self.pool, goal)
+        if not derived:
+            return super()._string(goal, tracked, mark)
+        if mark:
+            pointer = derived[0].pointer
+            raise UnsupportedConstraint(_REMEMBERED, pointer=pointer, keyword="x-grammar", reason=_REMEMBERED)
+        quote = self._quote(self._told(goal, tracked))
+        ending = self._stacks.number({quote: BASE})
+        readings = {self._positions.entry(self._contents.rule(atom)): ending for atom in derived}
+        words = combine(self.pool, regular, string_language, any_string())
+        if not words.is_empty:
+            spelled = spelled_in_json(words)
+            readings[self._in_words(spelled, 0)] = ending
+        if not all(atom.least for atom in derived):
+            readings[quote] = BASE
+        return [(column(0x22), self._state(self._stacks.number(readings)))]
+
+    def _told(self, goal: Formula, tracked: Tracked) -> int:
+        """What a string of the goal tells, where that is clear: which of its alternatives holds is not read."""
+        verdict = [TRUE if told is goal else told for told in tracked]
+        unclear = next((a for f in verdict if f.kind > Kind.TRUE for a in atoms(goal) if isinstance(a, Derived)), None)
+        if unclear is not None:
+            raise UnsupportedConstraint(_APART, pointer=unclear.pointer, keyword="x-grammar", reason=_APART)
+        return self.labels.number(tuple(told is TRUE for told in verdict))
+
+    def _quote(self, label: int) -> int:
+        """The position before a closing quote that returns this label."""
+        found = self._quotes.get(label)
+        if found is None:
+            nothing = Position((), (), (), ends=False, beyond=0)
+            closed = self._positions.foreign(("closed", label), lambda: nothing, b"")
+            ending = Position(((0x22, closed),), (), (), ends=False, beyond=0)
+            found = self._quotes[label] = self._positions.foreign(("quote", label), lambda: ending, b'"')
+            self._labels[found] = self._ended[closed] = label
+        return found
+
+    def _in_words(self, words: Dfa, state: int) -> int:
+        """The position of a reading in a regular language that is no word of the network's."""
+
+        def explore() -> Position:
+            steps = ((byte, words.step(state, byte)) for byte in range(256))
+            moves = tuple((byte, self._in_words(words, to)) for byte, to in steps if to >= 0)
+            return Position(moves, (), (), ends=bool(words.accepting[state]), beyond=_ANY_BYTE)
+
+        return self._positions.foreign((id(words), state), explore, words.shortest(state))
 
     # ---------------------------------------------------------------- returns and ends
 
@@ -344,27 +440,41 @@ class RuleAutomaton(JsonAutomaton):
         """The shortest way out of the top frame."""
         key = self.key_of(state)
         if key[0] == "rules":
-            return 0, self._stacks.shortest(key[1])
+            last, text = self._stacks.shortest(key[1])
+            return self._labels.get(last, 0), text
         return super().finish(state, register, stack)
 
     # ---------------------------------------------------------------- places
 
     def place_kind(self, configuration: int) -> PlaceKind:
         """What the next token would be part of."""
+        if self._is_outside(configuration):
+            return PlaceKind.FREE
         key = self.key_of(self.configurations[configuration][0])
-        return PlaceKind.FREE if key[0] == "rules" else super().place_kind(configuration)
+        return PlaceKind.STRING if key[0] == "rules" else super().place_kind(configuration)
 
     def pointer(self, configuration: int, text: bytes) -> str:
         """The JSON Pointer in the embedded value that is open; empty outside of values."""
-        if self.key_of(self.configurations[configuration][0])[0] == "rules":
+        if self._is_outside(configuration):
             return ""
         return super().pointer(configuration, text[self._value_start(text) :])
+
+    def _is_outside(self, configuration: int) -> bool:
+        """Whether rules are read outside of any JSON value: whether no frame below waits for one."""
+        state, _, stack = self.configurations[configuration]
+        if self.key_of(state)[0] != "rules":
+            return False
+        while self._with_contents and state != self.done:
+            if self.key_of(state)[0] != "rules":
+                return False
+            state, stack = self.tables.get(STACK_STATE, stack), self.tables.get(STACK_PARENT, stack)
+        return True
 
     def _value_start(self, text: bytes) -> int:
         """Where the open value begins: read again from the start, as only reports ask."""
         at, begun = self.configuration(self.start, 0, 0), 0
         for i in range(len(text)):
-            if self.key_of(self.configurations[at][0])[0] == "rules":
+            if self._is_outside(at):
                 begun = i
             moved = self.run(at, text[i : i + 1], text[:i])
             assert moved is not None, "the text was generated here"
@@ -372,6 +482,6 @@ class RuleAutomaton(JsonAutomaton):
         return begun
 
 
-def _is_unclear(begun: dict[int, int], values: list[Value]) -> bool:
+def _is_unclear(begun: dict[int, int], values: list[Begun]) -> bool:
     """Whether the end of a number could be mistaken for what follows the value."""
     return not _DIGITS.isdisjoint(begun) and any(following & _IN_NUMBERS for _, _, following, _ in values)

@@ -1,14 +1,20 @@
-"""Rules and a vocabulary in, a `Grammar` out: what every spelling of a context-free constraint ends in."""
+"""Rules and a vocabulary in, a `Grammar` out: what every spelling of a context-free constraint ends in.
+
+So does a JSON Schema with strings that a recursive grammar derives (`x-grammar`): it is a grammar of one value.
+"""
 
 from collections.abc import Callable
+from functools import partial
 
-from grammar.compiled import Grammar, Plan
+from grammar.compiled import Commentary, Grammar, Plan
 from grammar.errors import GrammarError, GrammarTooLarge
 from grammar.formula import Formula, Formulas
+from grammar.lints import Lint, lints, unsatisfiable
 from grammar.options import JsonOptions
-from grammar.rules.automaton import RuleAutomaton
+from grammar.rules.automaton import RuleAutomaton, Value
 from grammar.rules.terms import Rules
 from grammar.rules.terms import Schema as Embedded
+from grammar.schema.explained import explained, notes_of
 from grammar.schema.keywords import Schema
 from grammar.vocabulary import Vocabulary
 
@@ -19,27 +25,57 @@ def grammar_of(read: Callable[[], Rules], plan: Plan, vocabulary: Vocabulary, op
         rules = read()
         pool = Formulas()
         sources = [_source(schema, pool, options) for schema in rules.schemas]
-        automaton = RuleAutomaton(vocabulary, rules, pool, [formula for _, formula in sources], options)
+        values = [
+            Value(formula, source.derived, partial(_unsatisfiable, schema, options))
+            for schema, (source, formula) in zip(rules.schemas, sources, strict=True)
+        ]
+        automaton = RuleAutomaton(vocabulary, rules, pool, values, options)
         if sources:
             automaton.probe()
+        for failure in automaton.satisfiable.failures:
+            raise failure
+        automaton.satisfiable.patience = None
     except RecursionError:
         raise GrammarTooLarge("this grammar nests too deeply") from None
 
     def notes() -> list[str]:
-        return [*rules.notes, *automaton.notes, *(note for source, _ in sources for note in _schema_notes(source))]
+        told = (note for source, _ in sources for note in notes_of(source))
+        return [*rules.notes, *automaton.notes, *told]
 
-    return Grammar(automaton, automaton.start, plan, notes)
+    def keywords() -> list[dict[str, str]]:
+        pairs = zip(rules.schemas, sources, strict=True)
+        found = ((schema.pointer, entry) for schema, (source, _) in pairs for entry in explained(source))
+        return [{**entry, "pointer": pointer + entry["pointer"]} for pointer, entry in found]
+
+    def found() -> list[Lint]:
+        pairs = ((schema, lint) for schema in rules.schemas for lint in lints(_read(schema, Formulas(), options)))
+        return [Lint(schema.pointer + lint.pointer, schema.named(lint.message)) for schema, lint in pairs]
+
+    spelling = options.spelling if sources else ()
+    return Grammar(automaton, automaton.start, plan, Commentary(notes, keywords, found, spelling))
 
 
 def _source(schema: Embedded, pool: Formulas, options: JsonOptions) -> tuple[Schema, Formula]:
     try:
-        source = Schema(schema.value, options.documents, assert_formats=options.formats == "assert", pool=pool)
-        source.check(source.reach())
+        source = _read(schema, pool, options)
         return source, source.root.formula()
     except GrammarError as error:
-        message, pointer = f"{schema.name}: {error.message}", schema.pointer + error.pointer
-        raise type(error)(message, pointer=pointer, keyword=error.keyword, reason=error.reason) from None
+        raise _placed(error, schema) from None
 
 
-def _schema_notes(source: Schema) -> list[str]:
-    return [f"{pointer or '#'}/{keyword}: {text}" for (pointer, keyword), text in source.notes.items()]
+def _read(schema: Embedded, pool: Formulas, options: JsonOptions) -> Schema:
+    source = Schema(
+        schema.value, options.documents, assert_formats=options.formats == "assert", source=options.source, pool=pool
+    )
+    source.check()
+    return source
+
+
+def _unsatisfiable(schema: Embedded, options: JsonOptions) -> GrammarError:
+    return _placed(unsatisfiable(_read(schema, Formulas(), options)), schema)
+
+
+def _placed(error: GrammarError, schema: Embedded) -> GrammarError:
+    """The error, with the schema's name and place."""
+    message, pointer = schema.named(error.message), schema.pointer + error.pointer
+    return type(error)(message, pointer=pointer, keyword=error.keyword, reason=error.reason)

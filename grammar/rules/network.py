@@ -44,8 +44,10 @@ class Network:
     """The bytes of the cheapest way from the node to the end of its rule."""
     json_texts: Sequence[bytes] = ()
     """A short text for each schema."""
-    is_nullable: bool = False
-    """Whether the empty text is derived."""
+    roots: Mapping[str, int] = field(default_factory=dict)
+    """See `Rules.roots`."""
+    nullable: frozenset[str] = frozenset()
+    """Which of the start rule and the roots derive the empty text."""
     notes: tuple[str, ...] = ()
 
     def shortest(self, node: int) -> bytes:
@@ -93,7 +95,7 @@ class Network:
     @cached_property
     def _next_bytes(self) -> tuple[list[int], dict[str, int]]:
         """For each node, and after each rule, the bytes that may come next in some text, as bit sets."""
-        after = dict.fromkeys(self.entries, 0)
+        after = {**dict.fromkeys(self.entries, 0), **self.roots}
         found = [0] * len(self.edges)
         changed = True
         while changed:
@@ -155,15 +157,17 @@ class _Graph:
 
     def wire(self) -> None:
         """Wire every rule that the start rule reaches and that is not copied, then measure."""
-        self._todo.append(self.rules.start)
+        first = (self.rules.start, *self.rules.roots)
+        self._todo.extend(first)
         while self._todo:
             self._name = name = self._todo.pop()
             if name not in self.entry:
                 self.entry[name], self.exit[name] = self._node(), self._node()
                 self._wire(self.rules.bodies[name], self.entry[name], self.exit[name])
         self.cost = measure(self.edges, self.exit.values(), self.entry, self._leaf_price)
-        if self.cost[self.entry[self.rules.start]] >= FAR:
-            raise UnsatisfiableConstraint(f"rule {self.rules.start!r} derives no text: every way through it recurses")
+        barren = next((name for name in first if self.cost[self.entry[name]] >= FAR), None)
+        if barren is not None:
+            raise UnsatisfiableConstraint(f"rule {barren!r} derives no text: every way through it recurses")
         longest = max(cost for cost in self.cost if cost < FAR)
         if longest > MAX_LEAST:
             raise GrammarTooLarge(f"a part of this grammar cannot be finished in {MAX_LEAST} bytes")
@@ -177,7 +181,8 @@ class _Graph:
 
     def notes(self) -> tuple[str, ...]:
         """What the author should know: rules that derive nothing, and rules that nothing reaches."""
-        reached, todo = {self.rules.start}, [self.rules.start]
+        todo = [self.rules.start, *self.rules.roots]
+        reached = set(todo)
         while todo:
             more = called(self.rules.bodies[todo.pop()]) - reached
             reached |= more
@@ -255,14 +260,16 @@ class _Tight:
         """Each rule with what it may begin with by recursion, numbered as it is reached."""
         graph = self.graph
         network = Network(json_texts=graph.json_texts)
-        todo = [graph.rules.start]
+        first = (graph.rules.start, *graph.rules.roots)
+        todo = list(first)
         while todo:
             name = todo.pop()
             if name not in network.entries:
                 todo.extend(_Body(self, network, name, self._groups.get(name, ())).wire())
         network = _merged(network)
         network.measure()
-        network.is_nullable = graph.cost[graph.entry[graph.rules.start]] == 0
+        network.roots = graph.rules.roots
+        network.nullable = frozenset(name for name in first if graph.cost[graph.entry[name]] == 0)
         network.notes = graph.notes()
         return network
 

@@ -114,13 +114,13 @@ class Stacks:
             found = self._costs[stacks] = 0 if self.on_base[stacks] else min(ways)
         return found
 
-    def shortest(self, stacks: int) -> bytes:
-        """The bytes of that way."""
-        parts = []
+    def shortest(self, stacks: int) -> tuple[int, bytes]:
+        """The last position of that way, and its bytes."""
+        parts, top = [], DONE
         while self.items[stacks] and not self.on_base[stacks]:
             top, stacks = min(self.items[stacks], key=lambda item: self._positions.cost(item[0]) + self.cost(item[1]))
             parts.append(self._positions.shortest(top))
-        return b"".join(parts)
+        return top, b"".join(parts)
 
     def _chokes(self, stacks: int) -> Iterator[int]:
         """The sets, this one aside, that every stack passes and that make a frame; highest sets are opened first."""

@@ -1,7 +1,8 @@
 """The quotations of a text as an automaton: what is generated is a run of the text's characters, words or chunks.
 
-A suffix automaton (Blumer et al. 1985) over the pieces, with at most two states for each; a state's pieces are then
-spelled out in bytes as a trie, for pieces may begin alike. Nothing at all is a quotation too, as in llguidance.
+Runs of characters are those of `grammar.lexical.quotations`. For words and chunks it is a suffix automaton over the
+pieces, of which there are too many kinds for a table; a state's pieces are then spelled out in bytes as a trie, for
+pieces may begin alike. Nothing at all is a quotation too, as in llguidance.
 """
 
 import re
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grammar.errors import GrammarError, GrammarTooLarge
-from grammar.lexical import DEAD, Dfa, canonical
+from grammar.lexical import DEAD, Dfa, canonical, quotations
 from grammar.rules.terms import EMPTY, Term, Word, encoded
 
 MAX_PIECES: Final = 50_000
@@ -26,6 +27,8 @@ def substring_term(wanted: Any, pointer: str = "") -> Term:
     pieces = _pieces(wanted, pointer)
     if len(pieces) > MAX_PIECES:
         raise GrammarTooLarge(f"a text of more than {MAX_PIECES} pieces to quote from", pointer=pointer)
+    if isinstance(pieces, str):
+        return Word(quotations(pieces, empty=True)) if pieces else EMPTY
     spelled = [encoded(piece) for piece in pieces if piece]
     return Word(_spelled(_suffix_automaton(spelled))) if spelled else EMPTY
 

@@ -102,6 +102,10 @@ class Schema:
     name: str
     pointer: str = ""
 
+    def named(self, message: str) -> str:
+        """A message that says which schema it is about; the whole constraint needs no name."""
+        return f"{self.name}: {message}" if self.name else message
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -111,6 +115,8 @@ class Rules:
     bodies: Mapping[str, Term]
     schemas: "tuple[Schema, ...]" = ()
     notes: tuple[str, ...] = field(default=())
+    roots: Mapping[str, int] = field(default_factory=dict)
+    """Rules that no body calls but that a reading may enter all the same: the bytes that follow them, as a bit set."""
 
 
 def text(value: str) -> Term:

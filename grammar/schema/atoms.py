@@ -10,6 +10,8 @@ from decimal import Decimal
 from typing import Any, Final, Protocol
 
 from grammar.formula import FALSE, TRUE, Formula, Formulas
+from grammar.lexical import Dfa
+from grammar.rules.terms import Rules
 
 OBJECT: Final = "object"
 ARRAY: Final = "array"
@@ -84,6 +86,26 @@ class Format:
     name: str
     pointer: str
     draft: int = 9
+    domain = STRING
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WordOf:
+    """The string is a word of a regular language that belongs to this schema alone, so nothing else remembers it."""
+
+    words: Dfa
+    pointer: str
+    domain = STRING
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Derived:
+    """The string is derived by a grammar that recurses, so no automaton tells."""
+
+    rules: Rules
+    least: str
+    """A short text that it derives; the empty one, if it does."""
+    pointer: str
     domain = STRING
 
 

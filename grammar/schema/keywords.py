@@ -7,10 +7,12 @@ A keyword that is neither here nor an annotation is unknown, and the specificati
 # ruff: noqa: ARG001  (all rules of the table have one signature)
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, Final
 
 from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import FALSE, TRUE, Formula, Formulas
+from grammar.lexical import quotations
 from grammar.lexical.ecma import parse
 from grammar.lexical.formats import FORMATS, INEXACT_FORMATS
 from grammar.lexical.numbersets import MOST_SPELLED_FREELY, NOTE
@@ -25,6 +27,7 @@ from grammar.schema.atoms import (
     TRUE_VALUE,
     Child,
     Contains,
+    Derived,
     Format,
     Given,
     ItemCount,
@@ -42,8 +45,10 @@ from grammar.schema.atoms import (
     Required,
     Unique,
     Whole,
+    WordOf,
 )
 from grammar.schema.constants import constant_of, equal_to
+from grammar.schema.contents import content
 from grammar.schema.documents import Documents, Draft, Place
 from grammar.schema.evaluated import present, unevaluated_items, unevaluated_properties
 from grammar.schema.reach import Reach
@@ -99,13 +104,22 @@ class Schema:
     """One JSON Schema with its documents, becoming formulas on demand."""
 
     def __init__(
-        self, raw: Any, documents: Mapping[str, Any], *, assert_formats: bool, pool: Formulas | None = None
+        self,
+        raw: Any,
+        documents: Mapping[str, Any],
+        *,
+        assert_formats: bool,
+        source: str | None = None,
+        pool: Formulas | None = None,
     ) -> None:
         if not isinstance(raw, (dict, bool)):
             raise GrammarError(f"a schema is an object or a boolean, not {type(raw).__name__}")
         self.pool = Formulas() if pool is None else pool
         self.documents = Documents(raw, documents, Draft.DRAFT2020, check)
         self.assert_formats = assert_formats
+        self._source = source
+        self._quotations: dict[bool, WordOf] = {}
+        self._contents: dict[int, WordOf | Derived] = {}
         self.notes: dict[tuple[str, str], str] = {}
         self._locations: dict[tuple[int, str, Draft, tuple[str, ...]], Location] = {}
         self._open: set[tuple[int, tuple[str, ...]]] = set()
@@ -144,23 +158,46 @@ class Schema:
         finally:
             self._open.discard(key)
 
+    @cached_property
     def reach(self) -> Reach:
         """Every schema object that a value or a part of one may be judged by, once."""
         return Reach.of(self.documents)
 
-    def check(self, reach: Reach) -> None:
+    def check(self) -> None:
         """Refuse what cannot be enforced anywhere within reach, before any of it is entered. Builds no automaton."""
-        for place in reach.places:
+        for place in self.reach.places:
             if not _REFUSABLE.isdisjoint(place.raw):
                 self._check_keywords(place)
 
     def _check_keywords(self, place: Place) -> None:
         raw = place.raw
-        for keyword in ("pattern", "format"):
+        for keyword in _CHECKED:
             if keyword in raw and KEYWORDS[keyword][0] <= place.draft <= KEYWORDS[keyword][1]:
                 KEYWORDS[keyword][2](self, place, keyword)
         for pattern in raw.get("patternProperties") or ():
             check_pattern(pattern, f"{place.pointer}/patternProperties", "patternProperties")
+
+    def quotation(self, pointer: str, *, empty: bool) -> WordOf:
+        """That a string is quoted from the text given along; one automaton serves every place."""
+        if self._source is None:
+            reason = "the text to quote from was not given (`source`)"
+            raise GrammarError(f"x-source: {reason}", pointer=pointer, keyword="x-source", reason=reason)
+        found = self._quotations.get(empty)
+        if found is None:
+            found = self._quotations[empty] = WordOf(quotations(self._source, empty=empty), pointer)
+        return found
+
+    def content(self, value: Any, pointer: str) -> WordOf | Derived:
+        """That a string follows the grammar of this value, read once."""
+        found = self._contents.get(id(value))
+        if found is None:
+            found = self._contents[id(value)] = content(value, pointer)
+        return found
+
+    @property
+    def derived(self) -> tuple[Derived, ...]:
+        """The grammars within reach that recurse; all are known once `check` has been called."""
+        return tuple(atom for atom in self._contents.values() if isinstance(atom, Derived))
 
     def references(self, place: Place) -> list[str]:
         """The keywords of a schema object that refer to another."""
@@ -328,6 +365,24 @@ def _pattern(schema: Schema, place: Place, keyword: str) -> Formula:
     value = place.raw[keyword]
     check_pattern(value, f"{place.pointer}/{keyword}", keyword)
     return schema.pool.literal(Pattern(value, f"{place.pointer}/{keyword}"))
+
+
+def _quoted(schema: Schema, place: Place, keyword: str) -> Formula:
+    """Some of the given text, as it stands there; nothing at all only where the schema says so."""
+    empty = place.raw.get("minLength") == 0
+    return schema.pool.literal(schema.quotation(f"{place.pointer}/{keyword}", empty=empty))
+
+
+def _content(schema: Schema, place: Place, keyword: str) -> Formula:
+    atom = schema.content(place.raw[keyword], f"{place.pointer}/{keyword}")
+    beside = next((each for each in place.raw if each in _ABOUT_STRINGS), None)
+    if isinstance(atom, Derived) and beside is not None:
+        reason = "a grammar that recurses cannot be narrowed"
+        where = f"{place.pointer}/{beside}"
+        raise UnsupportedConstraint(
+            f"{beside} beside x-grammar: {reason}", pointer=where, keyword=beside, reason=reason
+        )
+    return schema.pool.literal(atom)
 
 
 def _format(schema: Schema, place: Place, keyword: str) -> Formula:
@@ -513,7 +568,7 @@ _APPLICATORS: Final = (
 )  # fmt: skip
 _VOCABULARIES: Final[Mapping[str, str]] = {
     **dict.fromkeys(_APPLICATORS, "applicator"),
-    **dict.fromkeys(("$ref", "$dynamicRef", "$recursiveRef", "format"), "core"),
+    **dict.fromkeys(("$ref", "$dynamicRef", "$recursiveRef", "format", "x-source", "x-grammar"), "core"),
     **dict.fromkeys(("unevaluatedItems", "unevaluatedProperties"), "unevaluated"),
 }
 """Keyword → the last part of its vocabulary's URI; the others belong to "validation" (`format`: see the option)."""
@@ -524,7 +579,9 @@ def _vocabulary_of(keyword: str, draft: Draft) -> str:
     return "applicator" if found == "unevaluated" and draft is Draft.DRAFT2019 else found
 
 
-_REFUSABLE: Final = frozenset(["pattern", "format", "patternProperties"])
+_ABOUT_STRINGS: Final = frozenset(["pattern", "format", "minLength", "maxLength", "enum", "const", "x-source"])
+_CHECKED: Final = ("pattern", "format", "x-source", "x-grammar")
+_REFUSABLE: Final = frozenset([*_CHECKED, "patternProperties"])
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 Rule = tuple[Draft, Draft, Callable[[Schema, Place, str], Formula]]
 _FIRST, _LAST = Draft.DRAFT4, Draft.DRAFT2020
@@ -537,6 +594,8 @@ KEYWORDS: Final[Mapping[str, Rule]] = {
     "maxLength": (_FIRST, _LAST, _length),
     "pattern": (_FIRST, _LAST, _pattern),
     "format": (_FIRST, _LAST, _format),
+    "x-source": (_FIRST, _LAST, _quoted),
+    "x-grammar": (_FIRST, _LAST, _content),
     "minimum": (_FIRST, _LAST, _range),
     "maximum": (_FIRST, _LAST, _range),
     "exclusiveMinimum": (_FIRST, _LAST, _range),

@@ -12,6 +12,7 @@ from math import isfinite
 from typing import Any, Final
 
 from grammar.errors import GrammarError
+from grammar.schema.contents import is_content
 from grammar.schema.documents import Draft, Place
 
 Shape = tuple[str, Callable[[Any, Draft], bool]]
@@ -171,6 +172,8 @@ SHAPES: Final[Mapping[str, tuple[Draft, Shape]]] = {
     "oneOf": (_4, _SCHEMAS),
     "not": (_4, _SCHEMA),
     "if": (_7, _SCHEMA),
+    "x-source": (_4, ("'input', the text given along", lambda value, _: value == "input")),
+    "x-grammar": (_4, ("a grammar, or an object of definition, syntax and start", lambda value, _: is_content(value))),
     "then": (_7, _SCHEMA),
     "else": (_7, _SCHEMA),
 }
