@@ -31,6 +31,9 @@ async def read_json(request: Request, limit_bytes: int, timeout_s: float) -> Any
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json" and not media.endswith("+json"):
         raise UnsupportedMediaType(f"send Content-Type: application/json; this is {media or 'missing'}")
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":  # a small body could be unpacked into any size
+        raise UnsupportedMediaType(f"send the body as it is; Content-Encoding {coding[:40]} is not accepted")
     return strict_json(await _read(request, limit_bytes, timeout_s))
 
 

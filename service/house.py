@@ -7,6 +7,7 @@ enter: behaviour of routes.
 from __future__ import annotations
 
 import hashlib
+import random
 from dataclasses import dataclass
 
 from engine import Engine
@@ -64,6 +65,10 @@ class House:
         if name in names or name == self.settings.model:
             return name
         raise ModelNotFound(f"the model {name[:200]!r} is not served here; served: {', '.join(names)}", param="model")
+
+    def retry_after_s(self) -> float:
+        """When to come again: after twice the median wait of the last minute, spread so that not all come at once."""
+        return max(1.0, 2 * self.engine.stats.queue_s_p50) * random.uniform(1.0, 1.5)
 
     def chat_template(self) -> ChatTemplate:
         if self.template is None:
