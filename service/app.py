@@ -32,7 +32,7 @@ from service.compiling import CompileLimits, Compiler
 from service.desk import report
 from service.errors import Family, MethodNotAllowed, NotFound, ServiceError
 from service.families import call_form, thought_form
-from service.house import VERSION, House
+from service.house import VERSION, House, context_length
 from service.marking import discard_key_file, make_marker
 from service.metrics import Metrics
 from service.names import Names
@@ -116,7 +116,7 @@ async def open_house(
         )
         try:
             await asyncio.gather(compiler.start(), asyncio.to_thread(warm_watermark))
-            template = _template(settings, tokenizer)
+            template = _template(settings, tokenizer, context_length(settings, engine.info))
             spelled = template.source if template else ""
             yield House(
                 settings=settings,
@@ -163,6 +163,13 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
     )
 
 
+def _at_once(settings: Settings, keys: Keys) -> int:
+    """Requests of one key: as set; else, where there are several keys, one leaves a quarter of the house to others."""
+    if settings.key_requests_at_once or len(keys) < 2:
+        return settings.key_requests_at_once
+    return max(1, settings.max_concurrent_requests * 3 // 4)
+
+
 def compile_limits(settings: Settings) -> CompileLimits:
     """The compiler's part of the settings."""
     return CompileLimits(
@@ -188,9 +195,9 @@ def _ends(engine: Engine, tokenizer: Tokenizer) -> list[int]:
     return list(dict.fromkeys((*engine.info.eos_token_ids, *tokenizer.eos_token_ids)))
 
 
-def _template(settings: Settings, tokenizer: Tokenizer) -> ChatTemplate | None:
+def _template(settings: Settings, tokenizer: Tokenizer, most: int) -> ChatTemplate | None:
     source = Path(settings.chat_template).read_text("utf-8") if settings.chat_template else tokenizer.chat_template
-    return ChatTemplate(source, tokenizer) if source else None
+    return ChatTemplate(source, tokenizer, most) if source else None
 
 
 async def _tell(request: Request, error: Exception) -> Response:

@@ -23,7 +23,7 @@ from jinja2.ext import loopcontrols
 from engine.tokenizer import Tokenizer
 from schemas.base import JsonSchema
 from schemas.chat import CustomToolCall, Message, MessageToolCall, RefusalPart
-from service.errors import TemplateFailure
+from service.errors import TemplateFailure, far_too_long
 from service.sandbox import BoundedSandbox, TemplateLimit
 
 CUSTOM_INPUT = "input"  # templates know functions only: a custom tool's text is the argument of this name
@@ -45,7 +45,8 @@ class Conversation:
 class ChatTemplate:
     """One model's template, compiled once."""
 
-    def __init__(self, source: str, tokenizer: Tokenizer) -> None:
+    def __init__(self, source: str, tokenizer: Tokenizer, context_length: int | None = None) -> None:
+        self._context_length = context_length  # None: prompts of any length are tokenised
         environment = self._environment = BoundedSandbox(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
         )
@@ -66,6 +67,8 @@ class ChatTemplate:
         """The prompt's tokens."""
         guard = _Guard(self._special)
         rendered = self._render(conversation, guard)
+        if self._context_length is not None and self._tokenizer.is_longer(rendered, self._context_length):
+            raise far_too_long(self._context_length, "messages")
         return [token for text, special in guard.split(rendered) for token in self._encode(text, special=special)]
 
     def render(self, conversation: Conversation) -> str:

@@ -288,7 +288,10 @@ def _key_parser(commands: Any) -> None:
     )
     parser.add_argument("--name", default="", help="for people")
     parser.add_argument(
-        "--scope", action="append", choices=[str(scope) for scope in Scope], help="repeat for several; default: generate and detect"
+        "--scope",
+        action="append",
+        choices=[str(scope) for scope in Scope],
+        help="repeat for several; default: generate and detect",
     )
     parser.add_argument("--requests-at-once", type=int, help="default: the server's")
     parser.add_argument("--requests-per-minute", type=int, help="default: the server's")

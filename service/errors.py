@@ -75,6 +75,15 @@ class TooManyTokens(InvalidBody):
     """Prompt and output do not fit the context."""
 
 
+def far_too_long(limit: int, param: str) -> TooManyTokens:
+    """A prompt that nobody counted to its end."""
+    return TooManyTokens(
+        f"the prompt has more than {2 * limit} tokens; prompt and output together may have {limit}",
+        param=param,
+        facts={"limit": limit},
+    )
+
+
 class ModelNotFound(ServiceError):
     """No such model here."""
 

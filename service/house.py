@@ -11,6 +11,7 @@ import random
 from dataclasses import dataclass
 
 from engine import Engine
+from engine.messages import ModelInfo
 from engine.tokenizer import Tokenizer
 from service.access import Allowances, Gate, Keys
 from service.chat import ChatTemplate
@@ -46,9 +47,7 @@ class House:
     @property
     def context_length(self) -> int:
         """Prompt and output together."""
-        info = self.engine.info
-        own = min(info.max_positions, info.pages * info.page_size)
-        return min(own, self.settings.max_model_len) if self.settings.max_model_len else own
+        return context_length(self.settings, self.engine.info)
 
     @property
     def fingerprint(self) -> str:
@@ -74,3 +73,9 @@ class House:
         if self.template is None:
             raise TemplateFailure("this model has no chat template; use /v1/completions or start with --chat-template")
         return self.template
+
+
+def context_length(settings: Settings, info: ModelInfo) -> int:
+    """Prompt and output together: what model, cache and operator allow."""
+    own = min(info.max_positions, info.pages * info.page_size)
+    return min(own, settings.max_model_len) if settings.max_model_len else own

@@ -105,7 +105,9 @@ class Settings(BaseSettings):
     api_keys_file: str = Field(
         default="", description="Keys by hash, with scopes and limits; `formwork key` makes one."
     )
-    key_requests_at_once: int = Field(default=0, ge=0, description="Running requests of one key; more get 429; 0: any.")
+    key_requests_at_once: int = Field(
+        default=0, ge=0, description="Running requests of one key; more get 429; 0: three quarters."
+    )
     key_requests_per_minute: int = Field(default=0, ge=0, description="Requests of one key; more get 429; 0: any.")
     cors_allow_origins: str = Field(default="", description="Comma-separated origins; empty: none.")
 
