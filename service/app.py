@@ -129,7 +129,7 @@ async def open_house(
                 marker=marker,
                 keys=keys,
                 gate=Gate(settings.max_concurrent_requests),
-                allowances=Allowances(settings.key_requests_at_once, settings.key_requests_per_minute, own=keys.limits),
+                allowances=Allowances(_at_once(settings, keys), settings.key_requests_per_minute, own=keys.limits),
                 metrics=Metrics(),
                 names=Names(),
                 started_at=int(time.time()),

@@ -95,9 +95,10 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """Text's `format`: jinja2's own guard, and no absurd widths."""
-        if isinstance(owner := getattr(value, "__self__", None), str):
-            _check_widths(owner)
-        return super().wrap_str_format(value)
+        wrapped = super().wrap_str_format(value)
+        if wrapped is not None:  # it is asked of every attribute
+            _check_widths(value.__self__)
+        return wrapped
 
 
 class _Watched(NodeTransformer):

@@ -32,6 +32,7 @@ def rendered(source: str) -> str:
         "{% for m in messages %}{% call turn(m) %}{{ m.content }}{% endcall %}{% endfor %}",
         "{{ '%s-%03d' % ('a', 7) }} {{ 'x{}y{:>4}'.format(2, 3) }} {{ '%s'|format('q') }}",
         "{{ messages|map(attribute='content')|join(', ') }} {{ 'aXa'|replace('X', 'yy') }}{{ 'ab'.replace('b', 'z') }}",
+        "{{ '12345678 {} %*'.split(' ')|last ~ '9999999'.strip() }}",
         "{{ 'ab'|center(8) }}{{ 'a\nb'|indent(4) }}{{ 'ab'.ljust(5) }}{{ ', '.join(['a', 'b']) }}",
         "{% set ns = namespace(t='') %}{% for m in messages %}{% set ns.t = ns.t ~ m.content %}"
         "{% if loop.index == 3 %}{% break %}{% endif %}{% endfor %}{{ ns.t }}{{ ['a'] + ['b'] }}{{ 'c' * 3 }}",
