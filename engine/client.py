@@ -203,7 +203,8 @@ class EngineClient:
                 self._started.set_exception(EngineUnavailable(f"the engine could not be started: {error}"))
 
     async def _one_life(self) -> None:
-        life = self._life = await Incarnation.begin(self._config, self._context, self._folder)
+        number = self._continuity.restarts + 1
+        life = self._life = await Incarnation.begin(self._config, self._context, self._folder, number)
         try:
             patience = self._supervision.start_s
             async with contextlib.aclosing(life.events(patience)) as events:

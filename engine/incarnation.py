@@ -36,8 +36,8 @@ class Incarnation:
         self.grammars: set[str] = set()  # fingerprints of plans sent to this life
 
     @classmethod
-    async def begin(cls, config: EngineConfig, context: zmq.asyncio.Context, folder: Path) -> Incarnation:
-        """Starts a process; its first event is Ready or Fatal."""
+    async def begin(cls, config: EngineConfig, context: zmq.asyncio.Context, folder: Path, life: int) -> Incarnation:
+        """Starts a process; its first event is Ready or Fatal. `life` counts the client's processes from 1."""
         secret = secrets.token_hex(16)
         address = f"ipc://{folder / secrets.token_hex(4)}"
         socket = context.socket(zmq.PAIR)
@@ -45,7 +45,7 @@ class Incarnation:
         socket.setsockopt(zmq.SNDHWM, 0)
         socket.setsockopt(zmq.RCVHWM, 0)
         socket.bind(address)
-        launch = Launch(config=config, address=address, secret=secret)
+        launch = Launch(config=config, address=address, secret=secret, life=life)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "engine", stdin=asyncio.subprocess.PIPE, env=_environment()
         )

@@ -20,7 +20,7 @@ import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import torch
@@ -34,6 +34,7 @@ from engine.canonical import Canonical
 from engine.checkpoint import locate
 from engine.config import EngineConfig
 from engine.drafts import ForcedText
+from engine.faults import FaultPoints, FaultySocket, Site, injected, parse_faults
 from engine.generation import Spelling
 from engine.grammars import GrammarStore
 from engine.lifetime import die_with_parent
@@ -77,11 +78,17 @@ def serve(launch: Launch) -> int:
 
 
 def _serve(launch: Launch, socket: zmq.Socket[bytes], wire: Wire[Command]) -> int:
+    points = FaultPoints(parse_faults(launch.config.faults), launch.life) if launch.config.faults else None
     try:
+        if points is not None:
+            points.reach(Site.LOAD)
         rooms = build(launch.config)
     except (ModelError, TokenizerError, WatermarkError, OSError, ValueError) as error:
         socket.send_multipart(wire.frames(Fatal(str(error))))
         return 1
+    if points is not None:
+        logger.warning("fault points are on: %s", launch.config.faults)
+        rooms, socket = injected(rooms, points), cast("zmq.Socket[bytes]", FaultySocket(socket, points))
     quieten_collector()
     Server(launch, socket, wire, rooms).run()
     return 0

@@ -28,6 +28,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     config: EngineConfig
     address: str  # of the socket that the API process has bound
     secret: str
+    life: int = 1  # the how manieth process of its client
     beat_s: float = 0.25  # at most so long without a sign of life while idle
 
 

@@ -30,6 +30,7 @@ ALIASES: dict[str, Alias] = {
     "revision": Alias((), ("REVISION",)),
     "host": Alias(("hostname",)),
     "port": Alias((), ("PORT",)),
+    "metrics_port": _both("prometheus-port"),
     "quantize": Alias(("quantization",), ("QUANTIZE",)),
     "dtype": Alias((), ("DTYPE",)),
     "api_keys": Alias(("api-key",), ("API_KEY",)),

@@ -25,13 +25,14 @@ from engine import Engine, EngineConfig, EngineError
 from engine.checkpoint import locate
 from engine.tokenizer import Tokenizer
 from grammar.errors import GrammarError
-from service.access import Allowances, Gate, Keys
+from service import logs
+from service.access import Allowances, Gate, Keys, entry_of, read_keys
 from service.chat import ChatTemplate
 from service.compiling import CompileLimits, Compiler
 from service.desk import report
 from service.errors import Family, MethodNotAllowed, NotFound, ServiceError
 from service.families import call_form, thought_form
-from service.house import VERSION, House
+from service.house import VERSION, House, context_length
 from service.marking import discard_key_file, make_marker
 from service.metrics import Metrics
 from service.names import Names
@@ -57,6 +58,7 @@ from watermark import warm as warm_watermark
 StartEngine = Callable[[EngineConfig], Awaitable[Engine]]
 
 _LOG = logging.getLogger(__name__)
+_ACCESS = logging.getLogger("formwork.access")
 _TGI_PATHS = frozenset({"/", "/generate", "/generate_stream", "/info", "/chat_tokenize", "/invocations"})
 _ROUTES = (chat, completions, responses, messages, ollama, peers, models, tgi, grammars, scoring, watermark, health)
 _DESCRIPTION = "Structured output that always conforms, over the APIs of OpenAI and TGI."
@@ -81,6 +83,8 @@ def create_app(settings: Settings, start_engine: StartEngine) -> FastAPI:
     )
     for each in _ROUTES:
         app.include_router(each.router)
+    if not settings.metrics_port:
+        app.include_router(health.scraped)
     DOCUMENTED.install(app)
     for kind in (ServiceError, GrammarError, EngineError, Exception):
         app.add_exception_handler(kind, _tell)
@@ -90,7 +94,7 @@ def create_app(settings: Settings, start_engine: StartEngine) -> FastAPI:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"]
         )
-    app.add_middleware(Stamp)
+    app.add_middleware(Stamp, access_log=settings.access_log)
     return app
 
 
@@ -99,6 +103,7 @@ async def open_house(
     settings: Settings, start_engine: StartEngine, compiler_of: type[Compiler] = Compiler
 ) -> AsyncGenerator[House, None]:
     """Everything that routes share, started; closed at the end, running requests first."""
+    keys = Keys([*map(entry_of, settings.keys), *(read_keys(settings.api_keys_file) if settings.api_keys_file else ())])
     folder = await asyncio.to_thread(locate, settings.model, settings.revision or None)
     tokenizer = Tokenizer.load(folder)
     marker = make_marker(
@@ -111,7 +116,7 @@ async def open_house(
         )
         try:
             await asyncio.gather(compiler.start(), asyncio.to_thread(warm_watermark))
-            template = _template(settings, tokenizer)
+            template = _template(settings, tokenizer, context_length(settings, engine.info))
             spelled = template.source if template else ""
             yield House(
                 settings=settings,
@@ -122,9 +127,9 @@ async def open_house(
                 thought_form=thought_form(settings.reasoning_parser, spelled),
                 compiler=compiler,
                 marker=marker,
-                keys=Keys(settings.keys),
+                keys=keys,
                 gate=Gate(settings.max_concurrent_requests),
-                allowances=Allowances(settings.key_requests_at_once, settings.key_requests_per_minute),
+                allowances=Allowances(_at_once(settings, keys), settings.key_requests_per_minute, own=keys.limits),
                 metrics=Metrics(),
                 names=Names(),
                 started_at=int(time.time()),
@@ -156,7 +161,15 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
         prefix_sharing=settings.prefix_sharing,
         drafts=settings.drafts,
         watermark_key_file=key_file,
+        faults=settings.faults,
     )
+
+
+def _at_once(settings: Settings, keys: Keys) -> int:
+    """Requests of one key: as set; else, where there are several keys, one leaves a quarter of the house to others."""
+    if settings.key_requests_at_once or len(keys) < 2:
+        return settings.key_requests_at_once
+    return max(1, settings.max_concurrent_requests * 3 // 4)
 
 
 def compile_limits(settings: Settings) -> CompileLimits:
@@ -184,9 +197,9 @@ def _ends(engine: Engine, tokenizer: Tokenizer) -> list[int]:
     return list(dict.fromkeys((*engine.info.eos_token_ids, *tokenizer.eos_token_ids)))
 
 
-def _template(settings: Settings, tokenizer: Tokenizer) -> ChatTemplate | None:
+def _template(settings: Settings, tokenizer: Tokenizer, most: int) -> ChatTemplate | None:
     source = Path(settings.chat_template).read_text("utf-8") if settings.chat_template else tokenizer.chat_template
-    return ChatTemplate(source, tokenizer) if source else None
+    return ChatTemplate(source, tokenizer, most) if source else None
 
 
 async def _tell(request: Request, error: Exception) -> Response:
@@ -208,26 +221,41 @@ async def _tell_nobody(_request: Request, _error: Exception) -> Response:
 
 
 class Stamp:
-    """Gives each response an id and tells how long it took to begin."""
+    """Gives each request an id, which its log lines carry too, and tells how long its answer took to begin."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, access_log: bool = False) -> None:
         self._app = app
+        self._access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         arrived = time.monotonic()
-        request_id = secrets.token_hex(12).encode()
+        request_id = secrets.token_hex(12)  # never the client's: two clients could choose the same
+        status = 499  # of one who went away before the answer began
 
         async def stamped(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 spent = f"{1e3 * (time.monotonic() - arrived):.0f}".encode()
                 message["headers"] = [
                     *message.get("headers", ()),
-                    (b"x-request-id", request_id),
+                    (b"x-request-id", request_id.encode()),
                     (b"openai-processing-ms", spent),
                 ]
             await send(message)
 
-        await self._app(scope, receive, stamped)
+        with logs.of_request(request_id):
+            try:
+                await self._app(scope, receive, stamped)
+            finally:
+                if self._access_log:
+                    _access(scope, status, time.monotonic() - arrived)
+
+
+def _access(scope: Scope, status: int, seconds: float) -> None:
+    """One line a request: no query, no body, no header, for a key may stand in any of them."""
+    told = {"method": scope["method"], "path": scope["path"][:200], "status": status, "seconds": round(seconds, 4)}
+    _ACCESS.info("%(method)s %(path)r %(status)d %(seconds).3f s", told, extra={"facts": told})

@@ -3,7 +3,7 @@
 What it is for: the one place where bytes from outside become values. What may not enter: what the values mean.
 
 JSON here is RFC 8259 without its loopholes: no duplicate keys (which one would count?), no NaN or Infinity, no numbers
-that overflow to infinity, UTF-8 only.
+that overflow to infinity, UTF-8 only, no halves of surrogate pairs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -19,6 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from service.errors import BodyTimeout, BodyTooLarge, InvalidBody, UnsupportedMediaType, invalid_body
 
 Model = TypeVar("Model", bound=BaseModel)
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # only where one is escaped can one be alone
 
 
 async def read_body(request: Request, model: type[Model], limit_bytes: int, timeout_s: float) -> Model:
@@ -31,6 +33,9 @@ async def read_json(request: Request, limit_bytes: int, timeout_s: float) -> Any
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json" and not media.endswith("+json"):
         raise UnsupportedMediaType(f"send Content-Type: application/json; this is {media or 'missing'}")
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":  # a small body could be unpacked into any size
+        raise UnsupportedMediaType(f"send the body as it is; Content-Encoding {coding[:40]} is not accepted")
     return strict_json(await _read(request, limit_bytes, timeout_s))
 
 
@@ -58,7 +63,12 @@ def strict_json(data: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise InvalidBody(f"the body is not UTF-8 (byte {error.start})") from None
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+        if _HALF.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError:
+        raise InvalidBody("a string in the body has half of a surrogate pair, which is no character") from None
     except json.JSONDecodeError as error:
         raise InvalidBody(f"malformed JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
     except RecursionError:

@@ -1,6 +1,6 @@
 """Messages to prompt tokens, through the model's own chat template.
 
-What it is for: rendering in jinja2's immutable sandbox with a limit on time and size, and tokenising the result so that
+What it is for: rendering in a sandbox with limits (service.sandbox), and tokenising the result so that
 special tokens spelled in a user's text stay text. What may not enter: templates from requests, sampling.
 
 The idea behind the second: the template's special tokens mean turns, the user's must not. So special spellings inside
@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,16 +19,14 @@ from typing import Any
 
 from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.tokenizer import Tokenizer
 from schemas.base import JsonSchema
 from schemas.chat import CustomToolCall, Message, MessageToolCall, RefusalPart
-from service.errors import TemplateFailure
+from service.errors import TemplateFailure, far_too_long
+from service.sandbox import BoundedSandbox, TemplateLimit
 
 CUSTOM_INPUT = "input"  # templates know functions only: a custom tool's text is the argument of this name
-_TIME_LIMIT_S = 2.0
-_SIZE_LIMIT = 16_000_000
 _RESERVED = frozenset(
     {"messages", "tools", "response_format", "add_generation_prompt", "bos_token", "eos_token", "raise_exception"}
 )
@@ -48,8 +45,11 @@ class Conversation:
 class ChatTemplate:
     """One model's template, compiled once."""
 
-    def __init__(self, source: str, tokenizer: Tokenizer) -> None:
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    def __init__(self, source: str, tokenizer: Tokenizer, context_length: int | None = None) -> None:
+        self._context_length = context_length  # None: prompts of any length are tokenised
+        environment = self._environment = BoundedSandbox(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        )
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _refuse
         environment.globals["strftime_now"] = _now
@@ -67,6 +67,8 @@ class ChatTemplate:
         """The prompt's tokens."""
         guard = _Guard(self._special)
         rendered = self._render(conversation, guard)
+        if self._context_length is not None and self._tokenizer.is_longer(rendered, self._context_length):
+            raise far_too_long(self._context_length, "messages")
         return [token for text, special in guard.split(rendered) for token in self._encode(text, special=special)]
 
     def render(self, conversation: Conversation) -> str:
@@ -87,7 +89,9 @@ class ChatTemplate:
             "eos_token": self._tokenizer.eos_token or "",
         }
         try:
-            return _bounded(self._template.generate(values))
+            return self._environment.rendered(self._template, values)
+        except TemplateLimit as error:
+            raise TemplateFailure(f"rendering the chat template {error}", param="messages") from None
         except TemplateError as error:
             raise TemplateFailure(str(error), param="messages") from None
         except (TypeError, ValueError, KeyError, AttributeError, RecursionError, OverflowError) as error:
@@ -192,19 +196,6 @@ def template_extras(extras: Mapping[str, Any] | None) -> dict[str, Any]:
     if taken:
         raise TemplateFailure(f"{taken[0]!r} is set by the service", param="chat_template_kwargs")
     return dict(extras or {})
-
-
-def _bounded(parts: Iterable[str]) -> str:
-    """Joins what the template yields, within limits of time and size."""
-    end = time.thread_time() + _TIME_LIMIT_S  # CPU time: a busy machine is nobody's fault
-    out: list[str] = []
-    size = 0
-    for part in parts:
-        size += len(part)
-        out.append(part)
-        if size > _SIZE_LIMIT or time.thread_time() > end:
-            raise TemplateFailure("rendering the chat template took too long or became too large", param="messages")
-    return "".join(out)
 
 
 def _arguments(text: str) -> Any:

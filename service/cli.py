@@ -1,7 +1,7 @@
 """The console script `formwork`.
 
-What it is for: `serve`, `compile`, `detect`, `chat`, `bench`, `health`, each with `--help`. What may not enter: the
-work itself. Flags of `serve` are made from the table of settings; TGI's and vLLM's names for some of them work too.
+What it is for: `serve`, `compile`, `detect`, `chat`, `bench`, `health`, `key`, each with `--help`. What may not enter:
+the work itself. Flags of `serve` are made from the table of settings; TGI's and vLLM's names for some of them work too.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from grammar import (
     compile_structural_tags,
     compile_substring,
 )
+from service.access import Scope, entry_of, make_key
 from service.aliases import ALIASES, IDLE
 from service.serving import run
 from service.settings import PREFIX, Settings, SettingsError, load_settings
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _detect_parser(commands)
     _chat_parser(commands)
     _health_parser(commands)
+    _key_parser(commands)
     bench = commands.add_parser("bench", help="measure", add_help=False)
     bench.set_defaults(run=_bench)
     options, rest = parser.parse_known_args(arguments)
@@ -272,6 +274,45 @@ def _health(options: argparse.Namespace) -> int:
             return 0 if response.status == 200 else 1
     except OSError:
         return 1
+
+
+# key
+
+
+def _key_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "key",
+        help="make an API key",
+        description="Prints a new API key on stderr, once, and on stdout the entry for the file that --api-keys-file "
+        "names: formwork key --name shop >> keys.toml. Only the key's hash is in it.",
+    )
+    parser.add_argument("--name", default="", help="for people")
+    parser.add_argument(
+        "--scope",
+        action="append",
+        choices=[str(scope) for scope in Scope],
+        help="repeat for several; default: generate and detect",
+    )
+    parser.add_argument("--requests-at-once", type=int, help="default: the server's")
+    parser.add_argument("--requests-per-minute", type=int, help="default: the server's")
+    parser.set_defaults(run=_key)
+
+
+def _key(options: argparse.Namespace) -> int:
+    key = make_key()
+    entry = {
+        "name": options.name,
+        "sha256": entry_of(key).sha256,
+        "scopes": options.scope or ["generate", "detect"],
+        "requests_at_once": options.requests_at_once,
+        "requests_per_minute": options.requests_per_minute,
+    }
+    sys.stderr.write(key + "\n")
+    say("[[key]]")
+    for name, value in entry.items():
+        if value is not None:
+            say(f"{name} = {json.dumps(value)}")
+    return 0
 
 
 def _server_flags(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,8 @@ What it is for: `Compiler.compile(constraint)` and `.replay(...)`. What may not 
 API process only carries their bytes), HTTP.
 
 The idea: a job has a wall-clock limit here and CPU and memory limits in the worker; one that breaks any of them costs a
-worker, which is replaced, and is a refusal that is remembered like any other.
+worker, which is replaced, and is a refusal that is remembered like any other. A worker that dies of something else is
+replaced too, and its job is given to the next one, once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -45,7 +47,11 @@ _ANSWER_LIMIT = 1 << 30
 
 
 class WorkerDied(Exception):
-    """The worker ended, was killed, or broke the protocol."""
+    """The worker ended, was killed, or broke the protocol; `spent`: it had used up its CPU time."""
+
+    def __init__(self, message: str, *, spent: bool = False) -> None:
+        super().__init__(message)
+        self.spent = spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +147,9 @@ class Worker:
             answer: Warm | Answer = decode_answer(await self._process.stdout.readexactly(length))
             return answer
         except (OSError, EOFError, ValueError) as error:
-            raise WorkerDied(f"the compile worker ended ({error})") from error
+            await self.close()
+            spent = self._process.returncode == -signal.SIGXCPU
+            raise WorkerDied(f"the compile worker ended ({error})", spent=spent) from error
 
 
 class Compiler:
@@ -186,8 +194,7 @@ class Compiler:
 
     async def compile(self, constraint: Constraint) -> CompiledConstraint:
         """The plan, from the cache if it is there; raises GrammarError or CompilerUnavailable."""
-        if len(constraint.source) > self._limits.source_bytes:
-            raise _too_long(constraint, self._limits.source_bytes)
+        check_size(constraint, self._limits.source_bytes)
         found = self._cache.get(constraint.key)
         if found is not None:
             self.counters.hits += 1
@@ -224,7 +231,7 @@ class Compiler:
     async def _compile_now(self, constraint: Constraint) -> CompiledConstraint:
         job = Compile(kind=constraint.kind, source=constraint.source, options=constraint.options)
         try:
-            answer = await self._ask(job)
+            answer = await self._ask_twice(job)
         except TimeoutError:
             self.counters.timeouts += 1
             raise GrammarTooLarge(f"compiling took longer than {self._limits.timeout_s:g} s") from None
@@ -235,6 +242,15 @@ class Compiler:
         assert isinstance(answer, Compiled)
         plan = Plan(answer.fingerprint, answer.data)
         return CompiledConstraint(constraint, plan, answer.least_budget, answer.compile_s, answer.explanation)
+
+    async def _ask_twice(self, job: Job) -> Answer:
+        """A worker may have been somebody else's victim; a constraint that two have died of is to blame itself."""
+        try:
+            return await self._ask(job)
+        except WorkerDied as death:
+            if death.spent:
+                raise
+            return await self._ask(job)
 
     async def _ask(self, job: Job) -> Answer:
         if self._closed or not (self._workers or self._starting):
@@ -323,10 +339,11 @@ def _named(error: GrammarError, param: str | None) -> GrammarError:
     return error
 
 
-def _too_long(constraint: Constraint, limit: int) -> InvalidBody:
-    return InvalidBody(
-        f"the constraint has {len(constraint.source)} characters; at most {limit} are accepted", param=constraint.param
-    )
+def check_size(constraint: Constraint, limit: int) -> None:
+    """Raises InvalidBody for a constraint that is too long to be looked at."""
+    size = len(constraint.source)
+    if size > limit:
+        raise InvalidBody(f"the constraint has {size} characters; at most {limit} are accepted", param=constraint.param)
 
 
 def explanation_text(explanation: Any) -> str:

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine import EngineOverloaded, EngineUnavailable
+from service.access import Scope
 from service.body import read_body, read_json
 from service.errors import Family, InvalidBody, Overloaded, Problem, ServiceError, problem, row_of, tgi_word
 from service.generation import Generation, Prepared, count
@@ -52,7 +53,7 @@ class Visit:
             return failure(report(self.house, error, family).body, family)
 
         media_type = "application/x-ndjson" if family is Family.OLLAMA else "text/event-stream"
-        stream = EventStream(events, failed, self.leave, media_type)
+        stream = EventStream(events, failed, self.leave, media_type, self.house.settings.send_timeout_s)
         await attended(self.request, stream.prime(FIRST_EVENT_S))
         return stream
 
@@ -68,6 +69,8 @@ def failure(body: dict[str, Any], family: Family) -> bytes:
 
 def report(house: House, error: Exception, family: Family) -> Problem:
     """The error as the dialect tells it; counted, and logged where it is ours."""
+    if row_of(error).status == 503 and getattr(error, "retry_after_s", None) is None:
+        error.__dict__["retry_after_s"] = house.retry_after_s()
     house.metrics.failures.add(err=tgi_word(error))
     house.metrics.errors.add(code=row_of(error).code or "unknown")
     told = problem(error, family)
@@ -81,11 +84,11 @@ def house_of(request: Request) -> House:
     return house
 
 
-def tenant_of(request: Request) -> str:
-    """Who asks; raises Unauthorized."""
+def tenant_of(request: Request, scope: Scope = Scope.GENERATE) -> str:
+    """Who asks; raises Unauthorized, or Forbidden where the key is for other things."""
     headers = request.headers
     own = headers.get("x-api-key")  # Anthropic's clients
-    return house_of(request).keys.admit(headers.get("authorization") or (f"Bearer {own}" if own else None))
+    return house_of(request).keys.admit(headers.get("authorization") or (f"Bearer {own}" if own else None), scope)
 
 
 async def body_of(request: Request, model: type[Body]) -> Body:
@@ -100,13 +103,15 @@ async def json_of(request: Request) -> Any:
     return await read_json(request, settings.body_limit_bytes, settings.body_timeout_s)
 
 
-async def receive(request: Request, work: Callable[[Visit], Awaitable[Response]]) -> Response:
+async def receive(
+    request: Request, work: Callable[[Visit], Awaitable[Response]], scope: Scope = Scope.GENERATE
+) -> Response:
     """Does the work of one request; a stream it returns leaves the house by itself."""
     house = house_of(request)
-    tenant = tenant_of(request)
+    tenant = tenant_of(request, scope)
     house.allowances.enter(tenant)
     try:
-        house.gate.enter(house.engine.stats.queue_s_p50)
+        house.gate.enter(house.retry_after_s())
     except Overloaded:
         house.allowances.leave(tenant)
         raise

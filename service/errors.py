@@ -17,6 +17,7 @@ anywhere else in the service.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -72,6 +73,15 @@ class NotEnoughBudget(InvalidBody):
 
 class TooManyTokens(InvalidBody):
     """Prompt and output do not fit the context."""
+
+
+def far_too_long(limit: int, param: str) -> TooManyTokens:
+    """A prompt that nobody counted to its end."""
+    return TooManyTokens(
+        f"the prompt has more than {2 * limit} tokens; prompt and output together may have {limit}",
+        param=param,
+        facts={"limit": limit},
+    )
 
 
 class ModelNotFound(ServiceError):
@@ -304,7 +314,7 @@ def _headers(error: BaseException, status: int) -> dict[str, str]:
     """Clients retry by themselves on 429 and 5xx; they are told when, and when not to."""
     if status in {429, 503}:
         wait_s = getattr(error, "retry_after_s", None) or _RETRY_AFTER_S
-        return {"retry-after": str(max(1, round(wait_s))), "x-should-retry": "true"}
+        return {"retry-after": str(max(1, math.ceil(wait_s))), "x-should-retry": "true"}
     if status >= 500:
         return {"x-should-retry": "false"}
     return {"www-authenticate": "Bearer"} if status == 401 else {}

@@ -7,9 +7,11 @@ enter: behaviour of routes.
 from __future__ import annotations
 
 import hashlib
+import random
 from dataclasses import dataclass
 
 from engine import Engine
+from engine.messages import ModelInfo
 from engine.tokenizer import Tokenizer
 from service.access import Allowances, Gate, Keys
 from service.chat import ChatTemplate
@@ -45,9 +47,7 @@ class House:
     @property
     def context_length(self) -> int:
         """Prompt and output together."""
-        info = self.engine.info
-        own = min(info.max_positions, info.pages * info.page_size)
-        return min(own, self.settings.max_model_len) if self.settings.max_model_len else own
+        return context_length(self.settings, self.engine.info)
 
     @property
     def fingerprint(self) -> str:
@@ -65,7 +65,17 @@ class House:
             return name
         raise ModelNotFound(f"the model {name[:200]!r} is not served here; served: {', '.join(names)}", param="model")
 
+    def retry_after_s(self) -> float:
+        """When to come again: after twice the median wait of the last minute, spread so that not all come at once."""
+        return max(1.0, 2 * self.engine.stats.queue_s_p50) * random.uniform(1.0, 1.5)
+
     def chat_template(self) -> ChatTemplate:
         if self.template is None:
             raise TemplateFailure("this model has no chat template; use /v1/completions or start with --chat-template")
         return self.template
+
+
+def context_length(settings: Settings, info: ModelInfo) -> int:
+    """Prompt and output together: what model, cache and operator allow."""
+    own = min(info.max_positions, info.pages * info.page_size)
+    return min(own, settings.max_model_len) if settings.max_model_len else own

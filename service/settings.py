@@ -62,6 +62,10 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     uds: str = Field(default="", description="A Unix socket to listen on in place of host and port.")
     root_path: str = Field(default="", description="Path prefix that a proxy strips.")
+    metrics_port: int = Field(
+        default=0, ge=0, le=65535, description="/metrics and health on a port of their own, without keys; 0: on `port`."
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address of `metrics_port`.")
 
     # How much.
     threads: int = Field(default=0, ge=0, le=1024, description="Compute threads of the engine; 0: all cores.")
@@ -88,6 +92,11 @@ class Settings(BaseSettings):
     body_timeout_s: float = Field(default=30.0, gt=0, description="Time for a body to arrive.")
     heartbeat_s: float = Field(default=15.0, gt=0, description="A stream that is silent so long gets a comment line.")
     drain_s: float = Field(default=30.0, ge=0, description="After SIGTERM running requests have so long to finish.")
+    max_connections: int = Field(default=1024, ge=1, description="Open connections; one more gets 503 and is closed.")
+    head_limit_bytes: int = Field(default=64 << 10, ge=1024, description="Request line and headers; larger is a 431.")
+    head_timeout_s: float = Field(default=10.0, gt=0, description="Time for a request's head to arrive (408).")
+    send_timeout_s: float = Field(default=60.0, gt=0, description="A stream whose reader takes longer is cut.")
+    engine_silence_s: float = Field(default=60.0, gt=0, description="An engine without a sign of life is restarted.")
 
     # Constraints.
     compile_workers: int = Field(default=1, ge=1, le=64, description="Processes that compile constraints.")
@@ -98,7 +107,12 @@ class Settings(BaseSettings):
 
     # Who.
     api_keys: str = Field(default="", repr=False, description="Comma-separated keys; empty: no key is asked for.")
-    key_requests_at_once: int = Field(default=0, ge=0, description="Running requests of one key; more get 429; 0: any.")
+    api_keys_file: str = Field(
+        default="", description="Keys by hash, with scopes and limits; `formwork key` makes one."
+    )
+    key_requests_at_once: int = Field(
+        default=0, ge=0, description="Running requests of one key; more get 429; 0: three quarters."
+    )
     key_requests_per_minute: int = Field(default=0, ge=0, description="Requests of one key; more get 429; 0: any.")
     cors_allow_origins: str = Field(default="", description="Comma-separated origins; empty: none.")
 
@@ -114,6 +128,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["text", "json"] = Field(default="text", description="Lines for people, or JSON objects.")
     access_log: bool = Field(default=False, description="One line per request.")
+
+    # Rehearsals.
+    faults: str = Field(default="", description="What breaks on purpose (engine/faults.py); needs `allow_faults`.")
+    allow_faults: bool = Field(default=False, description="Never where anyone depends on the server.")
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -152,6 +170,8 @@ def load_settings(flags: Mapping[str, Any] | None = None, config: str | None = N
         name = ".".join(str(part) for part in first["loc"])
         where = f", from {sources[name]}" if name in sources else ""
         raise SettingsError(f"setting {name} ({PREFIX}{name.upper()}{where}): {first['msg']}") from None
+    if settings.faults and not settings.allow_faults:
+        raise SettingsError("setting faults: the server would break on purpose; say allow_faults too if that is meant")
     settings._sources.update(sources)
     return settings
 

@@ -7,6 +7,7 @@ same for answers that come in one piece. What may not enter: what is in the even
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from service.connections import abort_of
+
 HEARTBEAT = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 # JSON may hold these unescaped, but clients that cut streams at every Unicode line end would cut there.
@@ -22,10 +25,15 @@ _LINE_ENDS = tuple((character.encode(), f"\\u{ord(character):04x}".encode()) for
 _encode = msgspec.json.Encoder().encode
 
 Result = TypeVar("Result")
+_LOG = logging.getLogger(__name__)
 
 
 class ClientGone(Exception):
     """Nobody is there to be answered."""
+
+
+class ReaderStalled(ClientGone):
+    """Somebody is there and does not read."""
 
 
 def event(value: dict[str, Any], *, gap: bytes = b" ") -> bytes:
@@ -64,12 +72,14 @@ class EventStream(Response):
         failed: Callable[[Exception], bytes],
         finished: Callable[[], None],
         media_type: str = "text/event-stream",
+        patience_s: float | None = None,
     ) -> None:
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"}, media_type=media_type)
         del self.headers["content-length"]
         self._events = events
         self._failed = failed
         self._finished = finished
+        self._patience_s = patience_s  # for one event to be taken
         self._first: asyncio.Task[bytes] | None = None
 
     async def prime(self, wait_s: float) -> None:
@@ -83,9 +93,14 @@ class EventStream(Response):
             await self._close()
             raise
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  (ASGI's signature)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await _until_gone(self._send(send), receive)
+        except ReaderStalled:
+            _LOG.warning("a reader took nothing for %g s: its stream is cut", self._patience_s)
+            if (abort := abort_of(scope)) is not None:
+                abort()
+                await asyncio.sleep(0)  # in which uvicorn learns of it
         except ClientGone:
             return
         finally:
@@ -99,10 +114,20 @@ class EventStream(Response):
         try:
             while data := await (self._first or self._next()):
                 self._first = None
-                await send({"type": "http.response.body", "body": data, "more_body": True})
+                await self._put(send, data)
+        except ReaderStalled:
+            raise
         except Exception as error:  # the outermost guard of a stream: the client is told, and the log
-            await send({"type": "http.response.body", "body": self._failed(error), "more_body": True})
+            await self._put(send, self._failed(error))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _put(self, send: Send, data: bytes) -> None:
+        """Sends; waits for the reader where what is unread has filled the connection's buffers."""
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+        except TimeoutError:
+            raise ReaderStalled from None
 
     async def _next(self) -> bytes:
         """The next event; b"" at the end."""

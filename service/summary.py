@@ -34,7 +34,7 @@ def summary(house: House, idle: Sequence[str] = ()) -> Iterator[str]:
     thought = house.thought_form.name if house.thought_form else "none"
     yield f"reasoning   {thought} ({asked('reasoning_parser', otherwise='what the chat template shows')})"
     yield f"watermark   {settings.watermark} ({asked('watermark', otherwise='default')})"
-    yield f"keys        {len(settings.keys) or 'none: everyone may ask'}"
+    yield f"keys        {len(house.keys) or 'none: everyone may ask'}"
     for name, source in sorted(why.items()):
         value = "…" if name in _SECRETS else getattr(settings, name)
         yield f"set         {name} = {value} from {source}"

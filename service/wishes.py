@@ -19,8 +19,9 @@ from schemas.completions import CompletionRequest
 from schemas.tgi import GenerateRequest
 from service import constraints
 from service.chat import Conversation, plain_message, template_extras, with_schema, with_system
+from service.compiling import check_size
 from service.constraints import Constraint
-from service.errors import InvalidBody
+from service.errors import InvalidBody, far_too_long
 from service.generation import Wish, fresh_seed
 from service.house import House
 from service.names import Names
@@ -39,7 +40,11 @@ async def of_chat(house: House, body: ChatRequest, tenant: str) -> Wish:
     toolbox = toolbox_of(body, house.call_form, constraint)
     if toolbox is not None:
         check_trigger(toolbox, house.tokenizer)
+    if constraint is not None:
+        check_size(constraint, house.settings.max_schema_bytes)  # before the template spells it out
     size = sum(len(message.model_dump_json()) for message in body.messages)
+    size += len(constraint.source) if constraint else 0
+    size += sum(len(tool.model_dump_json()) for tool in body.tools or ())
     prompt = await _off_loop(size, template.prompt, conversation_of(body, constraint, options, toolbox))
     budget = body.max_completion_tokens or body.max_tokens
     return Wish(
@@ -92,14 +97,12 @@ async def of_completion(house: House, body: CompletionRequest, tenant: str) -> l
 async def _prompts(house: House, body: CompletionRequest) -> list[list[int]]:
     prompt = body.prompt
     if isinstance(prompt, str):
-        return [await encode(house, prompt, special=True, add_bos=True)]
+        return [await encode_prompt(house, prompt, "prompt")]
     if prompt and isinstance(prompt[0], int):
         return [[token for token in prompt if isinstance(token, int)]]
     found = []
     for each in prompt:
-        found.append(
-            await encode(house, each, special=True, add_bos=True) if isinstance(each, str) else list(_ids(each))
-        )
+        found.append(await encode_prompt(house, each, "prompt") if isinstance(each, str) else list(_ids(each)))
     return found
 
 
@@ -125,7 +128,7 @@ async def of_tgi(house: House, body: GenerateRequest, tenant: str) -> Wish:
         raise InvalidBody("no adapters are loaded here", param="parameters.adapter_id")
     named = house.names.find(tenant, options.grammar) if options.grammar is not None else None
     constraint = constraints.only_one([c for c in (constraints.of_tgi(asked.grammar, options), named) if c is not None])
-    prompt = await encode(house, body.inputs, special=True, add_bos=True)
+    prompt = await encode_prompt(house, body.inputs, "inputs")
     sampling = Sampling(
         max_tokens=asked.max_new_tokens or 0,
         seed=asked.seed if asked.seed is not None else fresh_seed(),
@@ -215,6 +218,17 @@ async def encode(house: House, text: str, *, special: bool, add_bos: bool = Fals
 
     def run(text: str) -> list[int]:
         return house.tokenizer.encode(text, special=special, add_bos=add_bos)
+
+    return await _off_loop(len(text), run, text)
+
+
+async def encode_prompt(house: House, text: str, param: str) -> list[int]:
+    """A raw prompt's tokens. Raises TooManyTokens early where it is far too long to be served."""
+
+    def run(text: str) -> list[int]:
+        if house.tokenizer.is_longer(text, house.context_length):
+            raise far_too_long(house.context_length, param)
+        return house.tokenizer.encode(text, special=True, add_bos=True)
 
     return await _off_loop(len(text), run, text)
 

@@ -87,7 +87,7 @@ class RuleAutomaton(JsonAutomaton):
     ) -> None:
         super().__init__(vocabulary, pool, TRUE, options)
         self._goals = goals = [value.goal for value in values]
-        self._contents = Contents([content for value in values for content in value.contents])
+        self._derived = Contents([content for value in values for content in value.contents])
         self._with_contents = frozenset(number for number, value in enumerate(values) if value.contents)
         for value in values:
             if not self.satisfiable(value.goal):
@@ -95,7 +95,7 @@ class RuleAutomaton(JsonAutomaton):
                     raise failure
                 raise value.unsatisfiable()
         texts = [self.completions.value(goal, ())[1] for goal in goals]
-        self._network = build(self._contents.beside(rules), texts)
+        self._network = build(self._derived.beside(rules), texts)
         self._positions = Positions(self._network, bytewise=bool(goals))
         self._stacks = Stacks(self._positions)
         self._rule_map = self.tables.add_map(self._column_map())
@@ -349,7 +349,7 @@ class RuleAutomaton(JsonAutomaton):
             raise UnsupportedConstraint(_REMEMBERED, pointer=pointer, keyword="x-grammar", reason=_REMEMBERED)
         quote = self._quote(self._told(goal, tracked))
         ending = self._stacks.number({quote: BASE})
-        readings = {self._positions.entry(self._contents.rule(atom)): ending for atom in derived}
+        readings = {self._positions.entry(self._derived.rule(atom)): ending for atom in derived}
         words = combine(self.pool, regular, string_language, any_string())
         if not words.is_empty:
             spelled = spelled_in_json(words)

@@ -1,28 +1,34 @@
 """Whether the service lives, has started, and takes work; and its metrics.
 
 What it is for: `/livez`, `/startupz`, `/readyz`; `/health`, `/ping` and `GET /` of TGI; `/metrics`. All but the last
-are open to everyone: load balancers have no keys.
+are open to everyone: load balancers have no keys. While the engine is being restarted `/readyz` says so: a load
+balancer has better places then, and requests that come all the same wait and are served.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from fastapi import APIRouter
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from engine import EngineState
+from service.access import Scope
 from service.desk import house_of, tenant_of
 from service.house import House
 from service.metrics import gauges
 from service.streaming import JsonReply
 
 router = APIRouter(tags=["Health"])
-
-_SERVING = frozenset({EngineState.READY, EngineState.RESTARTING})  # while it restarts, requests wait and are resumed
+scraped = APIRouter(tags=["Health"])  # not among the routes where metrics have a port of their own
 
 
 @router.get("/livez")
-async def livez() -> Response:
+async def livez(_request: Request) -> Response:
     """The event loop turns."""
     return JsonReply({"status": "alive"})
 
@@ -51,11 +57,31 @@ async def health(request: Request) -> Response:
     return JsonReply({"error": "unhealthy", "error_type": "healthcheck"}, status_code=503)
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@scraped.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
-    tenant_of(request)
-    house = house_of(request)
+    tenant_of(request, Scope.ADMIN)
+    return _metrics(house_of(request))
+
+
+def metrics_app(house: House) -> Starlette:
+    """Metrics and health for a port of their own; who reaches it needs no key."""
+
+    async def told(_request: Request) -> Response:
+        return _metrics(house)
+
+    checks: dict[str, Callable[..., Any]] = {
+        "/livez": livez,
+        "/startupz": startupz,
+        "/readyz": readyz,
+        "/health": health,
+    }
+    app = Starlette(routes=[Route("/metrics", told), *(Route(path, check) for path, check in checks.items())])
+    app.state.house = house
+    return app
+
+
+def _metrics(house: House) -> Response:
     lines = [*house.metrics.lines(), *gauges(_gauges(house)), *gauges(_counters(house), "counter")]
     return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
 
@@ -64,7 +90,7 @@ def _unready(house: House) -> str | None:
     """Why no new request is taken, or None."""
     if house.gate.draining:
         return "draining"
-    if house.engine.state not in _SERVING:
+    if house.engine.state is not EngineState.READY:
         return f"engine is {house.engine.state}"
     return None if house.compiler.ready else "constraint compiler is starting"
 
@@ -108,6 +134,7 @@ def _counters(house: House) -> dict[str, float]:
         'tgi_batch_decode_duration_sum{method="decode"}': stats.sample_s,
         'tgi_batch_decode_duration_count{method="decode"}': stats.steps,
         "formwork_refused_total": house.gate.refused,
+        "formwork_key_limited_total": house.allowances.refused,
         "formwork_generated_tokens_total": stats.generated_tokens,
         "formwork_prefill_tokens_total": stats.prefill_tokens,
         "formwork_steps_total": stats.steps,

@@ -63,7 +63,7 @@ async def _score(visit: Visit) -> Response:
 
 async def _prompt(visit: Visit, body: ScoreRequest) -> list[int]:
     if body.prompt is not None:
-        return await wishes.encode(visit.house, body.prompt, special=True, add_bos=True)
+        return await wishes.encode_prompt(visit.house, body.prompt, "prompt")
     chat = ChatRequest(messages=body.messages or [])
     return visit.house.chat_template().prompt(wishes.chat_conversation(visit.house, chat, visit.tenant))
 

@@ -19,6 +19,7 @@ from schemas.base import FormworkRequest
 from schemas.errors import OpenAIError
 from schemas.watermark import DetectReply, DetectRequest
 from service import constraints, wishes
+from service.access import Scope
 from service.compiling import CompiledConstraint
 from service.desk import Visit, body_of, receive
 from service.detection import Readings, judged, leaving_out, pictured, told
@@ -43,7 +44,7 @@ async def detect(request: Request) -> Response:
         body = await body_of(request, DetectRequest)
         return JsonReply(await attended(request, _detection(visit, body)))
 
-    return await receive(request, work)
+    return await receive(request, work, Scope.DETECT)
 
 
 async def _detection(visit: Visit, body: DetectRequest) -> dict[str, Any]:

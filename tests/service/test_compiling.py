@@ -121,6 +121,36 @@ async def test_a_worker_that_dies_is_replaced() -> None:
     with pytest.raises(GrammarTooLarge, match="limit"):
         await pool.compile(pattern("bomb"))
     assert (await pool.compile(pattern("fine"))).least_budget == 3
+    assert pool.counters.worker_deaths == 2
+    with pytest.raises(GrammarTooLarge):  # remembered: it costs no third worker
+        await pool.compile(pattern("bomb"))
+    assert pool.counters.worker_deaths == 2
+    await pool.close()
+
+
+async def test_a_constraint_is_not_blamed_for_one_death() -> None:
+    """The worker may have been the choice of the kernel, or of an operator."""
+    deaths = iter([WorkerDied("killed")])
+
+    async def play(job: Job) -> Answer:
+        if (death := next(deaths, None)) is not None:
+            raise death
+        return compiled()
+
+    pool = Pool(play)
+    await pool.start()
+    assert (await pool.compile(pattern("a"))).least_budget == 3
+    await pool.close()
+
+
+async def test_a_constraint_that_used_up_its_time_gets_no_second_worker() -> None:
+    async def play(job: Job) -> Answer:
+        raise WorkerDied("killed by its limit", spent=True)
+
+    pool = Pool(play)
+    await pool.start()
+    with pytest.raises(GrammarTooLarge):
+        await pool.compile(pattern("a"))
     assert pool.counters.worker_deaths == 1
     await pool.close()
 

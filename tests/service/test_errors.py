@@ -56,7 +56,7 @@ def test_a_constraint_is_named_by_pointer_and_keyword() -> None:
 
 def test_who_may_retry_is_told_when() -> None:
     told = problem(Overloaded("full", retry_after_s=7.2), Family.OPENAI)
-    assert (told.status, told.headers["retry-after"], told.headers["x-should-retry"]) == (503, "7", "true")
+    assert (told.status, told.headers["retry-after"], told.headers["x-should-retry"]) == (503, "8", "true")
     assert problem(Overloaded("full"), Family.TGI).status == 429
     assert problem(RuntimeError("x"), Family.OPENAI).headers == {"x-should-retry": "false"}
 

@@ -1,0 +1,113 @@
+"""What a client may do before there is a request: how many connections, how large a head, how long it may take.
+
+What it is for: `bounded(limits)` is uvicorn's HTTP protocol with limits that it lacks. What may not enter: bodies
+(service.body), routes.
+
+The idea: uvicorn's fast parser buffers a head of any size and waits for it for ever. Here the bytes of an unfinished
+head are counted, a clock runs while one is awaited, and what is over a limit is answered once (431, 408, 503) and cut
+off. Between requests uvicorn's own keep-alive clock runs. A handler can cut the connection by `abort_of(scope)`:
+closing it would wait for what the client does not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_ABORT = "formwork.abort"
+_MOST_HEADERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    connections: int
+    head_bytes: int
+    head_s: float
+
+
+def bounded(limits: ConnectionLimits) -> type[HttpToolsProtocol]:
+    """The protocol class to hand to uvicorn."""
+    return type("BoundedHttp", (_Bounded,), {"limits": limits})
+
+
+def abort_of(scope: Scope) -> Callable[[], None] | None:
+    """Cuts the connection of this request without waiting for its reader; None where there is no connection."""
+    found: Callable[[], None] | None = (scope.get("extensions") or {}).get(_ABORT)
+    return found
+
+
+class _Bounded(HttpToolsProtocol):
+    limits: ClassVar[ConnectionLimits]
+    _head_bytes = 0
+    _in_head = True
+    _refused = False
+    _clock: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.connections:
+            self._refuse(b"503 Service Unavailable", b"retry-after: 1\r\n")
+            return
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and not self._refused and self._head_bytes > self.limits.head_bytes:
+            self._refuse(b"431 Request Header Fields Too Large")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {_ABORT: self.transport.abort}  # type: ignore[dict-item]  # ours
+        if not self._in_head:  # a later request of this connection
+            self._in_head, self._head_bytes = True, 0
+            self._wait_for_head()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._stop_clock()
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > self.limits.head_bytes or len(self.headers) > _MOST_HEADERS:
+            self._refuse(b"431 Request Header Fields Too Large")
+            return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._refused:
+            super().on_message_complete()
+
+    def _wait_for_head(self) -> None:
+        self._stop_clock()
+        self._clock = self.loop.call_later(self.limits.head_s, self._refuse, b"408 Request Timeout")
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _refuse(self, status: bytes, header: bytes = b"") -> None:
+        """Answers what is no request yet, and ends the connection."""
+        self._refused = True
+        self._stop_clock()
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete:  # else it would stand in the middle of an answer
+            end = b"content-length: 0\r\nconnection: close\r\n\r\n"
+            self.transport.write(b"HTTP/1.1 " + status + b"\r\n" + header + end)
+        self.transport.close()

@@ -1,0 +1,145 @@
+"""Limits that hold before there is a request: over real sockets, with a server that runs in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from service.connections import ConnectionLimits, bounded
+from service.streaming import EventStream
+
+pytestmark = pytest.mark.anyio
+
+HELLO = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+async def _hello(request: Request) -> Response:
+    return PlainTextResponse(f"hi {len(await request.body())}")
+
+
+class Held:
+    """A stream of more than any buffer holds; tells how it ended."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.closed = asyncio.Event()
+
+    async def stream(self, _request: Request) -> Response:
+        async def events() -> AsyncGenerator[bytes, None]:
+            for _ in range(2000):
+                self.sent += 1
+                yield b"x" * 65536
+
+        return EventStream(events(), lambda _: b"", self.closed.set, patience_s=0.5)
+
+
+@asynccontextmanager
+async def listening(held: Held | None = None, **changes: Any) -> AsyncGenerator[int, None]:
+    """The port of a server with small limits."""
+    limits = ConnectionLimits(**{"connections": 50, "head_bytes": 4096, "head_s": 0.5, **changes})
+    routes = [Route("/", _hello, methods=["GET", "POST"]), Route("/stream", (held or Held()).stream)]
+    config = uvicorn.Config(Starlette(routes=routes), port=0, http=bounded(limits), lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    running = asyncio.create_task(server.main_loop())
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = server.force_exit = True
+        await running
+        await server.shutdown()
+
+
+async def said(port: int, *pieces: bytes, pause_s: float = 0.0, wait_s: float = 5.0) -> bytes:
+    """All that the server answers to these bytes until it closes, or until nothing more comes for a while."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answer = b""
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(pause_s)
+        async with asyncio.timeout(wait_s):
+            while data := await reader.read(65536):
+                answer += data
+    except (TimeoutError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+    return answer
+
+
+async def test_an_ordinary_request_passes_and_so_does_the_next_on_the_connection() -> None:
+    async with listening() as port:
+        post = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n" + b"b" * 5000
+        answer = await said(port, HELLO, post, HELLO, pause_s=0.1, wait_s=1.0)
+    assert answer.count(b"200 OK") == 3
+    assert b"hi 5000" in answer
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nx: " + b"a" * 1_000_000,
+        b"GET / HTTP/1.1\r\nx: " + b"a" * 5000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 300 + b"\r\n",
+    ],
+)
+async def test_a_head_that_is_too_large_is_refused(head: bytes) -> None:
+    async with listening() as port:
+        assert b" 431 " in await said(port, head)
+        assert b"200 OK" in await said(port, HELLO, wait_s=0.5)
+
+
+async def test_a_head_that_does_not_come_is_not_awaited() -> None:
+    """Nothing at all, a byte now and then, and a second request that never ends."""
+    async with listening() as port:
+        answers = await asyncio.gather(
+            said(port),
+            said(port, *(bytes([byte]) for byte in HELLO[:4]), pause_s=0.1),
+            said(port, HELLO, b"GET", pause_s=0.2),
+        )
+    assert [answer.count(b" 408 ") for answer in answers] == [1, 1, 1]
+    assert answers[2].count(b"200 OK") == 1
+
+
+async def test_connections_are_counted() -> None:
+    async with listening(connections=3, head_s=30.0) as port:
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        refused = await said(port, HELLO)
+        for _, writer in held:
+            writer.close()
+        await asyncio.sleep(0.2)
+        served = await said(port, HELLO, wait_s=0.5)
+    assert b" 503 " in refused
+    assert b"retry-after" in refused
+    assert b"200 OK" in served
+
+
+async def test_a_stream_that_nobody_reads_is_cut_and_its_work_ended(caplog: pytest.LogCaptureFixture) -> None:
+    held = Held()
+    async with listening(held) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n")
+        async with asyncio.timeout(10):
+            await held.closed.wait()
+        assert held.sent < 2000
+        with suppress(ConnectionError):
+            async with asyncio.timeout(5):  # the connection is gone: nobody waits for what is unread
+                while await reader.read(1 << 20):
+                    pass
+        writer.close()
+    assert [record.name for record in caplog.records] == ["service.streaming"]  # uvicorn has nothing to complain of
