@@ -111,7 +111,9 @@ def plan_of(folder: Path, width: int, ends: Sequence[int]) -> Plan:
 
 def measure(folder: Path, options: argparse.Namespace) -> None:
     """Prints a table."""
-    config = EngineConfig(model=str(folder), threads=options.threads, cache_bytes=1 << 30, drafts=not options.no_drafts)
+    config = EngineConfig(
+        model=str(folder), threads=options.threads, cache_bytes=1 << 30, speculate=0 if options.no_drafts else 16
+    )
     rooms = build(config)
     loop = EngineLoop(rooms, time.monotonic)
     plan = plan_of(folder, rooms.info.vocab_size, rooms.info.eos_token_ids)

@@ -136,7 +136,7 @@ class Machine:
     """The engine's loop in this process."""
 
     def __init__(self, folder: str, *, drafts: bool) -> None:
-        rooms = build(EngineConfig(model=folder, max_waiting=1 << 20, device="cpu", drafts=drafts))
+        rooms = build(EngineConfig(model=folder, max_waiting=1 << 20, device="cpu", speculate=16 if drafts else 0))
         self.loop = EngineLoop(rooms, time.monotonic)
         self.tokenizer = Tokenizer.load(folder)
         self.ends = frozenset((*rooms.info.eos_token_ids, *self.tokenizer.eos_token_ids))

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.canonical import Canonical
-from engine.drafts import ForcedText
 from engine.errors import ContextLengthExceeded, InvalidRequest
 from engine.generation import Generation, Spelling, Timing
 from engine.grammars import Constraint, GrammarStore
 from engine.messages import Generate, Mark, Sampling
 from engine.sequence import Sequence
+from engine.speculation import Drafter, Speculator
 from engine.stops import StopScanner
 from watermark import Embedder, KeyRing, WatermarkError, scheme
 
@@ -27,7 +27,7 @@ class Admission:
     spelling: Spelling
     key_ring: KeyRing | None
     capacity: int
-    proposer: ForcedText | None = None  # None: no drafts
+    drafter: Drafter | None = None  # None: nothing is guessed
     canonical: Canonical | None = None  # None: marked text may be spelled in any way
 
     def open(self, request: Generate, arrival: int, now: float) -> Generation:
@@ -44,13 +44,13 @@ class Admission:
             embedder=embedder,
             canonical=self.canonical,
             stops=StopScanner(request.sampling.stop),
-            proposer=self.proposer,
+            speculator=self._speculator(request),
         )
         if request.grammar is None:
             return _replayed(generation)
         matcher = self.grammars.open(request.grammar)
         try:
-            generation.constraint = Constraint(matcher, max_tokens, self.grammars.trust(request.grammar))
+            generation.constraint = Constraint(matcher, max_tokens)
             return _replayed(generation)
         except Exception:
             self.grammars.close(request.grammar)
@@ -60,6 +60,13 @@ class Admission:
         """Gives back what `open` took."""
         if generation.request.grammar is not None:
             self.grammars.close(generation.request.grammar)
+
+    def _speculator(self, request: Generate) -> Speculator | None:
+        if self.drafter is None:
+            return None
+        if request.grammar is None:
+            return self.drafter.speculator()
+        return self.drafter.speculator(self.grammars.rates(request.grammar, self.drafter.rates))
 
     def _room(self, request: Generate) -> int:
         room = self.capacity - len(request.prompt)

@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+Proposer = Literal["grammar", "ngram", "heads"]
+
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything an engine process needs. Sizes are in tokens unless the name says otherwise."""
@@ -32,7 +34,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     rank_timeout_s: float = 30.0  # a rank that is missing for so long in a step has died or hangs
     threads: int | None = None  # torch's and the mask kernels'; None: the cores this process may use
     prefix_sharing: bool = True
-    drafts: bool = True  # guess at forced text and verify the guesses; never changes what is drawn
+    speculate: int = 16  # guesses that one pass may verify for a sequence; 0: none; never changes what is drawn
+    proposers: tuple[Proposer, ...] = ("grammar", "ngram", "heads")  # who guesses
+    heads: str | None = None  # a folder with Medusa heads; None: the model's own, if it holds some
     watermark_key_file: str | None = None  # None: no key ring, so no request can be marked
     faults: str = ""  # what breaks on purpose (engine.faults); empty: nothing, and nothing is wrapped
     trust_remote_code: bool = False  # True is refused at start: nothing that comes with a model is ever run

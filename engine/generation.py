@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.canonical import Canonical
-from engine.drafts import ForcedText
 from engine.errors import GrammarDeadEnd, NumericError
 from engine.grammars import Constraint
 from engine.history import TokenCounts
@@ -28,6 +27,7 @@ from engine.marking import is_choice, standing
 from engine.masks import MaskRows
 from engine.messages import Finish, FinishReason, Generate, MarkReport, PromptToken, Token
 from engine.sampler import Drawn, Marking, Rejected, Row, Rule
+from engine.speculation import Speculator
 from engine.stops import StopScanner
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Generation:
     max_tokens: int  # what was asked for, within the model's and the cache's length
     timing: Timing
     constraint: Constraint | None = None
-    proposer: ForcedText | None = None
+    speculator: Speculator | None = None  # None: nothing is guessed
     embedder: Embedder | None = None
     canonical: Canonical | None = None
     unmarked_reason: str | None = None
@@ -74,6 +74,7 @@ class Generation:
     prompt_tokens: list[PromptToken] = field(default_factory=list)
     stopped_by: bytes | int | None = None
     forced_tokens: int = 0
+    passes: int = 0  # that brought tokens
     finish: Finish | None = None
     rule: Rule = field(init=False)
     counts: TokenCounts | None = field(init=False)  # None: no penalty asks for them
@@ -93,13 +94,22 @@ class Generation:
 
     # What may come next
 
-    def propose(self) -> None:
-        """Guesses the tokens behind the certain ones; the next pass verifies them."""
-        if self.constraint is None or self.proposer is None:
-            return
+    def propose(self) -> list[float]:
+        """Guesses the tokens behind the certain ones; the chances that the first, the first two, … all come true."""
+        if self.speculator is None:
+            return []
         # All but the last token that the budget allows: behind that one nothing would be left to draw.
-        most = min(self.constraint.trust.reach(), self.constraint.budget - 1)
-        self.sequence.draft = self.proposer.propose(self.constraint.matcher, most)
+        if self.constraint is None:
+            left, matcher = self.max_tokens - len(self.emitted), None
+        else:
+            left, matcher = self.constraint.budget, self.constraint.matcher
+        self.speculator.guess(self.sequence.tokens, matcher, left - 1)
+        return [guess.chance for guess in self.speculator.guesses]
+
+    def take(self, count: int) -> None:
+        """The next pass verifies the first `count` guesses."""
+        if self.speculator is not None:
+            self.sequence.draft = self.speculator.take(max(count, int(self.speculator.is_due())))
 
     def rows(self, part: Part, masks: MaskRows) -> list[Row]:
         """How to read the part's rows, in order: prompt tokens to score, then the next token and the draft's."""
@@ -181,6 +191,7 @@ class Generation:
 
         `draw(i)` draws from the part's row i. Raises NumericError or GrammarDeadEnd if a row that counts has no token.
         """
+        self.passes += part.is_last
         if part.is_last and part.rows == 1:
             return [self._drawn(rows[0], draw(0))]
         scored = part.rows - (1 + len(self.sequence.draft)) if part.is_last else part.rows
@@ -194,9 +205,8 @@ class Generation:
             hurried = running and self.stopped_by is not None  # the rows behind were masked with the old budget
             if self.finish is not None or hurried or tokens[-1].token_id != guess:
                 break
-        if self.sequence.draft and self.constraint is not None:
-            accepted = min(len(tokens) - 1, len(self.sequence.draft))
-            self.constraint.trust.learn(guessed=len(self.sequence.draft), accepted=accepted)
+        if self.speculator is not None:
+            self.speculator.learn([token.token_id for token in tokens], len(self.sequence.draft))
         return tokens
 
     def _drawn(self, row: Row, drawn: Drawn | Rejected) -> Token:
@@ -317,6 +327,7 @@ class Generation:
             mark=self._mark_report(),
             forced_tokens=self.forced_tokens,
             cached_tokens=self.sequence.cached_tokens,
+            passes=self.passes,
         )
 
     def _mark_report(self) -> MarkReport:

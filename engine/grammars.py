@@ -12,9 +12,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.drafts import Trust
 from engine.errors import BudgetTooSmall, UnknownGrammar
 from engine.messages import Plan
+from engine.speculation import Rates
 from grammar import Grammar, Matcher
 
 
@@ -26,7 +26,7 @@ class GrammarStore:
         self._max_bytes = max_bytes
         self._grammars: OrderedDict[str, Grammar] = OrderedDict()  # least recently used first
         self._users: dict[str, int] = {}
-        self._trust: dict[str, Trust] = {}
+        self._rates: dict[str, Rates] = {}
 
     def __len__(self) -> int:
         return len(self._grammars)
@@ -53,9 +53,11 @@ class GrammarStore:
         self._users[fingerprint] = self._users.get(fingerprint, 0) + 1
         return grammar.matcher()
 
-    def trust(self, fingerprint: str) -> Trust:
-        """How far guesses at this grammar's forced text are worth making."""
-        return self._trust.setdefault(fingerprint, Trust())
+    def rates(self, fingerprint: str, parent: Rates) -> Rates:
+        """How often guesses under this grammar come true; a new one leans on `parent`."""
+        if fingerprint not in self._grammars:
+            return parent
+        return self._rates.setdefault(fingerprint, Rates(parent))
 
     def close(self, fingerprint: str) -> None:
         """The matcher of one `open` is no longer used."""
@@ -71,20 +73,19 @@ class GrammarStore:
             if total <= self._max_bytes:
                 return
             total -= self._grammars.pop(fingerprint).nbytes
-            self._trust.pop(fingerprint, None)
+            self._rates.pop(fingerprint, None)
 
 
 class Constraint:
     """One request's position in its grammar, with its token budget."""
 
-    def __init__(self, matcher: Matcher, budget: int, trust: Trust) -> None:
+    def __init__(self, matcher: Matcher, budget: int) -> None:
         if matcher.tokens_to_finish > budget:
             raise BudgetTooSmall(
                 f"max_tokens leaves {budget} tokens, but the shortest text that the grammar accepts may need "
                 f"{matcher.tokens_to_finish}"
             )
         self.matcher = matcher
-        self.trust = trust
         self.budget = budget  # tokens still to be emitted, end tokens excluded
         self.closed_by_budget = False
 

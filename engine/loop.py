@@ -33,10 +33,13 @@ from engine.messages import ErrorCode, Failure, Finish, FinishReason, Generate, 
 from engine.sampler import Row, Sampler
 from engine.scheduler import Part, Scheduler, StepPlan
 from engine.sequence import Sequence
+from engine.speculation import Speculation, Speculator
 
 logger = logging.getLogger(__name__)
 
 StepEvent = Output | Failure
+
+_SAFE = 0.5  # a prompt's last pass is wide already: what is likely goes along
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Rooms:
     scheduler: Scheduler
     sampler: Sampler
     admission: Admission
+    speculation: Speculation | None = None
 
 
 Constrained = tuple[list[Row], dict[Sequence, Exception]]
@@ -63,6 +67,8 @@ class EngineLoop:
         self._scheduler = rooms.scheduler
         self._sampler = rooms.sampler
         self._admission = rooms.admission
+        self._speculation = rooms.speculation
+        self._ends: list[tuple[Speculator, int]] = []  # of the step: who goes on from which row
         self._clock = clock
         self._generations: dict[str, Generation] = {}
         self._masks = MaskRows(rooms.info.vocab_size)
@@ -140,6 +146,8 @@ class EngineLoop:
     def step(self) -> list[StepEvent]:
         """Schedule, run, constrain, sample, publish."""
         events = self._expire()
+        speculation = self._speculation
+        began_at_cost = speculation.cost.clock() if speculation else 0.0
         with self._measures.timing("schedule", self._clock):
             events += self._propose()
             plan = self._scheduler.schedule()
@@ -153,23 +161,43 @@ class EngineLoop:
         rows, failed = self._constrain(plan) if filling is None else self._filled(filling)
         with self._measures.timing("sample", self._clock):
             self._sampler.measure(logits, rows, self._masks.rows)
-        self._note_decoded(plan, self._clock() - began)
+        decodes = all(part.sequence.decoding for part in plan.parts)
+        if decodes:
+            self._note_decoded(plan, self._clock() - began)
+        drawn = self._measures.generated_tokens
         with self._measures.timing("conclude", self._clock):
+            self._ends.clear()
             for part in plan.parts:
                 events += self._conclude(part, rows, failed)
+        if speculation:
+            if decodes:
+                tokens = self._measures.generated_tokens - drawn
+                seconds = speculation.cost.clock() - began_at_cost
+                speculation.note(len(plan.parts), len(plan.batch.token_ids), tokens, seconds)
+            speculation.foresee(self._ends)
         self._measures.steps += 1
         return events
 
     def _propose(self) -> list[StepEvent]:
-        """Lets each request guess at what follows; the events are of those that failed at it."""
+        """Lets each request guess at what follows, and says how many guesses the step verifies.
+
+        The events are of those that failed at it.
+        """
+        if self._speculation is None:
+            return []
         events: list[StepEvent] = []
+        guessing: list[tuple[Generation, list[float]]] = []
         for sequence in list(self._scheduler.running):
             generation = self._generations[sequence.request_id]
             try:
-                generation.propose()
+                guessing.append((generation, generation.propose()))
             except Exception as error:  # one request's guard
                 self._forget(generation)
                 events.append(self._failure(sequence.request_id, error))
+        pending = sum(sequence.pending for sequence in self._scheduler.running)
+        counts = self._speculation.allot([chances for _, chances in guessing], pending)
+        for (generation, _), count in zip(guessing, counts, strict=True):
+            generation.take(count)
         return events
 
     def _run(self, plan: StepPlan) -> torch.Tensor:
@@ -215,7 +243,9 @@ class EngineLoop:
         mine = rows[part.first_row : part.first_row + part.rows]
         draw = self._sampler.draw
         certain = part.count - len(part.sequence.draft) if part.is_last else part.count
+        guessed = len(part.sequence.draft)
         tokens = generation.accept(part, list(mine), lambda index: draw(part.first_row + index))
+        missed = guessed + 1 - len(tokens)  # rows that nothing was drawn from
         self._measures.prefill_tokens += 0 if part.sequence.decoding else certain
         self._measures.generated_tokens += len(tokens)
         part.sequence.draft = []
@@ -227,6 +257,8 @@ class EngineLoop:
         event = self._output(generation, tokens, self._timed(generation))
         if generation.finish is not None:
             self._forget(generation)
+        elif generation.speculator is not None:
+            self._ends.append((generation.speculator, part.first_row + part.rows - 1 - missed))
         return [event]
 
     def _output(self, generation: Generation, tokens: list[Token], finish: Finish | None) -> Output:
@@ -239,6 +271,8 @@ class EngineLoop:
 
     def _timed(self, generation: Generation) -> Finish | None:
         timing, finish = generation.timing, generation.finish
+        if finish is not None and generation.speculator is not None:
+            finish = msgspec.structs.replace(finish, guessed=generation.speculator.report())
         if finish is None or timing.started is None or timing.first_token is None:
             return finish
         return msgspec.structs.replace(
@@ -264,7 +298,8 @@ class EngineLoop:
             del self._generations[request.request_id]
             self._admission.close(generation)
             return [self._output(generation, [], generation.finish)]
-        generation.propose()
+        chances = generation.propose()
+        generation.take(sum(chance >= _SAFE for chance in chances))
         self._scheduler.add(generation.sequence)
         return []
 
@@ -288,11 +323,10 @@ class EngineLoop:
                 self._measures.note_queued(now, now - timing.arrived)
 
     def _note_decoded(self, plan: StepPlan, seconds: float) -> None:
-        """What the step had to read, if all of it was decoding."""
-        if all(part.sequence.decoding for part in plan.parts):
-            cached = int(plan.batch.context_lengths.sum())
-            self._measures.decode_bytes += self._info.weight_bytes + cached * self._info.token_bytes
-            self._measures.decode_s += seconds
+        """What a step had to read in which all sequences decode."""
+        cached = int(plan.batch.context_lengths.sum())
+        self._measures.decode_bytes += self._info.weight_bytes + cached * self._info.token_bytes
+        self._measures.decode_s += seconds
 
     def _expire(self) -> list[StepEvent]:
         """Ends requests whose caller's deadline has passed."""

@@ -146,6 +146,14 @@ class MarkReport(msgspec.Struct, frozen=True, kw_only=True):
     expected_p: float | None = None  # the p-value the detector is expected to report
 
 
+class Guessed(msgspec.Struct, frozen=True):
+    """What one proposer's guesses at a request's tokens came to."""
+
+    proposer: str
+    proposed: int  # verified, true or not
+    accepted: int
+
+
 class Finish(msgspec.Struct, frozen=True, kw_only=True):
     reason: FinishReason
     stop: bytes | int | None = None  # the stop string or stop token id that matched
@@ -156,6 +164,8 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     prefill_s: float = 0.0
     decode_s: float = 0.0
     cached_tokens: int = 0  # prompt tokens found in shared pages
+    passes: int = 0  # forward passes that brought output tokens
+    guessed: list[Guessed] = []  # by proposer
 
 
 class Output(msgspec.Struct, frozen=True, tag=True, kw_only=True):

@@ -19,6 +19,7 @@ import sys
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
@@ -33,7 +34,6 @@ from engine.admission import Admission
 from engine.canonical import Canonical
 from engine.checkpoint import locate
 from engine.config import EngineConfig
-from engine.drafts import ForcedText
 from engine.faults import FaultPoints, FaultySocket, Site, injected, parse_faults
 from engine.generation import Spelling
 from engine.grammars import GrammarStore
@@ -45,6 +45,7 @@ from engine.model.memory import usable_cores
 from engine.pages import PagePool
 from engine.sampler import CpuSampler, Sampler
 from engine.scheduler import Scheduler
+from engine.speculation.setup import heads_folder, speculation_of
 from engine.team import TeamRunner
 from engine.tokenizer import Tokenizer, TokenizerError
 from engine.wire import Launch, Wire, engine_side
@@ -101,7 +102,7 @@ def build(config: EngineConfig) -> Rooms:
     folder = locate(config.model)
     tokenizer = Tokenizer.load(folder)
     key_ring = KeyRing.from_file(config.watermark_key_file) if config.watermark_key_file else None
-    runner = make_runner(config, str(folder))
+    runner = make_runner(config, folder)
     ends = list(dict.fromkeys((*runner.info.eos_token_ids, *tokenizer.eos_token_ids)))
     info = msgspec.structs.replace(runner.info, eos_token_ids=ends)
     vocabulary = grammar.Vocabulary(tokenizer.padded_bytes(info.vocab_size), ends)
@@ -116,21 +117,23 @@ def build(config: EngineConfig) -> Rooms:
         max_rows=max(256, 4 * config.max_sequences),
         sharing=config.prefix_sharing,
     )
+    seer = runner.heads if isinstance(runner, ModelRunner) else None
+    speculation = speculation_of(config, tokenizer, vocabulary, runner, seer)
     admission = Admission(
         grammars=GrammarStore(lambda data: grammar.load_grammar(data, vocabulary), config.max_grammar_bytes),
         spelling=Spelling(list(vocabulary.tokens), frozenset(ends)),
         key_ring=key_ring,
         capacity=min(info.max_positions, scheduler.capacity),
-        proposer=ForcedText(tokenizer.encode) if config.drafts else None,
+        drafter=speculation.drafter if speculation else None,
         canonical=Canonical(tokenizer.encode, vocabulary.tokens),
     )
-    return Rooms(info, runner, scheduler, make_sampler(info, runner.threads), admission)
+    return Rooms(info, runner, scheduler, make_sampler(info, runner.threads), admission, speculation)
 
 
-def make_runner(config: EngineConfig, folder: str) -> ModelRunner | TeamRunner:
+def make_runner(config: EngineConfig, folder: Path) -> ModelRunner | TeamRunner:
     """The model in `folder`, by this process or by several ranks of which it is the first."""
     settings = RunnerConfig(
-        path=folder,
+        path=str(folder),
         dtype=config.dtype,
         cache_dtype=config.cache_dtype,
         device=config.device,
@@ -142,6 +145,7 @@ def make_runner(config: EngineConfig, folder: str) -> ModelRunner | TeamRunner:
         threads=config.threads,
         max_batch_tokens=config.max_batch_tokens,
         max_sequences=config.max_sequences,
+        heads=heads_folder(config, folder),
     )
     if config.tensor_parallel_size == 1:
         return ModelRunner(settings)

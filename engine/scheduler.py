@@ -215,9 +215,14 @@ class _Step:
             if sequence not in self.scheduler.running:  # preempted by one before it
                 continue
             spare = min(self.tokens_left, self.rows_left) - waiting_for_token - sequence.pending
-            del sequence.draft[max(0, spare) :]
+            del sequence.draft[max(0, min(spare, self._guesses_in_free_pages(sequence))) :]
             if self._make_room(sequence, len(sequence.tokens) + len(sequence.draft)):
                 self._choose(sequence, sequence.pending + len(sequence.draft), 1 + len(sequence.draft))
+
+    def _guesses_in_free_pages(self, sequence: Sequence) -> int:
+        """How long a draft may be so that nobody gives way to a guess."""
+        pool = self.scheduler.pool
+        return (len(sequence.pages) + pool.free) * pool.page_size - len(sequence.tokens)
 
     def _prefill(self, sequences: list[Sequence]) -> None:
         for sequence in sequences:

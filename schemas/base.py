@@ -93,12 +93,21 @@ class CallTokens(Reply):
     tokens: list[dict[str, Any]]
 
 
+class GuessBlock(Reply):
+    """What one proposer's guesses at coming tokens came to."""
+
+    proposed: int = Field(description="Guesses that a forward pass verified.")
+    accepted: int = Field(description="Those that were drawn.")
+
+
 class FormworkChoice(Reply):
     """One choice's facts."""
 
     index: int
     closed_by_budget: bool = Field(description="The token budget excluded tokens that the grammar alone allowed.")
     forced_tokens: int = Field(description="Tokens that were the only legal one.")
+    passes: int = Field(description="Forward passes that brought tokens; fewer than tokens where guesses came true.")
+    guesses: dict[str, GuessBlock] = Field(default={}, description="By proposer: grammar, ngram, heads.")
     stop: str | int | None = Field(default=None, description="The stop string or stop token id that ended the output.")
     tokens: list[TokenBlock] = []
     fields: list[FieldBlock] | None = Field(default=None, description="Of an answer under a JSON Schema.")

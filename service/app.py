@@ -159,7 +159,9 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
         rank_timeout_s=settings.rank_timeout_s,
         threads=settings.threads or None,
         prefix_sharing=settings.prefix_sharing,
-        drafts=settings.drafts,
+        speculate=settings.speculate,
+        proposers=settings.proposers,
+        heads=settings.heads or None,
         watermark_key_file=key_file,
         faults=settings.faults,
     )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from engine import Engine
-from engine.messages import Finish, FinishReason, Generate, MarkReport, Output, Sampling, Token
+from engine.messages import Finish, FinishReason, Generate, Guessed, MarkReport, Output, Sampling, Token
 from engine.stops import StopScanner
 from engine.tokenizer import Tokenizer
 from service.compiling import CompiledConstraint
@@ -142,6 +142,8 @@ class Chain:
             prefill_s=sum(end.prefill_s for end in self.ends),
             decode_s=sum(end.decode_s for end in self.ends),
             cached_tokens=self.ends[0].cached_tokens,
+            passes=sum(end.passes for end in self.ends),
+            guessed=_together([each for end in self.ends for each in end.guessed]),
         )
 
     def _sampling(self, limit: int) -> Sampling:
@@ -180,3 +182,15 @@ def mark_of(tokenizer: Tokenizer, text: str) -> Mark:
 def unended(piece: Piece) -> Piece:
     """The piece without its part's finish: the choice goes on or ends by itself."""
     return replace(piece, finish=None)
+
+
+def _together(parts: Sequence[Guessed]) -> list[Guessed]:
+    """One line a proposer."""
+    return [
+        Guessed(
+            name,
+            sum(each.proposed for each in parts if each.proposer == name),
+            sum(each.accepted for each in parts if each.proposer == name),
+        )
+        for name in dict.fromkeys(each.proposer for each in parts)
+    ]

@@ -402,7 +402,10 @@ def count(house: House, generation: Generation) -> None:
         metrics.queue.observe(finish.queue_s)
         metrics.inference.observe(finish.prefill_s + finish.decode_s)
         metrics.forced.add(finish.forced_tokens)
-        metrics.skipped.observe(finish.forced_tokens)
+        metrics.skipped.observe(sum(each.accepted for each in finish.guessed))
+        for each in finish.guessed:
+            metrics.guesses.add(each.proposed, proposer=each.proposer)
+            metrics.accepted.add(each.accepted, proposer=each.proposer)
         metrics.closed.add(finish.closed_by_budget)
         metrics.marked.add(finish.mark.eligible if finish.mark.applied else 0)
         metrics.constrained.add(prepared.compiled is not None)

@@ -83,7 +83,7 @@ class Metrics:
     )
     skipped: Histogram = field(
         default_factory=lambda: Histogram(
-            "tgi_request_skipped_tokens", "Tokens that the grammar forced, so that none was drawn, by request.", TOKENS
+            "tgi_request_skipped_tokens", "Tokens that were guessed right, by request.", TOKENS
         )
     )
     inference: Histogram = field(
@@ -105,6 +105,14 @@ class Metrics:
         default_factory=lambda: Histogram("tgi_request_max_new_tokens", "Token budget, by request.", TOKENS)
     )
     forced: Counter = field(default_factory=lambda: Counter("formwork_forced_tokens_total", "Tokens with one choice."))
+    guesses: Counter = field(
+        default_factory=lambda: Counter("formwork_guesses_total", "Guessed tokens that were verified, by proposer.")
+    )
+    accepted: Counter = field(
+        default_factory=lambda: Counter(
+            "formwork_accepted_guesses_total", "Guessed tokens that were drawn, by proposer."
+        )
+    )
     constrained: Counter = field(
         default_factory=lambda: Counter("formwork_constrained_outputs_total", "Outputs under a grammar.")
     )
@@ -132,6 +140,8 @@ class Metrics:
             self.input_length,
             self.max_new_tokens,
             self.forced,
+            self.guesses,
+            self.accepted,
             self.constrained,
             self.closed,
             self.marked,

@@ -11,13 +11,15 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from engine.config import Proposer
 from service.aliases import ALIASES
 from service.families import CallParser, ThoughtParser
+from service.speculative import settings_of
 
 PREFIX = "FORMWORK_"
 
@@ -87,7 +89,18 @@ class Settings(BaseSettings):
     max_input_tokens: int = Field(default=0, ge=0, description="Prompt; 0: what the context leaves.")
     max_model_len: int = Field(default=0, ge=0, description="Prompt and output together; 0: the model's own limit.")
     prefix_sharing: bool = Field(default=True, description="Share the pages of equal prompt prefixes.")
-    drafts: bool = Field(default=True, description="Guess at forced text and verify; never changes what is drawn.")
+    speculate: int = Field(
+        default=16,
+        ge=0,
+        le=64,
+        description="Tokens guessed ahead for one pass to verify; 0: none. Never changes what is drawn.",
+    )
+    speculate_with: str = Field(default=",".join(get_args(Proposer)), description="Who guesses, comma-separated.")
+    heads: str = Field(
+        default="",
+        description="A folder with Medusa heads for the model; empty: the model's own folder, if it has some.",
+    )
+    speculative_config: str = Field(default="", description="vLLM's JSON object in place of these.")
     body_limit_bytes: int = Field(default=4_000_000, ge=1024, description="A larger body is a 413.")
     body_timeout_s: float = Field(default=30.0, gt=0, description="Time for a body to arrive.")
     heartbeat_s: float = Field(default=15.0, gt=0, description="A stream that is silent so long gets a comment line.")
@@ -147,6 +160,20 @@ class Settings(BaseSettings):
         return names or (self.model.rstrip("/").rsplit("/", 1)[-1],)
 
     @property
+    def proposers(self) -> tuple[Proposer, ...]:
+        return cast(
+            "tuple[Proposer, ...]", tuple(each.strip() for each in self.speculate_with.split(",") if each.strip())
+        )
+
+    @field_validator("speculate_with")
+    @classmethod
+    def _known_proposers(cls, value: str) -> str:
+        unknown = {each.strip() for each in value.split(",")} - {"", *get_args(Proposer)}
+        if unknown:
+            raise ValueError(f"unknown proposer {', '.join(sorted(unknown))}; known: {', '.join(get_args(Proposer))}")
+        return value
+
+    @property
     def keys(self) -> tuple[str, ...]:
         return tuple(key.strip() for key in self.api_keys.split(",") if key.strip())
 
@@ -163,6 +190,7 @@ def load_settings(flags: Mapping[str, Any] | None = None, config: str | None = N
         raise SettingsError(f"unknown setting {', '.join(unknown)}; known: {', '.join(sorted(known))}")
     path = config or os.environ.get(_CONFIG, "")
     values, sources = _chosen(flags or {}, _from_file(path) if path else {}, path)
+    _spread(values, sources)
     try:
         settings = Settings(**values)
     except ValidationError as error:
@@ -192,6 +220,21 @@ def _chosen(flags: Mapping[str, Any], filed: Mapping[str, Any], path: str) -> tu
         elif name in filed:
             values[name], sources[name] = filed[name], path
     return values, sources
+
+
+def _spread(values: dict[str, Any], sources: dict[str, str]) -> None:
+    """Puts what vLLM's `speculative_config` says into our own settings, which it must not contradict."""
+    if not values.get("speculative_config"):
+        return
+    source = sources["speculative_config"]
+    try:
+        found = settings_of(values["speculative_config"])
+    except ValueError as error:
+        raise SettingsError(f"setting speculative_config (from {source}): {error}") from None
+    if twice := next((name for name in found if name in values), None):
+        raise SettingsError(f"speculative_config (from {source}) and {twice} ({sources[twice]}) say the same; give one")
+    values.update(found)
+    sources.update(dict.fromkeys(found, source))
 
 
 def _variables(name: str) -> Iterator[str]:

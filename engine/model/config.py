@@ -33,4 +33,5 @@ class RunnerConfig:
     max_batch_tokens: int = 512  # the largest step that will be asked for; warm-up and measurements use it
     max_sequences: int = 64  # likewise
     cuda_graphs: bool = True  # record decode steps; off saves start-up time and some memory
+    heads: str | None = None  # a folder with Medusa heads for this model
     revision: str | None = None  # of a hub id

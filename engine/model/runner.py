@@ -7,6 +7,7 @@ enter: requests, scheduling, sampling. Single-threaded: only the engine loop cal
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from engine.model.config import RunnerConfig
 from engine.model.errors import UnsupportedModel
 from engine.model.executors import CpuExecutor, DeviceExecutor, Executor
 from engine.model.forward import ForwardPass
+from engine.model.heads import MedusaHeads, load_heads
 from engine.model.linear import pack_linears
 from engine.model.loading import choose_dtype, eos_token_ids, load_config, load_model, max_positions
 from engine.model.memory import measured_bandwidth, usable_cores
@@ -59,6 +61,8 @@ class ModelRunner:
             fuse_norms(model)
         else:
             model.to(device)  # type: ignore[arg-type]
+        if config.heads is not None:  # a replayed graph would not show them its hidden states
+            config = replace(config, cuda_graphs=False)
         _join(model, group)
         layers = forward.layer_shapes()
         self.executor: Executor = (
@@ -66,6 +70,7 @@ class ModelRunner:
             if device.type == "cpu"
             else DeviceExecutor(forward, layers, config, dtype, device, longest, group)
         )
+        self.heads = None if config.heads is None else _heads(Path(config.heads), model)
         self.threads = threads
         self.info = ModelInfo(
             model_type=settings.model_type,
@@ -119,6 +124,14 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UnsupportedModel(f"device {name} was asked for, but torch finds no CUDA device")
     return device
+
+
+def _heads(folder: Path, model: PreTrainedModel) -> MedusaHeads:
+    output: torch.nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    embedding: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
+    heads = load_heads(folder, output, model.config.hidden_size, embedding)
+    heads.watch(output)
+    return heads
 
 
 def _size(model: PreTrainedModel) -> tuple[int, int]:

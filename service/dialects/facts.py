@@ -92,6 +92,8 @@ def finish_facts(index: int, finish: Finish) -> dict[str, Any]:
         "index": index,
         "closed_by_budget": finish.closed_by_budget,
         "forced_tokens": finish.forced_tokens,
+        "passes": finish.passes,
+        "guesses": {each.proposer: {"proposed": each.proposed, "accepted": each.accepted} for each in finish.guessed},
         "stop": stop.decode(errors="replace") if isinstance(stop, bytes) else stop,
     }
 

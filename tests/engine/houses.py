@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from engine.admission import Admission
 from engine.batch import Runner
-from engine.drafts import ForcedText
 from engine.generation import Spelling
 from engine.grammars import GrammarStore
 from engine.loop import EngineLoop, Rooms
@@ -16,6 +15,9 @@ from engine.messages import Failure, Finish, Generate, Output, Sampling, Token
 from engine.pages import PagePool
 from engine.sampler import CpuSampler
 from engine.scheduler import Scheduler
+from engine.speculation import Drafter, Endings, ForcedText, Speculation, StepCost
+from engine.speculation.lookup import without_blank
+from engine.speculation.speculation import Seer
 from grammar import Grammar
 from tests.engine.slots import SlotRunner
 from watermark import KeyRing
@@ -66,7 +68,8 @@ def house(
     max_sequences: int = 4,
     max_waiting: int = 100,
     sharing: bool = True,
-    proposer: ForcedText | None = None,
+    drafter: Drafter | None = None,
+    seer: Seer | None = None,
     helper: Executor | None = None,
 ) -> House:
     """A loop over a runner (by default one without a model)."""
@@ -87,11 +90,20 @@ def house(
         ),
         key_ring=RING,
         capacity=min(info.max_positions, scheduler.capacity),
-        proposer=proposer,
+        drafter=drafter,
     )
     clock = Clock()
-    loop = EngineLoop(Rooms(info, runner, scheduler, CpuSampler(info.vocab_size), admission), clock, helper)
+    speculation = None if drafter is None else Speculation(drafter, StepCost((), clock), seer)
+    rooms = Rooms(info, runner, scheduler, CpuSampler(info.vocab_size), admission, speculation)
+    loop = EngineLoop(rooms, clock, helper)
     return House(runner, scheduler, loop, clock)
+
+
+def drafter(spelling: list[bytes], encode: Callable[[str], list[int]] | None = None, most: int = 16) -> Drafter:
+    """Guesses by lookup, and of forced text if there is a tokenizer; id 0 ends."""
+    forced = None if encode is None else ForcedText(encode)
+    endings = Endings(spelling, forced) if forced else None
+    return Drafter(most, frozenset({0}), forced, endings, without_blank(spelling))
 
 
 def _no_grammars(_data: bytes) -> Grammar:

@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import grammar
-from engine.drafts import ForcedText
 from engine.grammars import GrammarStore
 from engine.messages import Generate, Mark, Plan, Sampling
 from engine.sampler import CpuSampler, Drawn, Row, Rule
-from tests.engine.houses import House, drive, house, request
+from tests.engine.houses import House, drafter, drive, house, request
 from tests.engine.slots import SlotRunner, logits_of
 from tests.oracles.renormalised import distribution
 
@@ -81,7 +80,7 @@ def made(*grammars: grammar.Grammar, drafts: bool = True) -> House:
         grammars=store,
         max_batch_tokens=400,
         max_sequences=50,
-        proposer=ForcedText(encode) if drafts else None,
+        drafter=drafter(TOKENS, encode) if drafts else None,
     )
 
 

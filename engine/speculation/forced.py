@@ -1,0 +1,41 @@
+"""Guesses from the grammar: the usual tokenisation of text that it forces (keys, quotes, separators).
+
+What it is for: that tokenisation is very likely what the model writes. What may not enter: anything that takes it for
+granted. A forced text has several tokenisations and the distribution over them is the model's, so these tokens are a
+guess like any other: each position is drawn, and the guess only says how far one pass may reach.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from grammar import Matcher, PlaceKind
+
+_CACHED = 4096  # texts
+_FREE = (PlaceKind.STRING, PlaceKind.FREE)  # nothing is forced inside these
+
+
+class ForcedText:
+    """`encode`: the tokenizer's, on plain text."""
+
+    def __init__(self, encode: Callable[[str], list[int]]) -> None:
+        self._encode = encode
+        self._tokens: OrderedDict[bytes, list[int]] = OrderedDict()
+
+    def after(self, matcher: Matcher) -> list[int]:
+        """The tokens of what every completion begins with; none where the text is free."""
+        if matcher.place_kind in _FREE:
+            return []
+        forced = matcher.forced_bytes()
+        return self.spelled(forced) if forced else []
+
+    def spelled(self, text: bytes) -> list[int]:
+        """The usual tokens of a text."""
+        if text not in self._tokens:
+            # A text that ends inside a character is guessed up to that character.
+            self._tokens[text] = self._encode(text.decode("utf-8", "ignore"))
+            if len(self._tokens) > _CACHED:
+                self._tokens.popitem(last=False)
+        self._tokens.move_to_end(text)
+        return self._tokens[text]
