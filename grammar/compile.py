@@ -251,12 +251,13 @@ _EXERCISE: Final = {
         "b": {"type": "number"},
         "e": {"enum": [1, 2, "x"]},
         "f": {"type": "number", "multipleOf": 0.5, "not": {"const": 1}},
+        "g": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 9},
     },
     "patternProperties": {"^x-": {"type": "string", "pattern": "^x-[a-z]+$"}},
 }
 """Together with the next one, schemas that need every kernel; and a text that both allow."""
 _NAMES_ONLY: Final = {"type": "object", "properties": {"a": {"type": "string"}, "b": {}}}
-_EXERCISED: Final = b'{"a":"b","c":[1.5],"x-":"x-a","\\u0064":"x","e":2}'
+_EXERCISED: Final = b'{"a":"b","c":[1.5],"x-":"x-a","\\u0064":"x","e":2,"g":"a"}'
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
