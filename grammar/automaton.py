@@ -95,6 +95,8 @@ class Automaton:
 
     def __init__(self, vocabulary: Vocabulary, *, max_blanks: int, max_bytes: int) -> None:
         self.vocabulary = vocabulary
+        self.outside = vocabulary.trie
+        """The tokens that may come outside of strings."""
         self.tables = Tables(max(1 << 20, max_bytes // 4))
         self.tables.h[MAX_BLANKS] = max_blanks
         self.labels = Labels()
@@ -217,9 +219,10 @@ class Automaton:
     def _seen(self, state: int, register: int, stack: int) -> tuple[Mask, int, bool]:
         """The mask, and what it depends on: so many ancestors, and whether their data."""
         saturated = self._saturated(state, register)
-        views = self._views.setdefault((state, saturated), [])
+        same = self._alike(state)
+        views = self._views.setdefault((same, saturated), [])
         for visible, with_data in views:
-            found = self._shared.get(self._mask_key(state, saturated, register, stack, visible, with_data))
+            found = self._shared.get(self._mask_key(same, saturated, register, stack, visible, with_data))
             if found is not None:
                 return found, visible, with_data
         row, visible, with_data = self._compute(state, register, stack)
@@ -228,7 +231,7 @@ class Automaton:
         if self.is_accepting(state, register, stack):
             row |= self.vocabulary.eos_row
         mask = self._mask_of(row)
-        self._shared[self._mask_key(state, saturated, register, stack, visible, with_data)] = mask
+        self._shared[self._mask_key(same, saturated, register, stack, visible, with_data)] = mask
         return mask, visible, with_data
 
     def _mask_of(self, row: Int32) -> Mask:
@@ -254,6 +257,13 @@ class Automaton:
         if with_data:
             return (state, saturated, tuple(states), register >> 32, tuple(data))
         return (state, saturated, tuple(states))
+
+    def _alike(self, state: int) -> int:
+        """The state, or another with the same masks: digits are counted, but no token spells forty."""
+        tag, base = self._keys[state][0], self._keys[state][-1]
+        if tag != "in number":
+            return state
+        return int(base + self._contents[base].alike[state - base])
 
     def _saturated(self, state: int, register: int) -> int:
         """The register as far as one token can tell."""
@@ -377,11 +387,12 @@ class Automaton:
         """What one token can tell of a configuration: those of one view have the same mask."""
         self.mask(configuration)
         state, register, stack = self.configurations[configuration]
-        saturated = self._saturated(state, register)
-        for visible, with_data in self._views.get((state, saturated), ()):
-            key = self._mask_key(state, saturated, register, stack, visible, with_data)
+        saturated, same = self._saturated(state, register), self._alike(state)
+        for visible, with_data in self._views.get((same, saturated), ()):
+            key = self._mask_key(same, saturated, register, stack, visible, with_data)
             if key in self._shared:
-                return key
+                # States that are alike for one token may differ in what remains to be written.
+                return (state, *key)
         return (configuration,)
 
     def is_accepting(self, state: int, register: int, stack: int) -> bool:
@@ -521,7 +532,9 @@ class Automaton:
     def _begun(self, state: int, register: int, stack: int) -> tuple[Int32, list[tuple[Trie, int]]]:
         """The row to begin with, and tries of the tokens that remain to be walked, each with its register."""
         vocabulary, kind = self.vocabulary, self.tables.get(KIND, state)
-        if kind == PLAIN or register & 31:
+        if kind == PLAIN:
+            return np.zeros(vocabulary.words, np.int32), [(self.outside, register)]
+        if register & 31:
             return np.zeros(vocabulary.words, np.int32), [(vocabulary.trie, register)]
         content = self.content_at(state)
         at = state - content.base
@@ -530,7 +543,9 @@ class Automaton:
             return row, [(trie, count << 32) for trie, count in tries]
         frame = self._frame_at(stack)
         if not frame.shape.is_simple or not self._key_lives(content, frame)[at]:
-            return content.plain_row(at, *self._key_reach(content, frame)), [(vocabulary.special_trie, register)]
+            is_open = bool(frame.allowed & frame.shape.rest)
+            row = content.plain_row(at, *self._key_reach(content, frame), is_finite=not is_open)
+            return row, [(vocabulary.special_trie, register)]
         is_loose = register == 0 and at in content.free
         return vocabulary.slices[-1].copy(), [
             (vocabulary.ending_trie if is_loose else vocabulary.special_trie, register)

@@ -195,9 +195,10 @@ def load_grammar(data: bytes, vocabulary: Vocabulary) -> Grammar:
 def warm(vocabulary: Vocabulary) -> None:
     """Build the vocabulary's arrays and load every kernel: at start, so that neither falls on a request."""
     _common()
-    _ = vocabulary.slices, vocabulary.special_trie, vocabulary.ending_trie, vocabulary.spelled
-    _ = vocabulary.plain, [(vocabulary.endings(n), vocabulary.endings_from(n)) for n in range(MOST_ENDINGS)]
-    _ = vocabulary.unsettled_trie, vocabulary.settled_row, vocabulary.settled_lengths, vocabulary.pure
+    _ = vocabulary.slices, vocabulary.special_trie, vocabulary.ending_trie, vocabulary.structural_trie
+    _ = vocabulary.spelled, vocabulary.plain, vocabulary.unsettled_trie, vocabulary.pure, vocabulary.number_run
+    _ = vocabulary.settled_row, vocabulary.settled_lengths
+    _ = [(vocabulary.endings(length), vocabulary.endings_from(length)) for length in range(MOST_ENDINGS)]
     compile_json_schema(_EXERCISE, vocabulary).warm()
 
 

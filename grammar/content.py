@@ -11,6 +11,7 @@ import numpy.typing as npt
 from grammar import plain
 from grammar.frames.languages import Machine, any_string, characters_needed
 from grammar.kernels import fixed
+from grammar.lexical.graphs import alike_within
 from grammar.trie import Trie
 from grammar.vocabulary import MOST_ENDINGS, Vocabulary
 
@@ -63,6 +64,12 @@ class Content:
         """What each state reaches, and what is allowed, of one class: the machine is trimmed, so all states live."""
         return fixed(np.ones((len(self.machine.labels), 1), np.int32)), fixed(np.ones(1, np.int32))
 
+    @cached_property
+    def alike(self) -> Int32:
+        """[state of a number]: the first state that no token tells apart from it."""
+        steps = max(1, self.vocabulary.number_run)
+        return alike_within(fixed(self.machine.table), fixed(self.machine.labels), steps)
+
     def saturated(self, count: int) -> int:
         """What one token can tell of a register that has counted so many characters."""
         missing = max(self.machine.least - count, 0)
@@ -90,10 +97,13 @@ class Content:
             return row, [*exact, (vocabulary.endings_from(missing), count + missing)]
         return row, [(vocabulary.special_trie, count)]
 
-    def plain_row(self, at: int, reach: Int32, allow: Int32) -> Int32:
-        """The plain tokens that lead from the at-th state to states which reach what is allowed (as `plain.meets`)."""
+    def plain_row(self, at: int, reach: Int32, allow: Int32, *, is_finite: bool = False) -> Int32:
+        """The plain tokens that lead from the at-th state to states which reach what is allowed (as `plain.meets`).
+
+        Where only some words are allowed (`is_finite`), not every character goes on.
+        """
         vocabulary = self.vocabulary
-        sure = min(self._sure(at, reach, allow), len(vocabulary.slices) - 1)
+        sure = 0 if is_finite else min(self._sure(at, reach, allow), len(vocabulary.slices) - 1)
         row: Int32 = vocabulary.slices[sure].copy()
         if sure < len(vocabulary.slices) - 1:
             plain.add_plain(*vocabulary.plain, sure, *self._automaton, reach, allow, at, row)

@@ -54,6 +54,7 @@ class JsonAutomaton(Automaton):
 
     def __init__(self, vocabulary: Vocabulary, pool: Formulas, root: Formula, options: JsonOptions) -> None:
         super().__init__(vocabulary, max_blanks=options.max_whitespace, max_bytes=options.limits.bytes)
+        self.outside = vocabulary.structural_trie
         self.pool = pool
         self.root_formula = root
         self.gaps = options.whitespace == "json"
