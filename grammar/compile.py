@@ -28,13 +28,14 @@ from grammar.schema.explained import explained, notes_of
 from grammar.schema.intricate import is_intricate
 from grammar.schema.keywords import Schema
 from grammar.text_automaton import TextAutomaton
-from grammar.vocabulary import MOST_ENDINGS, Vocabulary
+from grammar.vocabulary import Vocabulary
 
 
 def compile_json_schema(schema: dict[str, Any] | bool, vocabulary: Vocabulary, **options: Any) -> Grammar:
     """The JSON texts that satisfy a schema. Options: see `JsonOptions`."""
     chosen = JsonOptions(**options)
     _common()
+    vocabulary.prepare()
     return _ready(_json_grammar(schema, vocabulary, chosen, options))
 
 
@@ -195,10 +196,8 @@ def load_grammar(data: bytes, vocabulary: Vocabulary) -> Grammar:
 def warm(vocabulary: Vocabulary) -> None:
     """Build the vocabulary's arrays and load every kernel: at start, so that neither falls on a request."""
     _common()
-    _ = vocabulary.slices, vocabulary.special_trie, vocabulary.ending_trie, vocabulary.structural_trie
-    _ = vocabulary.spelled, vocabulary.plain, vocabulary.unsettled_trie, vocabulary.pure, vocabulary.number_run
-    _ = vocabulary.settled_row, vocabulary.settled_lengths
-    _ = [(vocabulary.endings(length), vocabulary.endings_from(length)) for length in range(MOST_ENDINGS)]
+    vocabulary.prepare()
+    _ = vocabulary.unsettled_trie, vocabulary.pure, vocabulary.settled_row, vocabulary.settled_lengths
     compile_json_schema(_EXERCISE, vocabulary).warm()
 
 

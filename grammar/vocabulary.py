@@ -59,6 +59,7 @@ class Vocabulary:
         self.tokens: tuple[bytes, ...] = tuple(spelled)
         self.eos_token_ids: tuple[int, ...] = tuple(dict.fromkeys(int(i) for i in eos_token_ids))
         self._endings: dict[tuple[int, int | None], Trie] = {}
+        self._is_prepared = False
         self.size = len(self.tokens)
         self.words = (self.size + 31) // 32
         for token_id in self.eos_token_ids:
@@ -73,6 +74,22 @@ class Vocabulary:
         digest.update(b"".join(self.tokens))
         digest.update(np.array(self.eos_token_ids, np.int64).tobytes())
         return digest.hexdigest()
+
+    def prepare(self) -> None:
+        """Build the arrays that masks are made with: seconds for a large vocabulary, once, and not within a mask."""
+        if not self._is_prepared:
+            _ = (
+                self.trie,
+                self.structural_trie,
+                self.special_trie,
+                self.slices,
+                self.plain,
+                self.spelled,
+                self.number_run,
+            )
+            for length in range(MOST_ENDINGS):
+                _ = self.endings(length), self.endings_from(length)
+            self._is_prepared = True
 
     def tables_to_bytes(self) -> bytes:
         """The derived arrays (tries, slices), for a disk: building them takes seconds for a large vocabulary."""
