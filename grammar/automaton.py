@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from grammar import walk
+from grammar import rows, walk
 from grammar.content import Content
 from grammar.errors import GrammarTooLarge
 from grammar.frames.languages import Machine
@@ -30,6 +30,7 @@ from grammar.tables import (
     DATA_SEEN,
     DEAD,
     ESCAPE,
+    FLAT,
     GAP_BLANK,
     GAP_NEWLINE,
     GAP_TAB,
@@ -66,7 +67,7 @@ Int32 = npt.NDArray[np.int32]
 _STRUCTURAL: Final = b'{}[]",:-0123456789tfn \n\t'
 _COLUMN: Final = {byte: i for i, byte in enumerate(_STRUCTURAL, 1)}
 _ROW: Final = [DEAD] * (len(_STRUCTURAL) + 1)
-_NUMBER_BYTES: Final = frozenset(b"0123456789+-.eE")
+_NO_NUMBER: Final = np.array([byte for byte in range(256) if byte not in b"0123456789+-.eE"])
 _FIELD: Final = (1 << 28) - 1
 _FEW: Final = 100
 MAX_FILLS: Final = 200_000
@@ -94,6 +95,8 @@ class Automaton:
 
     def __init__(self, vocabulary: Vocabulary, *, max_blanks: int, max_bytes: int) -> None:
         self.vocabulary = vocabulary
+        self.outside = vocabulary.trie
+        """The tokens that may come outside of strings."""
         self.tables = Tables(max(1 << 20, max_bytes // 4))
         self.tables.h[MAX_BLANKS] = max_blanks
         self.labels = Labels()
@@ -122,6 +125,7 @@ class Automaton:
         self._rows: dict[int, Mask] = {}
         self._levels = np.zeros((vocabulary.trie.longest + 2, 4), np.int64)
         self._work = np.zeros((1 << 8, 8), np.int64)
+        self._noted = np.zeros((1 << 8, 8), np.int64)
         self._ends = np.zeros((FEW_ENDS, 5), np.int64)
         self.end = self.state(("end",))
         self.done = self.state(("done",))
@@ -168,30 +172,17 @@ class Automaton:
         self._keys.extend([(tag, base)] * states)
         self._blocks[id(machine)] = base
         content = self._contents[base] = Content(self.vocabulary, machine, base)
-        table = np.where(machine.table >= 0, machine.table + base, DEAD).astype(np.int32)
-        columns = table.shape[1]
-        classmap = np.zeros(COLUMNS, np.uint8)
-        classmap[:256] = machine.classes
-        if kind == PLAIN:
-            extra = np.where(machine.labels >= 0, operation(KEEP) + machine.labels, DEAD).astype(np.int32)[:, None]
-            for byte in range(256):
-                if byte not in _NUMBER_BYTES:
-                    classmap[byte] = columns
-        else:
-            pops = np.where(machine.labels >= 0, operation(POP) + machine.labels, DEAD).astype(np.int32)
-            escapes = np.full(states, operation(ESCAPE), np.int32)
-            extra = np.stack([np.full(states, DEAD, np.int32), pops, escapes], axis=1)
-            classmap[256:288] = machine.classes[:32]
-            classmap[QUOTE], classmap[BACKSLASH] = machine.classes[0x22], machine.classes[0x5C]
-            classmap[:32] = columns
-            classmap[0x22], classmap[0x5C] = columns + 1, columns + 2
+        columns = machine.table.shape[1]
         if columns + 3 > 255:
             raise GrammarTooLarge("an automaton over more than 250 kinds of bytes")
-        cells = np.concatenate([table, extra], axis=1)
-        offset = tables.add_cells(cells.reshape(-1))
+        width = columns + (1 if kind == PLAIN else 3)
+        offset = tables.take_cells(states * width)
+        final, escape = (operation(KEEP), -1) if kind == PLAIN else (operation(POP), operation(ESCAPE))
+        cells = tables.part(FLAT, offset, tables.cells)
+        rows.lay_out(fixed(machine.table), fixed(machine.labels), base, final, escape, cells)
         ends = (base, base + states)
-        tables.part(OFFSET, *ends)[:] = offset + 1 + np.arange(states, dtype=np.int32) * cells.shape[1]
-        tables.part(CLASSMAP, *ends)[:] = tables.add_map(classmap)
+        tables.part(OFFSET, *ends)[:] = offset + 1 + np.arange(states, dtype=np.int32) * width
+        tables.part(CLASSMAP, *ends)[:] = tables.add_map(_byte_classes(machine, kind))
         if kind != PLAIN:
             most = -1 if machine.most is None else machine.most
             spec = tables.add_spec(base, minimum=machine.least, maximum=most, strict=strict)
@@ -228,9 +219,10 @@ class Automaton:
     def _seen(self, state: int, register: int, stack: int) -> tuple[Mask, int, bool]:
         """The mask, and what it depends on: so many ancestors, and whether their data."""
         saturated = self._saturated(state, register)
-        views = self._views.setdefault((state, saturated), [])
+        same = self._alike(state)
+        views = self._views.setdefault((same, saturated), [])
         for visible, with_data in views:
-            found = self._shared.get(self._mask_key(state, saturated, register, stack, visible, with_data))
+            found = self._shared.get(self._mask_key(same, saturated, register, stack, visible, with_data))
             if found is not None:
                 return found, visible, with_data
         row, visible, with_data = self._compute(state, register, stack)
@@ -239,14 +231,14 @@ class Automaton:
         if self.is_accepting(state, register, stack):
             row |= self.vocabulary.eos_row
         mask = self._mask_of(row)
-        self._shared[self._mask_key(state, saturated, register, stack, visible, with_data)] = mask
+        self._shared[self._mask_key(same, saturated, register, stack, visible, with_data)] = mask
         return mask, visible, with_data
 
     def _mask_of(self, row: Int32) -> Mask:
         """The mask with this content: equal rows are held once."""
-        ident = walk.content_hash(row)
+        ident = rows.content_hash(row)
         known = self._rows.get(ident)
-        if known is not None and np.array_equal(known.row, row):
+        if known is not None and rows.equal(known.row, fixed(row)):
             return known
         row.setflags(write=False)
         mask = Mask(row)
@@ -265,6 +257,13 @@ class Automaton:
         if with_data:
             return (state, saturated, tuple(states), register >> 32, tuple(data))
         return (state, saturated, tuple(states))
+
+    def _alike(self, state: int) -> int:
+        """The state, or another with the same masks: digits are counted, but no token spells forty."""
+        tag, base = self._keys[state][0], self._keys[state][-1]
+        if tag != "in number":
+            return state
+        return int(base + self._contents[base].alike[state - base])
 
     def _saturated(self, state: int, register: int) -> int:
         """The register as far as one token can tell."""
@@ -388,11 +387,12 @@ class Automaton:
         """What one token can tell of a configuration: those of one view have the same mask."""
         self.mask(configuration)
         state, register, stack = self.configurations[configuration]
-        saturated = self._saturated(state, register)
-        for visible, with_data in self._views.get((state, saturated), ()):
-            key = self._mask_key(state, saturated, register, stack, visible, with_data)
+        saturated, same = self._saturated(state, register), self._alike(state)
+        for visible, with_data in self._views.get((same, saturated), ()):
+            key = self._mask_key(same, saturated, register, stack, visible, with_data)
             if key in self._shared:
-                return key
+                # States that are alike for one token may differ in what remains to be written.
+                return (state, *key)
         return (configuration,)
 
     def is_accepting(self, state: int, register: int, stack: int) -> bool:
@@ -417,15 +417,12 @@ class Automaton:
             return self._compute_key(state, register, stack, loose)
         row, tries = self._begun(state, register, stack)
         meta = self._begin(state, register, stack)
-        in_string = tables.get(KIND, state) != PLAIN and not register & 31
+        # What follows a quote is the same for all tokens that have one inside: it is made known once, first.
+        begin = 0x22 if tables.get(KIND, state) != PLAIN and not register & 31 else -1
         for trie, start in tries:
             self._levels[0, 1] = start
-            if in_string:
-                # What follows a quote is the same for all tokens that have one inside: it is made known once, first.
-                self._walk(trie, 0x22, -1, row)
-                self._walk(trie, -1, 0x22, row)
-            else:
-                self._walk(trie, -1, -1, row)
+            if not self._walk(trie, begin, -1, row):
+                self._walk(trie, -1, begin, row)
         return row, int(meta[VISIBLE]), bool(meta[DATA_SEEN])
 
     def _loose_key(self, state: int, register: int, stack: int) -> int | None:
@@ -455,33 +452,34 @@ class Automaton:
         self._complete(trie, pending, row)
         return row, max(int(meta[VISIBLE]), visible), bool(meta[DATA_SEEN]) or with_data
 
-    def _walk(self, trie: Trie, only: int, other: int, row: Int32) -> None:
-        """Walk the tokens that begin with `only` (-1: all but `other`), filling what is missing, until nothing is."""
+    def _walk(self, trie: Trie, begin: int, skip: int, row: Int32) -> bool:
+        """Walk as `walk.walk_children` does, filling what is missing, until nothing is; whether that was all."""
         tables = self.tables
-        pending = walk.walk_children(
-            tables.mem, tables.h, *trie.arrays, trie.tops, only, other, self._levels, self._work, row
+        pending, is_all = walk.walk_children(
+            tables.mem, tables.h, *trie.arrays, trie.tops, begin, skip, self._levels, self._work, row
         )
         if pending > len(self._work):
             self._work = np.zeros((2 * pending, 8), np.int64)
-            self._walk(trie, only, other, row)
-            return
+            return self._walk(trie, begin, skip, row)
         self._complete(trie, pending, row)
+        return is_all
 
     def _complete(self, trie: Trie, pending: int, row: Int32) -> None:
         """Fill what the noted places lack and walk on from them."""
-        tables = self.tables
+        tables, arrays = self.tables, trie.arrays
         fills = 0
         while pending:
-            before = self._work[:pending].copy()
-            fills += self._fill_missing(before)
+            # What is noted next goes to the other list.
+            before, self._work, self._noted = self._work, self._noted, self._work
+            fills += self._fill_missing(before[:pending])
             if fills > MAX_FILLS:
                 raise GrammarTooLarge("one mask needs too many states")
-            pending = walk.resume(tables.mem, tables.h, *trie.arrays, self._levels, before, pending, self._work, row)
-            if pending > len(self._work):
+            noted = pending
+            while True:
+                pending = walk.resume(tables.mem, tables.h, *arrays, self._levels, before, noted, self._work, row)
+                if pending <= len(self._work):
+                    break
                 self._work = np.zeros((2 * pending, 8), np.int64)
-                pending = walk.resume(
-                    tables.mem, tables.h, *trie.arrays, self._levels, before, len(before), self._work, row
-                )
 
     def _begin(self, state: int, register: int, stack: int) -> npt.NDArray[np.int64]:
         """Set up what a walk from here reads and reports."""
@@ -511,16 +509,32 @@ class Automaton:
                 return 0
             self.fill(number)
         elif code == walk.NO_RETURN:
-            tables.set_return(number, label, self.returned(number, label))
+            target = self.returned(number, label)
+            tables.set_return(number, label, target)
+            self._fill_ahead(target)
         else:
             tables.reserve_scratch(2 * int(tables.h[STACK_ROOM]))
             return 0
         return 1
 
+    def _fill_ahead(self, target: int) -> None:
+        """Fill what follows a return: a vocabulary as large as today's has tokens that go on there, so that to wait for
+        the walk to ask would be one round more for each of them."""
+        following: int | None = target
+        while following is not None and following != DEAD and not self.tables.is_filled(following):
+            self.fill(following)
+            following = self.fill_next(following)
+
+    def fill_next(self, state: int) -> int | None:  # noqa: ARG002  (nothing is an answer)
+        """A state whose row is needed wherever this one's is."""
+        return None
+
     def _begun(self, state: int, register: int, stack: int) -> tuple[Int32, list[tuple[Trie, int]]]:
         """The row to begin with, and tries of the tokens that remain to be walked, each with its register."""
         vocabulary, kind = self.vocabulary, self.tables.get(KIND, state)
-        if kind == PLAIN or register & 31:
+        if kind == PLAIN:
+            return np.zeros(vocabulary.words, np.int32), [(self.outside, register)]
+        if register & 31:
             return np.zeros(vocabulary.words, np.int32), [(vocabulary.trie, register)]
         content = self.content_at(state)
         at = state - content.base
@@ -529,7 +543,9 @@ class Automaton:
             return row, [(trie, count << 32) for trie, count in tries]
         frame = self._frame_at(stack)
         if not frame.shape.is_simple or not self._key_lives(content, frame)[at]:
-            return content.plain_row(at, *self._key_reach(content, frame)), [(vocabulary.special_trie, register)]
+            is_open = bool(frame.allowed & frame.shape.rest)
+            row = content.plain_row(at, *self._key_reach(content, frame), is_finite=not is_open)
+            return row, [(vocabulary.special_trie, register)]
         is_loose = register == 0 and at in content.free
         return vocabulary.slices[-1].copy(), [
             (vocabulary.ending_trie if is_loose else vocabulary.special_trie, register)
@@ -856,6 +872,20 @@ def _distinct(work: npt.NDArray[np.int64]) -> list[tuple[int, int, int]]:
 def bit_words(bits: int, words: int) -> Int32:
     """A bit set as 32-bit words."""
     return np.array([bits >> (32 * w) & 0xFFFFFFFF for w in range(words)], np.uint32).view(np.int32)
+
+
+def _byte_classes(machine: Machine, kind: int) -> npt.NDArray[np.uint8]:
+    """The column of each byte, raw and decoded, in the rows of a machine."""
+    found, columns = np.zeros(COLUMNS, np.uint8), machine.table.shape[1]
+    found[:256] = machine.classes
+    if kind == PLAIN:
+        found[:256][_NO_NUMBER] = columns
+        return found
+    found[256:288] = machine.classes[:32]
+    found[QUOTE], found[BACKSLASH] = machine.classes[0x22], machine.classes[0x5C]
+    found[:32] = columns
+    found[0x22], found[0x5C] = columns + 1, columns + 2
+    return found
 
 
 def _structural_map() -> npt.NDArray[np.uint8]:

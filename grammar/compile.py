@@ -28,13 +28,14 @@ from grammar.schema.explained import explained, notes_of
 from grammar.schema.intricate import is_intricate
 from grammar.schema.keywords import Schema
 from grammar.text_automaton import TextAutomaton
-from grammar.vocabulary import MOST_ENDINGS, Vocabulary
+from grammar.vocabulary import Vocabulary
 
 
 def compile_json_schema(schema: dict[str, Any] | bool, vocabulary: Vocabulary, **options: Any) -> Grammar:
     """The JSON texts that satisfy a schema. Options: see `JsonOptions`."""
     chosen = JsonOptions(**options)
     _common()
+    vocabulary.prepare()
     return _ready(_json_grammar(schema, vocabulary, chosen, options))
 
 
@@ -195,9 +196,8 @@ def load_grammar(data: bytes, vocabulary: Vocabulary) -> Grammar:
 def warm(vocabulary: Vocabulary) -> None:
     """Build the vocabulary's arrays and load every kernel: at start, so that neither falls on a request."""
     _common()
-    _ = vocabulary.slices, vocabulary.special_trie, vocabulary.ending_trie, vocabulary.spelled
-    _ = vocabulary.plain, [(vocabulary.endings(n), vocabulary.endings_from(n)) for n in range(MOST_ENDINGS)]
-    _ = vocabulary.unsettled_trie, vocabulary.settled_row, vocabulary.settled_lengths, vocabulary.pure
+    vocabulary.prepare()
+    _ = vocabulary.unsettled_trie, vocabulary.pure, vocabulary.settled_row, vocabulary.settled_lengths
     compile_json_schema(_EXERCISE, vocabulary).warm()
 
 
@@ -251,12 +251,13 @@ _EXERCISE: Final = {
         "b": {"type": "number"},
         "e": {"enum": [1, 2, "x"]},
         "f": {"type": "number", "multipleOf": 0.5, "not": {"const": 1}},
+        "g": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 9},
     },
     "patternProperties": {"^x-": {"type": "string", "pattern": "^x-[a-z]+$"}},
 }
 """Together with the next one, schemas that need every kernel; and a text that both allow."""
 _NAMES_ONLY: Final = {"type": "object", "properties": {"a": {"type": "string"}, "b": {}}}
-_EXERCISED: Final = b'{"a":"b","c":[1.5],"x-":"x-a","\\u0064":"x","e":2}'
+_EXERCISED: Final = b'{"a":"b","c":[1.5],"x-":"x-a","\\u0064":"x","e":2,"g":"a"}'
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:

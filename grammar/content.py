@@ -11,7 +11,7 @@ import numpy.typing as npt
 from grammar import plain
 from grammar.frames.languages import Machine, any_string, characters_needed
 from grammar.kernels import fixed
-from grammar.lexical import Dfa
+from grammar.lexical.graphs import alike_within
 from grammar.trie import Trie
 from grammar.vocabulary import MOST_ENDINGS, Vocabulary
 
@@ -39,7 +39,13 @@ class Content:
     @cached_property
     def free(self) -> frozenset[int]:
         """The states, counted from `base`, to which every plain character leads back, if lengths do not count."""
-        return frozenset() if self.is_counted else _loops(self.machine)
+        if self.is_counted or self.machine.literal:
+            return frozenset()
+        return frozenset(np.flatnonzero(plain.loops(*self._automaton, *_free())).tolist())
+
+    @cached_property
+    def _automaton(self) -> tuple[Int32, npt.NDArray[np.uint8]]:
+        return fixed(self.machine.table), fixed(self.machine.classes)
 
     @cached_property
     def needed(self) -> Int32:
@@ -57,6 +63,12 @@ class Content:
     def all_live(self) -> tuple[Int32, Int32]:
         """What each state reaches, and what is allowed, of one class: the machine is trimmed, so all states live."""
         return fixed(np.ones((len(self.machine.labels), 1), np.int32)), fixed(np.ones(1, np.int32))
+
+    @cached_property
+    def alike(self) -> Int32:
+        """[state of a number]: the first state that no token tells apart from it."""
+        steps = max(1, self.vocabulary.number_run)
+        return alike_within(fixed(self.machine.table), fixed(self.machine.labels), steps)
 
     def saturated(self, count: int) -> int:
         """What one token can tell of a register that has counted so many characters."""
@@ -85,18 +97,20 @@ class Content:
             return row, [*exact, (vocabulary.endings_from(missing), count + missing)]
         return row, [(vocabulary.special_trie, count)]
 
-    def plain_row(self, at: int, reach: Int32, allow: Int32) -> Int32:
-        """The plain tokens that lead from the at-th state to states which reach what is allowed (as `plain.meets`)."""
-        vocabulary, machine = self.vocabulary, self.machine
-        sure = min(self._sure(at, reach, allow), len(vocabulary.slices) - 1)
+    def plain_row(self, at: int, reach: Int32, allow: Int32, *, is_finite: bool = False) -> Int32:
+        """The plain tokens that lead from the at-th state to states which reach what is allowed (as `plain.meets`).
+
+        Where only some words are allowed (`is_finite`), not every character goes on.
+        """
+        vocabulary = self.vocabulary
+        sure = 0 if is_finite else min(self._sure(at, reach, allow), len(vocabulary.slices) - 1)
         row: Int32 = vocabulary.slices[sure].copy()
         if sure < len(vocabulary.slices) - 1:
-            automaton = fixed(machine.table), fixed(machine.classes)
-            plain.add_plain(*vocabulary.plain, sure, *automaton, reach, allow, at, row)
+            plain.add_plain(*vocabulary.plain, sure, *self._automaton, reach, allow, at, row)
         return row
 
     def _counted_row(self, at: int, count: int, missing: int, left: int | None) -> Int32:
-        vocabulary, machine = self.vocabulary, self.machine
+        vocabulary = self.vocabulary
         sure = self._sure(at, *self.all_live, missing)
         if sure < missing:
             sure = 0  # what surely lives may not live long enough
@@ -106,19 +120,30 @@ class Content:
         row: Int32 = vocabulary.slices[sure].copy()
         if sure < len(vocabulary.slices) - 1:
             plain.add_counted(
-                *vocabulary.plain, sure, fixed(machine.table), fixed(machine.classes), self.needed,
-                -1 if machine.most is None else machine.most, at, count, row,
-            )  # fmt: skip
+                *vocabulary.plain,
+                sure,
+                *self._automaton,
+                self.needed,
+                -1 if left is None else left + count,
+                at,
+                count,
+                row,
+            )
         return row
 
     def _sure(self, at: int, reach: Int32, allow: Int32, missing: int = 0) -> int:
         """As `sure_characters`, told apart up to the longest plain token's, and what is missing to the least length."""
-        machine, free = self.machine, any_string()
-        if machine.literal:
+        if self.machine.literal:
             return 0
         most = max(len(self.vocabulary.slices) - 1, missing)
-        automata = fixed(machine.table), fixed(machine.classes), reach, allow, fixed(free.table), fixed(free.classes)
-        return plain.sure_characters(*automata, at, most)
+        return plain.sure_characters(*self._automaton, reach, allow, *_free(), at, most)
+
+
+@lru_cache(maxsize=1)
+def _free() -> tuple[Int32, npt.NDArray[np.uint8]]:
+    """The automaton of all texts, as kernels take it."""
+    free = any_string()
+    return fixed(free.table), fixed(free.classes)
 
 
 def _is_any(machine: Machine) -> bool:
@@ -136,34 +161,3 @@ def _any_needed(least: int) -> Int32:
     free = any_string()
     labels = np.where(free.accepting, 0, -1).astype(np.int32)
     return fixed(characters_needed(Machine(free.classes, free.table, labels, least=least)))
-
-
-def _loops(machine: Machine) -> frozenset[int]:
-    """Read off the automaton of all texts: a state loops if each of its paths through that automaton, from the start
-    to the start, does."""
-    free = any_string()
-    ascii_ = [b for b in range(0x20, 0x80) if b not in (0x22, 0x5C)]
-    own = np.arange(len(machine.labels))
-    candidates = np.flatnonzero((machine.table[:, machine.classes[ascii_]] == own[:, None]).all(axis=1))
-    return frozenset(int(q) for q in candidates if _returns(machine, int(q), free))
-
-
-def _returns(machine: Machine, start: int, free: Dfa) -> bool:
-    """Whether every character of several bytes leads from `start` back to it."""
-    pairs = {(int(free.classes[b]), int(machine.classes[b])) for b in range(0x80, 256)}
-    texts, own = free.table.tolist(), machine.table
-    todo, seen = [(start, 0)], {(start, 0)}
-    while todo:
-        state, inner = todo.pop()
-        row = own[state].tolist()
-        for text_class, own_class in pairs:
-            after = texts[inner][text_class]
-            if after < 0:
-                continue
-            target = row[own_class]
-            if target < 0 or (after == 0 and target != start):
-                return False
-            if after and (target, after) not in seen:
-                seen.add((target, after))
-                todo.append((target, after))
-    return True

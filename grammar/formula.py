@@ -154,19 +154,21 @@ class Formulas:
             new = change(formula.atom)
             result = formula if new is None else new if formula.positive else self.negate(new)
         else:
-            args = [self.replace(f, change, memo) for f in formula.args]
-            if all(a is b for a, b in zip(args, formula.args, strict=True)):
-                result = formula
-            elif formula.kind is Kind.AND:
-                result = self.all_of(args)
-            elif formula.kind is Kind.OR:
-                result = self.any_of(args)
-            elif formula.kind is Kind.ONE:
-                result = self.one_of(args)
-            else:
-                result = self.negate(self.one_of(args))
+            result = self.rebuilt(formula, [self.replace(f, change, memo) for f in formula.args])
         memo[formula.number] = result
         return result
+
+    def rebuilt(self, formula: Formula, args: list[Formula]) -> Formula:
+        """The compound formula with other arguments, in the same order."""
+        if all(a is b for a, b in zip(args, formula.args, strict=True)):
+            return formula
+        if formula.kind is Kind.AND:
+            return self.all_of(args)
+        if formula.kind is Kind.OR:
+            return self.any_of(args)
+        if formula.kind is Kind.ONE:
+            return self.one_of(args)
+        return self.negate(self.one_of(args))
 
     def _compound(self, kind: Kind, args: Iterable[Formula]) -> Formula:
         ordered = tuple(sorted(args, key=lambda f: f.number))

@@ -54,6 +54,7 @@ class JsonAutomaton(Automaton):
 
     def __init__(self, vocabulary: Vocabulary, pool: Formulas, root: Formula, options: JsonOptions) -> None:
         super().__init__(vocabulary, max_blanks=options.max_whitespace, max_bytes=options.limits.bytes)
+        self.outside = vocabulary.structural_trie
         self.pool = pool
         self.root_formula = root
         self.gaps = options.whitespace == "json"
@@ -101,6 +102,11 @@ class JsonAutomaton(Automaton):
                 return False
             case _:
                 return False
+
+    def fill_next(self, state: int) -> int | None:
+        """As `Automaton.fill_next`: behind a key its colon and its value are asked for together."""
+        key = self.key_of(state)
+        return self._spaced(("value", key[1], key[2])) if key[0] == "colon" and not self.spaced else None
 
     def _write_value(self, row: list[int], frame: ObjectFrame, number: int) -> bool:
         member = frame.member(number)
@@ -178,8 +184,10 @@ class JsonAutomaton(Automaton):
     def _values(
         self, row: list[int], goal: Formula, tracked: Tracked, returning: int, *, recorded: bool = False
     ) -> None:
-        for where, child in self._entry(goal, tracked, recorded=recorded):
-            row[where] = operation(PUSH, self.tables.push_id(returning, child))
+        entry = self._entry(goal, tracked, recorded=recorded)
+        first = operation(PUSH, self.tables.add_pushes(returning, [child for _, child in entry]))
+        for push, (where, _) in enumerate(entry, first):
+            row[where] = push
 
     def _entry(self, goal: Formula, tracked: Tracked, *, recorded: bool) -> list[tuple[int, int]]:
         """(column, child state) for each way that a value can begin."""

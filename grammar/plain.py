@@ -125,6 +125,40 @@ def sure_characters(
 
 
 @kernel
+def loops(table: Int32, classes: Uint8, free: Int32, free_classes: Uint8) -> npt.NDArray[np.bool_]:
+    """[state]: whether every character of plain text leads back to it.
+
+    Read off `free`, the automaton of all texts: each path from its start to its start is a character.
+    """
+    states, inner = table.shape[0], free.shape[0]
+    found = np.zeros(states, np.bool_)
+    seen = np.full(states * inner, -1, np.int32)
+    todo = np.empty(states * inner, np.int64)
+    for q in range(states):
+        length = 1
+        todo[0] = q * inner
+        while length:
+            length -= 1
+            s, u = todo[length] // inner, todo[length] % inner
+            for byte in range(0x20, 256):
+                after = free[u, free_classes[byte]]
+                if after < 0 or byte == 0x22 or byte == 0x5C:
+                    continue
+                target = table[s, classes[byte]]
+                if target < 0 or (after == 0 and target != q):
+                    length = -1
+                    break
+                if after and seen[target * inner + after] != q:
+                    seen[target * inner + after] = q
+                    todo[length] = target * inner + after
+                    length += 1
+            if length < 0:
+                break
+        found[q] = length == 0
+    return found
+
+
+@kernel
 def add_plain(
     nodes: Int32,
     same: Int32,

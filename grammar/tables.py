@@ -80,6 +80,10 @@ class Tables:
         self.mem: Int32 = np.zeros(min(_FIRST_CELLS, max_cells), np.int32)
         self._max_cells = max_cells
         self.h: Int64 = np.zeros(_HEADER, np.int64)
+        # What Python reads one by one, it reads through these: an element of an array costs ten times as much.
+        self._cells = self.mem.data
+        self._base = [0] * _HEADER
+        self._capacity = [0] * _HEADER
         self.top = 0
         self.states = self.cells = self.maps = self.pushes = self.stacks = self.specs = 0
         self.counts = self.reaches = self.allows = 0
@@ -92,33 +96,34 @@ class Tables:
         self._used_words: dict[tuple[int, bytes], int] = {}
         self._used_keys: list[frozenset[bytes]] = [frozenset()]
         for table in (RETURN_TABLE, USED_TABLE):
-            self.h[table], self.h[table + 1] = self._take(3 * _SMALL), _SMALL
+            self._place(table, self._take(3 * _SMALL), _SMALL)
         self.reserve_scratch(0)
 
     @property
     def nbytes(self) -> int:
         """Memory in use: touched cells and the dictionaries beside them, roughly."""
-        return 4 * len(self.mem) + 200 * (self.pushes + self.stacks + self.used_count) + 400 * self.states
+        return 4 * len(self.mem) + 200 * (len(self._push_ids) + self.stacks + self.used_count) + 400 * self.states
 
     def get(self, segment: int, at: int) -> int:
         """One entry."""
-        return int(self.mem[self.h[segment] + at])
+        return self._cells[self._base[segment] + at]
 
     def put(self, segment: int, at: int, value: int) -> None:
         """Set one entry."""
-        self.mem[self.h[segment] + at] = value
+        self._cells[self._base[segment] + at] = value
 
     def part(self, segment: int, start: int, stop: int) -> Int32:
         """A view of some entries."""
-        base = int(self.h[segment])
+        base = self._base[segment]
         return self.mem[base + start : base + stop]
 
     def add_states(self, count: int) -> int:
         """Room for `count` new states, rows unfilled; the first one's number."""
         first = self.states
         self.states += count
-        for segment in (OFFSET, CLASSMAP, KIND, SPEC, ALLOW_OFFSET):
-            self._room(segment, self.states)
+        if self.states > self._capacity[ALLOW_OFFSET]:
+            for segment in (OFFSET, CLASSMAP, KIND, SPEC, ALLOW_OFFSET):
+                self._room(segment, self.states)
         return first
 
     def add_map(self, classmap: npt.NDArray[np.uint8]) -> int:
@@ -130,10 +135,15 @@ class Tables:
 
     def add_cells(self, cells: Int32 | list[int]) -> int:
         """Append cells; their offset."""
-        first = self.cells
-        self.cells += len(cells)
-        self._room(FLAT, self.cells)
+        first = self.take_cells(len(cells))
         self.part(FLAT, first, self.cells)[:] = cells
+        return first
+
+    def take_cells(self, count: int) -> int:
+        """Append so many cells, to be written; their offset."""
+        first = self.cells
+        self.cells += count
+        self._room(FLAT, self.cells)
         return first
 
     def set_row(self, state: int, offset: int, classmap: int) -> None:
@@ -155,12 +165,20 @@ class Tables:
         ident = (return_state, child, key)
         found = self._push_ids.get(ident)
         if found is None:
-            found = self._push_ids[ident] = self.pushes
-            self.pushes += 1
-            for segment, value in ((PUSH_RETURN, return_state), (PUSH_CHILD, child), (PUSH_KEY, key)):
-                self._room(segment, self.pushes)
-                self.put(segment, found, value)
+            found = self._push_ids[ident] = self.add_pushes(return_state, [child])
+            self.put(PUSH_KEY, found, key)
         return found
+
+    def add_pushes(self, return_state: int, children: list[int]) -> int:
+        """Number the pushes of these children, of values, over `return_state`; the first one's number."""
+        first = self.pushes
+        self.pushes = stop = first + len(children)
+        if stop > self._capacity[PUSH_KEY]:
+            for segment in (PUSH_RETURN, PUSH_CHILD, PUSH_KEY):
+                self._room(segment, stop)
+        self.part(PUSH_RETURN, first, stop)[:] = return_state
+        self.part(PUSH_CHILD, first, stop)[:] = children
+        return first
 
     def stack_id(self, parent: int, state: int, data: int) -> int:
         """The interned stack node."""
@@ -171,19 +189,20 @@ class Tables:
             self.stacks += 1
             self.reserve_scratch(0)
             depth = 0 if found == 0 else self.get(STACK_DEPTH, parent) + 1
-            entries = ((STACK_PARENT, parent), (STACK_STATE, state), (STACK_DATA, data), (STACK_DEPTH, depth))
-            for segment, value in entries:
-                self.put(segment, found, value)
+            self.put(STACK_PARENT, found, parent)
+            self.put(STACK_STATE, found, state)
+            self.put(STACK_DATA, found, data)
+            self.put(STACK_DEPTH, found, depth)
         return found
 
     def reserve_scratch(self, used: int) -> None:
         """Keep room for scratch nodes above the interned ones."""
         needed = self.stacks + used + _SCRATCH
-        if needed <= self.h[STACK_ROOM]:
+        if needed <= self._capacity[STACK_DEPTH]:
             return
         for segment in (STACK_PARENT, STACK_STATE, STACK_DATA, STACK_DEPTH):
             self._room(segment, needed)
-        self.h[STACK_ROOM] = self.h[STACK_PARENT + 1]
+        self.h[STACK_ROOM] = self._capacity[STACK_DEPTH]
 
     def set_return(self, state: int, label: int, target: int) -> None:
         """What follows when a child returns `label` to `state` (DEAD: nothing)."""
@@ -262,44 +281,48 @@ class Tables:
             larger = np.zeros(min(self._max_cells, max(2 * len(self.mem), self.top)), np.int32)
             larger[:first] = self.mem[:first]
             self.mem = larger
+            self._cells = larger.data
         return first
 
     def _room(self, segment: int, needed: int) -> None:
         """Make the segment hold `needed` entries, moving it if it must grow."""
-        capacity = int(self.h[segment + 1])
+        capacity = self._capacity[segment]
         if needed <= capacity:
             return
         larger = max(_SMALL, 2 * capacity, needed)
-        fresh, old = self._take(larger), int(self.h[segment])
+        fresh, old = self._take(larger), self._base[segment]
         self.mem[fresh : fresh + capacity] = self.mem[old : old + capacity]
-        self.h[segment], self.h[segment + 1] = fresh, larger
+        self._place(segment, fresh, larger)
+
+    def _place(self, segment: int, base: int, capacity: int) -> None:
+        self.h[segment], self.h[segment + 1] = self._base[segment], self._capacity[segment] = base, capacity
 
     def _slot(self, table: int, first: int, second: int) -> int:
-        mask, base = int(self.h[table + 1]) - 1, int(self.h[table])
+        mask, base, cells = self._capacity[table] - 1, self._base[table], self._cells
         at = (first * 40503 + second * 2654435) & mask
         while True:
             slot = base + 3 * at
-            held = int(self.mem[slot])
-            if held == 0 or (held == first + 1 and int(self.mem[slot + 1]) == second):
+            held = cells[slot]
+            if held == 0 or (held == first + 1 and cells[slot + 1] == second):
                 return slot
             at = (at + 1) & mask
 
     def _hash_get(self, table: int, first: int, second: int) -> int | None:
         slot = self._slot(table, first, second)
-        return int(self.mem[slot + 2]) if self.mem[slot] else None
+        return self._cells[slot + 2] if self._cells[slot] else None
 
     def _hash_put(self, table: int, first: int, second: int, value: int) -> None:
-        if 2 * self._filled[table] >= self.h[table + 1]:
+        if 2 * self._filled[table] >= self._capacity[table]:
             self._rehash(table)
-        slot = self._slot(table, first, second)
-        if self.mem[slot] == 0:
+        slot, cells = self._slot(table, first, second), self._cells
+        if cells[slot] == 0:
             self._filled[table] += 1
-        self.mem[slot : slot + 3] = (first + 1, second, value)
+        cells[slot], cells[slot + 1], cells[slot + 2] = first + 1, second, value
 
     def _rehash(self, table: int) -> None:
-        base, capacity = int(self.h[table]), int(self.h[table + 1])
+        base, capacity = self._base[table], self._capacity[table]
         old = self.mem[base : base + 3 * capacity].reshape(-1, 3).copy()
-        self.h[table], self.h[table + 1] = self._take(12 * capacity), 4 * capacity
+        self._place(table, self._take(12 * capacity), 4 * capacity)
         for first, second, value in old[old[:, 0] != 0].tolist():
             slot = self._slot(table, first - 1, second)
             self.mem[slot : slot + 3] = (first, second, value)

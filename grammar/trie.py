@@ -5,7 +5,7 @@ from 1, `token[n]` is one token spelled by the path to n (or -1); further tokens
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +28,11 @@ class Trie:
     tops: Int32
     """(256,): the node of each byte that a token begins with, or -1."""
     longest: int
+    arrays: tuple[Uint8, Int32, Int32, Int32, Int32] = field(init=False)
+    """What every walk is given, in its order."""
 
-    @property
-    def arrays(self) -> tuple[Uint8, Int32, Int32, Int32, Int32]:
-        """What every walk is given, in its order."""
-        return self.byte, self.end, self.token, self.depth, self.same
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arrays", (self.byte, self.end, self.token, self.depth, self.same))
 
     @property
     def nbytes(self) -> int:

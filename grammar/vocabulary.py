@@ -8,6 +8,7 @@ for it by name allows it.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
@@ -24,8 +25,12 @@ from grammar.sealed import seal, unseal
 from grammar.trie import Int32, Trie, build_trie, pure_subtrees, restored_trie
 
 _TABLES_VERSION: Final = 2
-_TRIES: Final = ("trie", "special_trie", "ending_trie", "plain_trie")
+_TRIES: Final = ("trie", "special_trie", "ending_trie", "plain_trie", "structural_trie")
 
+_STRUCTURAL: Final = b'{}[]",:-+.0123456789eEtrufalsn \n\t'
+"""The bytes of JSON outside of strings."""
+_NUMBER: Final = re.compile(rb"-?[0-9]*(?:\.[0-9]*)?(?:[eE]?[+-]?[0-9]*)?")
+"""A part of a number, or nothing."""
 MOST_ENDINGS: Final = 4
 """Tokens are parted by the plain characters that they begin with up to so many."""
 _MARK: Final = b"\xff"
@@ -54,6 +59,7 @@ class Vocabulary:
         self.tokens: tuple[bytes, ...] = tuple(spelled)
         self.eos_token_ids: tuple[int, ...] = tuple(dict.fromkeys(int(i) for i in eos_token_ids))
         self._endings: dict[tuple[int, int | None], Trie] = {}
+        self._is_prepared = False
         self.size = len(self.tokens)
         self.words = (self.size + 31) // 32
         for token_id in self.eos_token_ids:
@@ -68,6 +74,22 @@ class Vocabulary:
         digest.update(b"".join(self.tokens))
         digest.update(np.array(self.eos_token_ids, np.int64).tobytes())
         return digest.hexdigest()
+
+    def prepare(self) -> None:
+        """Build the arrays that masks are made with: seconds for a large vocabulary, once, and not within a mask."""
+        if not self._is_prepared:
+            _ = (
+                self.trie,
+                self.structural_trie,
+                self.special_trie,
+                self.slices,
+                self.plain,
+                self.spelled,
+                self.number_run,
+            )
+            for length in range(MOST_ENDINGS):
+                _ = self.endings(length), self.endings_from(length)
+            self._is_prepared = True
 
     def tables_to_bytes(self) -> bytes:
         """The derived arrays (tries, slices), for a disk: building them takes seconds for a large vocabulary."""
@@ -102,6 +124,17 @@ class Vocabulary:
     def trie(self) -> Trie:
         """All tokens that spell text."""
         return build_trie(self.tokens, self.spelling_ids, self.size)
+
+    @cached_property
+    def structural_trie(self) -> Trie:
+        """The tokens that can come outside of JSON strings: up to a quote they are punctuation, numbers and words."""
+        ids = [i for i in self.spelling_ids if not self.tokens[i].partition(b'"')[0].strip(_STRUCTURAL)]
+        return build_trie(self.tokens, ids, self.size)
+
+    @cached_property
+    def number_run(self) -> int:
+        """The most bytes with which a token can go on in a number."""
+        return max((len(_NUMBER.match(token)[0]) for token in self.tokens), default=0)  # type: ignore[index]
 
     @cached_property
     def special_trie(self) -> Trie:

@@ -459,15 +459,6 @@ def run(
 
 
 @kernel
-def content_hash(row: Int32) -> int:
-    """A hash of a mask's content: rows of one hash are then compared. (A weighted sum: the processor adds in parallel.)"""
-    found = np.int64(0)
-    for i in range(row.shape[0]):
-        found += np.int64(row[i]) * np.int64((i * 40503) & 0xFFFF | 1)
-    return int(found)
-
-
-@kernel
 def is_blind(mem: Int32, h: Int64, s: int, byte: int) -> bool:
     """Whether `byte` belongs to the content of a scalar: what a token may not reach once it closed a unique item."""
     if mem[h[KIND] + s] != PLAIN:
@@ -601,14 +592,15 @@ def walk_children(
     depth: Int32,
     same: Int32,
     tops: Int32,
-    only: int,
-    other: int,
+    begin: int,
+    skip: int,
     levels: Int64,
     work: Int64,
     row: Int32,
-) -> int:
-    """`walk` the tokens that begin with the byte `only` (-1: with any but `other`); the number of places noted.
+) -> tuple[int, bool]:
+    """`walk` all tokens but those that begin with the byte `skip`: the number of places noted, and whether that was all.
 
+    Tokens that begin with the byte `begin` (-1: none) come first, and if these lack something, the walk ends there.
     `tops` has the node of each first byte: to hop from sibling to sibling would cost a cache miss for each.
     """
     s = levels[0, 0]
@@ -618,8 +610,9 @@ def walk_children(
     columns = h[MAPS] + mem[h[CLASSMAP] + s] * COLUMNS
     is_direct = offset >= 0 and (mem[h[KIND] + s] == PLAIN or reg & 31 == 0)
     pending = 0
-    for first in range(256):
-        if first == other or (only >= 0 and first != only):
+    for turn in range(-1, 256):
+        first = begin if turn < 0 else turn
+        if first < 0 or turn == begin or first == skip:
             continue
         node = tops[first]
         if node < 0:
@@ -639,7 +632,9 @@ def walk_children(
                     if mem[h[FLAT] + mem[h[OFFSET] + target] - 1 + after] < 0:
                         continue
         pending = walk(mem, h, byte, end, token, depth, same, node, end[node], levels, work, pending, row)
-    return pending
+        if turn < 0 and pending:
+            return pending, False
+    return pending, True
 
 
 @kernel

@@ -20,6 +20,7 @@ from grammar.kernels import fixed
 from grammar.lexical import Dfa, canonical
 from grammar.lexical.formats import INEXACT_FORMATS, compile_format, decided_texts
 from grammar.lexical.graphs import behind_cycles, leading_to
+from grammar.lexical.literals import literal_trie, states_along
 from grammar.lexical.numbers import NumberSpec
 from grammar.lexical.numbers import number_language as spelled_numbers
 from grammar.lexical.numbersets import MOST_SPELLED_FREELY, is_plain, number_set, plain_numbers
@@ -478,52 +479,34 @@ def trimmed(
     return Machine(classes, number[table[live]], labels[live], literal=literal)
 
 
-def overlay(rest: Machine | None, literals: dict[bytes, int]) -> Machine:  # noqa: C901  (arrays filled in one pass)
+def overlay(rest: Machine | None, literals: dict[bytes, int]) -> Machine:
     """`rest` with these words relabelled (-1: excluded): a trie whose nodes shadow the states of `rest`."""
     if not literals:
         return rest if rest is not None else _empty()
-    parents: list[int] = []
-    edge_bytes: list[int] = []
-    children: dict[int, int] = {}
-    finals: dict[int, int] = {}
-    nodes = 1
-    for word, mark in literals.items():
-        node = 0
-        for byte in word:
-            found = children.get(node << 8 | byte)
-            if found is None:
-                found = children[node << 8 | byte] = nodes
-                nodes += 1
-                parents.append(node)
-                edge_bytes.append(byte)
-            node = found
-        finals[node] = mark
-    # A column for each byte of a word, after those of the automaton below.
-    base = rest.classes.tolist() if rest is not None and not rest.is_empty else [0] * 256
-    mixed = {byte: (1, byte) for byte in edge_bytes}
-    kinds: dict[tuple[int, int], int] = {}
-    classes = np.array([kinds.setdefault(mixed.get(b, (0, base[b])), len(kinds)) for b in range(256)], np.uint8)
+    ordered = sorted(literals)
+    parent, byte, finals = literal_trie(ordered)
+    nodes = len(parent)
+    # A column for each byte of a word, beside those of the automaton below.
+    base = rest.classes if rest is not None and not rest.is_empty else np.zeros(256, np.uint8)
+    codes = base.astype(np.int32)
+    used = np.unique(byte[1:])
+    codes[used] = 256 + used.astype(np.int32)
+    kinds, inverse = np.unique(codes, return_inverse=True)
+    classes = inverse.reshape(-1).astype(np.uint8)
     if nodes * len(kinds) > 40_000_000:
         raise GrammarTooLarge(f"literals of {nodes} characters in all")
     labels = np.full(nodes, -1, np.int32)
     table = np.full((nodes, len(kinds)), -1, np.int32)
     if rest is not None and not rest.is_empty:
-        below = [base[kind[1]] if kind[0] else kind[1] for kind in kinds]
+        below = np.where(kinds >= 256, base[kinds & 255], kinds)
         rest_table = np.where(rest.table >= 0, rest.table + nodes, -1)[:, below].astype(np.int32)
-        shadow = [-1] * nodes
-        shadow[0] = 0
-        plain = rest.table.tolist()
-        for node, (parent, byte) in enumerate(zip(parents, edge_bytes, strict=True), 1):
-            shadow[node] = plain[shadow[parent]][base[byte]] if shadow[parent] >= 0 else -1
-        at = np.array(shadow)
+        at = states_along(fixed(parent), fixed(byte), fixed(rest.table), fixed(rest.classes))
         table[at >= 0] = rest_table[at[at >= 0]]
         labels[at >= 0] = rest.labels[at[at >= 0]]
         table = np.concatenate([table, rest_table])
         labels = np.concatenate([labels, rest.labels])
-    if parents:
-        table[np.array(parents), classes[np.array(edge_bytes)]] = np.arange(1, nodes, dtype=np.int32)
-    for node, mark in finals.items():
-        labels[node] = mark
+    table[parent[1:], classes[byte[1:]]] = np.arange(1, nodes, dtype=np.int32)
+    labels[finals] = [literals[word] for word in ordered]
     if min(literals.values()) >= 0:
         # Each node leads to a word, and `rest` is trimmed.
         return Machine(classes, table, labels, literal=rest is None)

@@ -78,3 +78,47 @@ def leading_to(table: Int32s, final: Bools) -> Bools:
                     changed = True
                     break
     return found
+
+
+@kernel
+def alike_within(table: Int32s, labels: Int32s, steps: int) -> Int32s:
+    """[state]: the first of all states that no word of so many bytes tells apart, by its life or the labels met."""
+    states, columns = table.shape
+    found = labels.copy()
+    capacity = 4
+    while capacity < 2 * states:
+        capacity *= 2
+    count = 0
+    for _ in range(steps):
+        slots = np.full(capacity, -1, np.int32)
+        finer = np.empty(states, np.int32)
+        kinds = 0
+        for q in range(states):
+            code = int(found[q]) + 2
+            for c in range(columns):
+                target = table[q, c]
+                code = (code * 1000003 + (int(found[target]) + 11 if target >= 0 else 5)) % 2147483647
+            at = code * 2654435 & (capacity - 1)
+            while slots[at] >= 0 and not _go_alike(table, found, int(slots[at]), q):
+                at = (at + 1) & (capacity - 1)
+            if slots[at] < 0:
+                slots[at] = q
+                kinds += 1
+            finer[q] = slots[at]
+        found = finer
+        if kinds == count:
+            break
+        count = kinds
+    return found
+
+
+@kernel
+def _go_alike(table: Int32s, found: Int32s, one: int, other: int) -> bool:
+    """Whether two states are of one kind so far, and each byte leads both to states of one kind, or neither."""
+    if found[one] != found[other]:
+        return False
+    for c in range(table.shape[1]):
+        left, right = table[one, c], table[other, c]
+        if (left < 0) != (right < 0) or (left >= 0 and found[left] != found[right]):
+            return False
+    return True

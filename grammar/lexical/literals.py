@@ -46,6 +46,27 @@ def literal_language(words: Iterable[bytes]) -> Dfa:
     return canonical(table, accepting, classes, int(number[0]))
 
 
+def literal_trie(words: Iterable[bytes]) -> tuple[Int32s, Bytes, Int32s]:
+    """The trie of sorted, different words: parent and incoming byte of each node (0 is the root), each word's node.
+
+    A node is created after its parent, and a word's last node after those of the words before.
+    """
+    ordered = list(words)
+    ends = np.cumsum([len(word) for word in ordered]).astype(np.int64)
+    parent, byte, final = _trie(np.frombuffer(b"".join(ordered), np.uint8), ends)
+    return parent, byte, np.flatnonzero(final).astype(np.int32)
+
+
+@kernel
+def states_along(parent: Int32s, byte: Bytes, table: Int32s, classes: Bytes) -> Int32s:
+    """[node]: the state of another automaton, or -1, once the path to this node of a trie was read."""
+    found = np.zeros(parent.shape[0], np.int32)
+    for node in range(1, parent.shape[0]):
+        before = found[parent[node]]
+        found[node] = table[before, classes[byte[node]]] if before >= 0 else -1
+    return found
+
+
 @kernel
 def _trie(text: Bytes, ends: Int64s) -> tuple[Int32s, Bytes, Bools]:
     """Parent, incoming byte and finality of each node of the trie of sorted words; node 0 is the root."""

@@ -86,6 +86,7 @@ class RuleAutomaton(JsonAutomaton):
         self, vocabulary: Vocabulary, rules: Rules, pool: Formulas, values: Sequence[Value], options: JsonOptions
     ) -> None:
         super().__init__(vocabulary, pool, TRUE, options)
+        self.outside = vocabulary.trie  # Behind a value any text may come.
         self._goals = goals = [value.goal for value in values]
         self._derived = Contents([content for value in values for content in value.contents])
         self._with_contents = frozenset(number for number, value in enumerate(values) if value.contents)

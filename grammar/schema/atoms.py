@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Protocol
 
-from grammar.formula import FALSE, TRUE, Formula, Formulas
+from grammar.formula import FALSE, TRUE, Formula, Formulas, Kind
 from grammar.lexical import Dfa
 from grammar.rules.terms import Rules
 
@@ -289,15 +289,25 @@ Atom = Any
 
 
 def restrict(pool: Formulas, formula: Formula, kind: str) -> Formula:
-    """What the formula asks of a value of type `kind`: other types' atoms hold, type atoms are decided."""
+    """What the formula asks of a value of type `kind`: other types' atoms hold, type atoms are decided.
+
+    Remembered part by part: formulas are mostly new combinations of parts that were asked about before.
+    """
+    if formula.kind <= Kind.TRUE:
+        return formula
+    if formula.kind is Kind.LITERAL:
+        return _restricted_literal(formula, kind)
     key = ("type", kind)
     found = formula.memo.get(key)
     if found is None:
-
-        def decide(atom: Atom) -> Formula | None:
-            if isinstance(atom, OfType):
-                return TRUE if kind in atom.types else FALSE
-            return None if atom.domain == kind else TRUE
-
-        found = formula.memo[key] = pool.replace(formula, decide, {})
+        found = formula.memo[key] = pool.rebuilt(formula, [restrict(pool, f, kind) for f in formula.args])
     return found
+
+
+def _restricted_literal(formula: Formula, kind: str) -> Formula:
+    atom = formula.atom
+    if isinstance(atom, OfType):
+        return TRUE if (kind in atom.types) is formula.positive else FALSE
+    if atom.domain == kind:
+        return formula
+    return TRUE if formula.positive else FALSE
