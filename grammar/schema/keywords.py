@@ -71,7 +71,6 @@ ANNOTATIONS: Final = frozenset(
      "contentEncoding", "contentMediaType", "contentSchema"]
 )  # fmt: skip
 MAX_IN_PLACE: Final = 120
-_CONTAINS_BOUNDS: Final = frozenset(["minContains", "maxContains"])
 
 
 class Location:
@@ -511,7 +510,7 @@ def _contains(schema: Schema, place: Place, keyword: str) -> Formula:
         return TRUE
     least: int | None = 1
     most: int | None = None
-    if place.draft >= Draft.DRAFT2019:
+    if place.draft >= Draft.DRAFT2019 and schema.documents.has_vocabulary(place, "validation"):
         least, most = _natural(schema, place, "minContains", 1), _natural(schema, place, "maxContains", None)
     assert least is not None
     if most is not None and least > most:
