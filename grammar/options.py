@@ -26,7 +26,9 @@ class JsonOptions:
     property_order: Literal["any", "schema"] = "any"
     whitespace: Literal["json", "spaced", "compact"] = "json"
     max_whitespace: int = 64
-    formats: Literal["assert", "annotation"] = "assert"
+    formats: Literal["assert", "narrow", "annotation"] = "assert"
+    """`narrow`: a format of which whole kinds of texts cannot be offered (`hostname`: A-labels) is offered without
+    them, not refused."""
     documents: Mapping[str, Any] = field(default_factory=dict)
     source: str | None = None
     """The text that strings under `"x-source": "input"` quote from."""
@@ -65,5 +67,5 @@ _ALWAYS = (
 _ALLOWED = {
     "property_order": ("any", "schema"),
     "whitespace": ("json", "spaced", "compact"),
-    "formats": ("assert", "annotation"),
+    "formats": ("assert", "narrow", "annotation"),
 }

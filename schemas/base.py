@@ -46,8 +46,10 @@ class FormworkRequest(Request):
     property_order: Literal["schema", "any"] | None = Field(
         default=None, description="Order of an object's named properties: as in the schema (default), or any."
     )
-    formats: Literal["assert", "annotation"] | None = Field(
-        default=None, description="Whether `format` is enforced (default)."
+    formats: Literal["assert", "narrow", "annotation"] | None = Field(
+        default=None,
+        description="Whether `format` is enforced. By default (`narrow`) it is, and a format of which whole kinds of "
+        "texts cannot be offered (`hostname`: no xn--…) is offered without them; `assert` refuses it.",
     )
     grammar: str | None = Field(default=None, max_length=128, description="Name of a constraint made at /v1/grammars.")
     events: Literal["fields"] | None = Field(

@@ -101,7 +101,7 @@ def _settings(options: FormworkRequest | None) -> dict[str, Any]:
     return {
         "property_order": chosen.property_order or "schema",
         "whitespace": chosen.whitespace or "spaced",
-        "formats": chosen.formats or "assert",
+        "formats": chosen.formats or "narrow",
     }
 
 

@@ -14,7 +14,6 @@ from typing import Final
 
 import numpy as np
 
-from grammar.errors import UnsupportedConstraint
 from grammar.lexical.dfa import DEAD, Dfa, canonical
 from grammar.lexical.regex import compile_regex
 from grammar.lexical.regexsyntax import regex_of_regexes
@@ -86,16 +85,18 @@ _IPV6 = _ipv6()
 _ATOM = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
 _WIDE_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\u{10FFFF}-]"
 _QUOTED = r"\x20\x21\x23-\x5B\x5D-\x7E"
+_DOTTED = rf"{_ATOM}+(?:\.{_ATOM}+)*"
+_QUOTED_LOCAL = rf'"(?:[{_QUOTED}]|\\[\x20-\x7E])*"'
 _ADDRESS_LITERAL = rf"\[(?:{_IPV4}|IPv6:{_IPV6})\]"
-# Lower-case and caseless letters of large scripts, in few ranges, and the marks that combine with them.
+# Lower-case and caseless letters of large scripts, in few ranges, and marks that combine with them. A host name is in
+# Unicode's composed form, so of its marks only those that compose with none of the letters; RFC 6531 asks for no form.
+# Letters written from right to left never meet others in one name.
 _LETTERS = (
-    r"a-z0-9\u00DF-\u00F6\u00F8-\u00FF\u03B1-\u03C9\u0430-\u045F\u05D0-\u05EA\u0620-\u063F\u0641-\u064A\u0904-\u0939"
+    r"a-z0-9\u00DF-\u00F6\u00F8-\u00FF\u03B1-\u03C9\u0430-\u045F\u0904-\u0939"
     r"\u0E01-\u0E30\u3041-\u3096\u30A1-\u30FA\u4E00-\u9FFF\uAC00-\uD7A3"
 )
-_WIDE_START = f"[{_LETTERS}]"
-_WIDE_INNER = rf"[{_LETTERS}\u0300-\u0304\u0306-\u030C\u093E-\u094D]"
-# Short enough for the ASCII form to have at most 63 characters whatever the letters.
-_WIDE_LABEL = f"{_WIDE_START}{_WIDE_INNER}{{0,11}}"
+_LEFTWARD = (r"\u05D0-\u05EA", r"\u0620-\u063F\u0641-\u064A")
+_MARKS = r"\u0300-\u0304\u0306-\u030C"
 
 # Identifiers: RFC 3986 appendix A, RFC 3987 section 2.2, RFC 6570 section 2, RFC 6901, RFC 9562.
 
@@ -211,22 +212,26 @@ def _glued(first: Dfa, second: Dfa) -> Dfa:
 
 
 def _email() -> Dfa:
-    dotted, quoted = rf"{_ATOM}+(?:\.{_ATOM}+)*", rf'"(?:[{_QUOTED}]|\\[\x20-\x7E])*"'
-    return _mailbox(dotted, quoted, compile_format("hostname"))
+    return _mailbox(_DOTTED, _QUOTED_LOCAL, compile_format("hostname", 4))  # RFC 5321 knows nothing of A-labels
 
 
 def _idn_email() -> Dfa:
     dotted = rf"{_WIDE_ATOM}+(?:\.{_WIDE_ATOM}+)*"
     quoted = rf'"(?:[{_QUOTED}\u0080-\u{{10FFFF}}]|\\[\x20-\x7E])*"'
-    wide = compile_regex(rf"{_WIDE_LABEL}(?:\.{_WIDE_LABEL}){{0,3}}")
-    return _mailbox(dotted, quoted, compile_format("hostname").union(wide))
+    return _mailbox(dotted, quoted, compile_format("hostname").union(compile_regex(_wide_names(_MARKS))))
 
 
 def _idn_hostname() -> Dfa:
-    raise UnsupportedConstraint(
-        "idn-hostname: the validity of internationalised names (RFC 5891 to 5893) is not a regular language",
-        keyword="format",
+    return compile_format("hostname").union(compile_regex(_wide_names("")))
+
+
+def _wide_names(marks: str) -> str:
+    """Up to four labels, each short enough for an ASCII form of at most 63 characters whatever its letters."""
+    labels = (
+        rf"[{_LETTERS}][{_LETTERS}\u093E-\u094D{marks}]{{0,11}}",
+        *(f"[{range_}]{{1,12}}" for range_ in _LEFTWARD),
     )
+    return _any_of(*(rf"{label}(?:\.{label}){{0,3}}" for label in labels))
 
 
 FORMATS: Final[Mapping[str, Callable[[], Dfa]]] = MappingProxyType(
@@ -254,25 +259,34 @@ FORMATS: Final[Mapping[str, Callable[[], Dfa]]] = MappingProxyType(
 )
 """The formats that are asserted, and how each is made."""
 
+_WIDE_NAMES: Final = "internationalised names of at most four labels of at most twelve letters; no A-labels (xn--…)"
+_NAMES: Final = "the validity of internationalised names (RFC 5891 to 5893) is not a regular language"
+UNDECIDABLE: Final[Mapping[str, str]] = MappingProxyType({"hostname": _NAMES, "idn-hostname": _NAMES})
+"""Formats of which whole kinds of texts cannot be offered, and why; `hostname` from draft 7 on."""
+
 INEXACT_FORMATS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "date-time": "leap seconds only with offsets of whole quarter hours",
         "time": "leap seconds only with offsets of whole quarter hours",
         "hostname": "no A-labels (xn--…), whose validity is not regular; names of many labels are a little shorter",
-        "email": "the domain is a hostname without A-labels",
-        "idn-email": "internationalised domains of at most four labels of at most twelve letters; no A-labels",
+        "email": "domains of many labels are a little shorter",
+        "idn-email": _WIDE_NAMES,
+        "idn-hostname": _WIDE_NAMES,
         "regex": "groups nest at most two deep; no back-references; ranges of letters and digits",
     }
 )
 """Formats of which a subset is offered, and what is left out."""
 
 _CLOCK: Final = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[zZ]|[+-][0-9]{2}:[0-9]{2})"
+_PLAIN_LABEL: Final = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_PLAIN_NAME: Final = rf"{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*"
 _SUPERSETS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "date-time": r"[0-9]{4}-[0-9]{2}-[0-9]{2}[tT]" + _CLOCK,
         "time": _CLOCK,
-        "hostname": r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.?",
-        "email": r"[\s\S]+@[\s\S]+",
+        "hostname": _PLAIN_NAME,
+        "idn-hostname": r"[A-Za-z0-9.\-\u0080-\u{10FFFF}]+",
+        "email": f"{_any_of(_DOTTED, _QUOTED_LOCAL)}@{_any_of(_PLAIN_NAME, _ADDRESS_LITERAL)}",
         "idn-email": r"[\s\S]+@[\s\S]+",
     }
 )
@@ -291,7 +305,7 @@ def decided_texts(name: str, draft: int) -> Dfa | None:
 
 
 def compile_format(name: str, draft: int = 2020) -> Dfa:
-    """The texts of a format in `FORMATS`; UnsupportedConstraint if it cannot be enforced.
+    """The texts of a format in `FORMATS`, or a subset: see `INEXACT_FORMATS`.
 
     `draft` is the number or year of the JSON Schema draft: before 7, hostnames knew nothing of internationalised names.
     """

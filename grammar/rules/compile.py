@@ -64,9 +64,7 @@ def _source(schema: Embedded, pool: Formulas, options: JsonOptions) -> tuple[Sch
 
 
 def _read(schema: Embedded, pool: Formulas, options: JsonOptions) -> Schema:
-    source = Schema(
-        schema.value, options.documents, assert_formats=options.formats == "assert", source=options.source, pool=pool
-    )
+    source = Schema(schema.value, options.documents, formats=options.formats, source=options.source, pool=pool)
     source.check()
     return source
 

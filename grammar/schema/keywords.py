@@ -14,7 +14,7 @@ from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import FALSE, TRUE, Formula, Formulas
 from grammar.lexical import quotations
 from grammar.lexical.ecma import parse
-from grammar.lexical.formats import FORMATS, INEXACT_FORMATS
+from grammar.lexical.formats import FORMATS, INEXACT_FORMATS, UNDECIDABLE
 from grammar.lexical.numbersets import MOST_SPELLED_FREELY, NOTE
 from grammar.schema.atoms import (
     ALL_TYPES,
@@ -72,7 +72,6 @@ ANNOTATIONS: Final = frozenset(
      "contentEncoding", "contentMediaType", "contentSchema"]
 )  # fmt: skip
 MAX_IN_PLACE: Final = 120
-_CONTAINS_BOUNDS: Final = frozenset(["minContains", "maxContains"])
 
 
 class Location:
@@ -108,7 +107,7 @@ class Schema:
         raw: Any,
         documents: Mapping[str, Any],
         *,
-        assert_formats: bool,
+        formats: str = "assert",
         source: str | None = None,
         pool: Formulas | None = None,
     ) -> None:
@@ -116,7 +115,7 @@ class Schema:
             raise GrammarError(f"a schema is an object or a boolean, not {type(raw).__name__}")
         self.pool = Formulas() if pool is None else pool
         self.documents = Documents(raw, documents, Draft.DRAFT2020, check)
-        self.assert_formats = assert_formats
+        self.formats = formats
         self._source = source
         self._quotations: dict[bool, WordOf] = {}
         self._contents: dict[int, WordOf | Derived] = {}
@@ -387,14 +386,15 @@ def _content(schema: Schema, place: Place, keyword: str) -> Formula:
 
 def _format(schema: Schema, place: Place, keyword: str) -> Formula:
     value = place.raw[keyword]
-    if not schema.assert_formats:
+    if schema.formats == "annotation":
         schema.notes[place.pointer, keyword] = "formats are annotations by option"
         return TRUE
     if value not in FORMATS:
         schema.notes[place.pointer, keyword] = f"unknown format {value!r}: an annotation"
         return TRUE
-    if value == "idn-hostname":
-        return _unsupported("the validity of internationalised names is not a regular language")(schema, place, keyword)
+    if value in UNDECIDABLE and schema.formats != "narrow" and not (value == "hostname" and place.draft < Draft.DRAFT7):
+        reason = f"{UNDECIDABLE[value]}; formats: narrow offers the others"
+        return _unsupported(reason)(schema, place, keyword)
     if value in INEXACT_FORMATS:
         schema.notes[place.pointer, keyword] = f"asserted, narrower than the specification: {INEXACT_FORMATS[value]}"
     return schema.pool.literal(Format(value, f"{place.pointer}/{keyword}", int(place.draft)))
@@ -497,7 +497,7 @@ def _contains(schema: Schema, place: Place, keyword: str) -> Formula:
         return TRUE
     least: int | None = 1
     most: int | None = None
-    if place.draft >= Draft.DRAFT2019:
+    if place.draft >= Draft.DRAFT2019 and schema.documents.has_vocabulary(place, "validation"):
         least, most = _natural(schema, place, "minContains", 1), _natural(schema, place, "maxContains", None)
     assert least is not None
     if most is not None and least > most:

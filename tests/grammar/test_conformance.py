@@ -86,15 +86,14 @@ PARTS = [(draft, part) for draft in DIALECTS for part in ("", "optional/format")
 
 @pytest.mark.parametrize(("draft", "part"), PARTS)
 def test_the_suite_comes_out_as_recorded_or_better(draft: str, part: str) -> None:
-    """More right groups and fewer wrong ones than recorded are better; and nothing invalid is accepted."""
+    """More right groups than recorded are better; no group is wrong, and nothing invalid is accepted."""
     recorded = json.loads(RECORD.read_text())[f"{draft} {part}".strip()]
     found, through = outcomes(draft, part)
     assert through == []
     worse = {
         name: (recorded[name], found[name])
         for name in recorded
-        if found[name].get("right", 0) < recorded[name].get("right", 0)
-        or found[name].get("wrong", 0) > recorded[name].get("wrong", 0)
+        if found[name].get("right", 0) < recorded[name].get("right", 0) or "wrong" in found[name]
     }
     assert worse == {}, "recorded, found"
 

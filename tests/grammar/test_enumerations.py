@@ -1,7 +1,12 @@
 """Long lists of values: exact, and as cheap as they are long."""
 
+from decimal import Decimal
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grammar.lexical.numbersets import number_set, significant
 from tests.grammar.walking import compiled, take
 
 
@@ -10,6 +15,10 @@ def test_a_long_list_of_numbers_is_exact_within_other_rules() -> None:
     numbers = [*range(100), 0.5, 1e300]
     assert accepts({"enum": numbers}, "99.0")
     assert accepts({"enum": numbers}, "1e300")
+    assert accepts({"enum": numbers}, "99e0")
+    assert accepts({"enum": numbers}, "9.9E+01")
+    assert accepts({"enum": numbers}, "5e-1")
+    assert not accepts({"enum": numbers}, "9.9e2")
     assert not accepts({"enum": numbers}, "100")
     assert not accepts({"enum": numbers, "not": {"enum": [*range(50), "x"]}}, "49")
     assert accepts({"enum": numbers, "not": {"enum": [*range(50), "x"]}}, "50")
@@ -17,6 +26,31 @@ def test_a_long_list_of_numbers_is_exact_within_other_rules() -> None:
     assert not accepts({"oneOf": [{"const": i % 90} for i in range(100)]}, "5")
     assert accepts({"type": "integer", "not": {"enum": [*range(50)]}}, "50")
     assert not accepts({"type": "integer", "not": {"enum": [*range(50)]}}, "7.0")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_a_listed_number_comes_in_every_notation_without_needless_zeros(data: st.DataObject) -> None:
+    """The point anywhere among the digits; by value, against exact decimals."""
+    numbers = st.decimals(-(10**9), 10**9, places=data.draw(st.integers(0, 6)), allow_nan=False)
+    chosen = data.draw(st.lists(numbers.filter(bool), min_size=40, max_size=45, unique=True))
+    language = number_set([*chosen, Decimal(0)])
+    value = data.draw(st.sampled_from(chosen))
+    digits, exponent = significant(value)
+    at = data.draw(st.integers(1, len(digits)))
+    mantissa = f"{digits[:at]}.{digits[at:] or '0'}" if data.draw(st.booleans()) or at < len(digits) else digits
+    power = exponent + len(digits) - at
+    spelled = f"{'-' * (value < 0)}{mantissa}{data.draw(st.sampled_from('eE'))}"
+    spelled += (
+        "-" if power < 0 else data.draw(st.sampled_from(["", "+"]))
+    ) + f"{abs(power):0{data.draw(st.integers(1, 4))}}"
+    assert Decimal(spelled) == value
+    assert language.accepts(spelled.encode())
+    other = data.draw(st.integers(-9, 9).filter(bool))
+    wrong = f"{mantissa}e{power + other}"
+    assert language.accepts(wrong.encode()) == (Decimal(wrong) in chosen)
+    assert language.accepts(b"-0.0e+17")
+    assert language.accepts(b"0E-1234")
 
 
 def accepts(schema: Any, text: str) -> bool:

@@ -98,7 +98,7 @@ def test_the_services_defaults_and_the_requests_wishes() -> None:
     plain, wished = of(guided_json=SCHEMA), of(guided_json=SCHEMA, formwork={"whitespace": "compact"})
     assert plain is not None
     assert wished is not None
-    assert json.loads(plain.options) == {"property_order": "schema", "whitespace": "spaced", "formats": "assert"}
+    assert json.loads(plain.options) == {"property_order": "schema", "whitespace": "spaced", "formats": "narrow"}
     assert json.loads(wished.options)["whitespace"] == "compact"
     assert plain.key != wished.key
 
