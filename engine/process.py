@@ -39,7 +39,7 @@ from engine.generation import Spelling
 from engine.grammars import GrammarStore
 from engine.loop import EngineLoop, Rooms
 from engine.messages import Abort, Batch, Command, Event, Fatal, Generate, LoadGrammar, ModelInfo, Ping, Ready, Shutdown
-from engine.model import ModelError, ModelRunner, RunnerConfig, UnsupportedModel
+from engine.model import ModelError, ModelRunner, RunnerConfig, UnsupportedModel, default_page_size
 from engine.model.memory import usable_cores
 from engine.pages import PagePool
 from engine.sampler import CpuSampler, Sampler
@@ -94,14 +94,15 @@ def build(config: EngineConfig) -> Rooms:
     folder = locate(config.model)
     tokenizer = Tokenizer.load(folder)
     key_ring = KeyRing.from_file(config.watermark_key_file) if config.watermark_key_file else None
+    page_size = config.page_size or default_page_size(config.device)
     runner = ModelRunner(
         RunnerConfig(
             path=str(folder),
             dtype=config.dtype,
             cache_dtype=config.cache_dtype,
             device=config.device,
-            page_size=config.page_size,
-            pages=-(-config.cache_tokens // config.page_size) if config.cache_tokens else None,
+            page_size=page_size,
+            pages=-(-config.cache_tokens // page_size) if config.cache_tokens else None,
             cache_bytes=config.cache_bytes,
             memory_fraction=config.memory_fraction,
             cuda_graphs=config.cuda_graphs,

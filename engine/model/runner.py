@@ -25,6 +25,7 @@ from engine.model.rows import stabilize_activations
 
 _log = logging.getLogger(__name__)
 
+_CPU_PAGE, _CUDA_PAGE = 64, 16
 _SMALL_HIDDEN = 512  # up to this width a second thread costs more than it gives
 
 
@@ -80,6 +81,14 @@ class ModelRunner:
     def copy_page(self, source: int, target: int) -> None:
         """Copies the keys and values of one page in every layer."""
         self.executor.copy_page(source, target)
+
+
+def default_page_size(device: str) -> int:
+    """Tokens in a page where nobody says: on a CPU as many as make one head's keys a stream long enough for memory.
+
+    A random 125M Llama at 64 sequences of 192 tokens: attention 22 ms a step with 64, 34 with 16, 21 with 128.
+    """
+    return _CPU_PAGE if _device(device).type == "cpu" else _CUDA_PAGE
 
 
 def _device(name: str) -> torch.device:
