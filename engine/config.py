@@ -32,4 +32,4 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     prefix_sharing: bool = True
     drafts: bool = True  # guess at forced text and verify the guesses; never changes what is drawn
     watermark_key_file: str | None = None  # None: no key ring, so no request can be marked
-    trust_remote_code: bool = False  # True is refused at start: nothing that comes with a model is ever run
+    trust_remote_code: bool = False  # run the Python files of a model whose configuration names them

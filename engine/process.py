@@ -39,7 +39,7 @@ from engine.generation import Spelling
 from engine.grammars import GrammarStore
 from engine.loop import EngineLoop, Rooms
 from engine.messages import Abort, Batch, Command, Event, Fatal, Generate, LoadGrammar, ModelInfo, Ping, Ready, Shutdown
-from engine.model import ModelError, ModelRunner, RunnerConfig, UnsupportedModel, default_page_size
+from engine.model import ModelError, ModelRunner, RunnerConfig, default_page_size
 from engine.model.memory import usable_cores
 from engine.pages import PagePool
 from engine.sampler import CpuSampler, Sampler
@@ -89,9 +89,7 @@ def _serve(launch: Launch, socket: zmq.Socket[bytes], wire: Wire[Command]) -> in
 
 def build(config: EngineConfig) -> Rooms:
     """Loads everything that `config` names. Raises ModelError, TokenizerError, WatermarkError or OSError."""
-    if config.trust_remote_code:
-        raise UnsupportedModel("code that comes with a model is never run: start without trust_remote_code")
-    folder = locate(config.model)
+    folder = locate(config.model, code=config.trust_remote_code)
     tokenizer = Tokenizer.load(folder)
     key_ring = KeyRing.from_file(config.watermark_key_file) if config.watermark_key_file else None
     page_size = config.page_size or default_page_size(config.device)
@@ -109,6 +107,7 @@ def build(config: EngineConfig) -> Rooms:
             threads=config.threads,
             max_batch_tokens=config.max_batch_tokens,
             max_sequences=config.max_sequences,
+            trust_remote_code=config.trust_remote_code,
         )
     )
     ends = list(dict.fromkeys((*runner.info.eos_token_ids, *tokenizer.eos_token_ids)))

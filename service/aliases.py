@@ -31,6 +31,7 @@ ALIASES: dict[str, Alias] = {
     "host": Alias(("hostname",)),
     "port": Alias((), ("PORT",)),
     "quantize": Alias(("quantization",), ("QUANTIZE",)),
+    "trust_remote_code": Alias((), ("TRUST_REMOTE_CODE",)),
     "dtype": Alias((), ("DTYPE",)),
     "api_keys": Alias(("api-key",), ("API_KEY",)),
     "cors_allow_origins": _both("cors-allow-origin"),

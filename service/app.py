@@ -99,7 +99,7 @@ async def open_house(
     settings: Settings, start_engine: StartEngine, compiler_of: type[Compiler] = Compiler
 ) -> AsyncGenerator[House, None]:
     """Everything that routes share, started; closed at the end, running requests first."""
-    folder = await asyncio.to_thread(locate, settings.model, settings.revision or None)
+    folder = await asyncio.to_thread(locate, settings.model, settings.revision or None, code=settings.trust_remote_code)
     tokenizer = Tokenizer.load(folder)
     marker = make_marker(
         settings.watermark, settings.watermark_threshold, settings.watermark_keys, settings.watermark_key_file
@@ -140,6 +140,7 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
     """The engine's part of the settings."""
     return EngineConfig(
         model=str(folder),
+        trust_remote_code=settings.trust_remote_code,
         dtype=settings.dtype,
         device=settings.device,
         page_size=settings.page_size or None,

@@ -40,6 +40,9 @@ class Settings(BaseSettings):
         description="Comma-separated names for `model`; empty: the folder's name. default and tgi always work.",
     )
     revision: str = Field(default="", description="Branch, tag or commit of a hub id; empty: its main branch.")
+    trust_remote_code: bool = Field(
+        default=False, description="Run the Python files of a model that names its own; off: it is refused."
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="Weights' type.")
     quantize: Literal["none"] = Field(default="none", description="Weights are served as they are stored.")
     tensor_parallel_size: int = Field(default=1, ge=1, le=1, description="Devices that share each layer.")

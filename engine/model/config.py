@@ -34,3 +34,4 @@ class RunnerConfig:
     max_sequences: int = 64  # likewise
     cuda_graphs: bool = True  # record decode steps; off saves start-up time and some memory
     revision: str | None = None  # of a hub id
+    trust_remote_code: bool = False  # run the Python files of a model whose configuration names them

@@ -34,13 +34,13 @@ class ModelRunner:
 
     def __init__(self, config: RunnerConfig) -> None:
         device = _device(config.device)
-        settings = load_config(config.path, config.revision)
+        settings = load_config(config.path, config.revision, trust=config.trust_remote_code)
         longest = max_positions(settings)
         dtype = choose_dtype(config.dtype, settings, device)
         threads = config.threads or (1 if settings.hidden_size <= _SMALL_HIDDEN else usable_cores())
         if device.type == "cpu":
             torch.set_num_threads(threads)  # before the packed products are probed: they depend on it
-        model = load_model(config.path, settings, dtype, config.revision)
+        model = load_model(config.path, settings, dtype, config.revision, trust=config.trust_remote_code)
         vocab_size, parameters = _size(model)
         weight_bytes = _weight_bytes(model)
         forward = ForwardPass(model)
