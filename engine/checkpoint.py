@@ -11,10 +11,11 @@ from pathlib import Path
 import huggingface_hub
 
 
-def locate(model: str, revision: str | None = None) -> Path:
-    """The folder of a model; a hub id is downloaded (safetensors and JSON only) unless it is in the cache already."""
+def locate(model: str, revision: str | None = None, *, code: bool = False) -> Path:
+    """The folder of a model; a hub id is downloaded (safetensors, JSON, with `code` Python) unless it is cached."""
     folder = Path(model)
     if folder.is_dir():
         return folder
     patterns = ["*.json", "*.safetensors", "*.jinja", "*.model"]
+    patterns += ["*.py"] if code else []
     return Path(huggingface_hub.snapshot_download(model, revision=revision, allow_patterns=patterns))

@@ -21,7 +21,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     cache_dtype: Literal["auto", "float32", "bfloat16", "float16", "fp8"] = "auto"  # of keys and values
     device: str = "auto"  # "cpu", "cuda", "cuda:1", or "auto": the GPU if there is one
-    page_size: int = 16
+    page_size: int | None = None  # None: `model.default_page_size` of the device
     cache_bytes: int | None = None  # None: found by measuring free memory (CUDA), a quarter of it (CPU)
     cache_tokens: int | None = None  # the same, told in tokens
     memory_fraction: float | None = None  # the same, as a share of what is free
@@ -39,4 +39,4 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     heads: str | None = None  # a folder with Medusa heads; None: the model's own, if it holds some
     watermark_key_file: str | None = None  # None: no key ring, so no request can be marked
     faults: str = ""  # what breaks on purpose (engine.faults); empty: nothing, and nothing is wrapped
-    trust_remote_code: bool = False  # True is refused at start: nothing that comes with a model is ever run
+    trust_remote_code: bool = False  # run the Python files of a model whose configuration names them

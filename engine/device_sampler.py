@@ -23,6 +23,7 @@ from engine.device_masks import DeviceMasks
 from engine.messages import Alternative
 from engine.noise import uniforms
 from engine.sampler import CpuSampler, Drawn, Rejected, Row
+from engine.triton_sampling import Ruled
 
 Send = Callable[[NDArray[Any]], torch.Tensor]
 
@@ -68,14 +69,13 @@ class DeviceSampler:
         seeds = np.array([row.rule.seed for row in rows], np.uint64)
         noise = self._sent(uniforms(seeds, np.array([row.position for row in rows], np.uint64)))
         scales, greedy = numbers[:, 0].float(), numbers[:, 1].to(torch.int32)
-        raw_lse = _log_sum(
-            *kernels.survey(logits, self.masks.table, torch.full_like(alone, -1), torch.ones_like(scales))
-        )
-        legal_lse = _log_sum(*kernels.survey(logits, self.masks.table, alone, torch.ones_like(scales)))
+        ones, no_mask = torch.ones_like(scales), torch.full_like(alone, -1)
+        raw_lse = _log_sum(*kernels.survey(Ruled(logits, self.masks.table, no_mask, ones)))
+        legal_lse = _log_sum(*kernels.survey(Ruled(logits, self.masks.table, alone, ones)))
         changed = _Changed(logits, rows, numbers, self._sent)
         drawn_of = self._truncated(logits, rows, drawn_of, numbers)
-        surveyed = kernels.survey(logits, self.masks.table, drawn_of, scales)
-        drawn = kernels.draw(logits, self.masks.table, drawn_of, scales, greedy, noise, *surveyed)
+        ruled = Ruled(logits, self.masks.table, drawn_of, scales)
+        drawn = kernels.draw(ruled, greedy, noise, kernels.survey(ruled))
         changed.undo()
         known = self._sent(np.array([-1 if row.known is None else row.known for row in rows], np.int64))
         tokens = torch.where(known >= 0, known, drawn)

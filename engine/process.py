@@ -40,7 +40,7 @@ from engine.grammars import GrammarStore
 from engine.lifetime import die_with_parent
 from engine.loop import EngineLoop, Rooms
 from engine.messages import Abort, Batch, Command, Event, Fatal, Generate, LoadGrammar, ModelInfo, Ping, Ready, Shutdown
-from engine.model import ModelError, ModelRunner, RunnerConfig, UnsupportedModel
+from engine.model import ModelError, ModelRunner, RunnerConfig, default_page_size
 from engine.model.memory import usable_cores
 from engine.pages import PagePool
 from engine.sampler import CpuSampler, Sampler
@@ -97,9 +97,7 @@ def _serve(launch: Launch, socket: zmq.Socket[bytes], wire: Wire[Command]) -> in
 
 def build(config: EngineConfig) -> Rooms:
     """Loads everything that `config` names. Raises ModelError, TokenizerError, WatermarkError or OSError."""
-    if config.trust_remote_code:
-        raise UnsupportedModel("code that comes with a model is never run: start without trust_remote_code")
-    folder = locate(config.model)
+    folder = locate(config.model, code=config.trust_remote_code)
     tokenizer = Tokenizer.load(folder)
     key_ring = KeyRing.from_file(config.watermark_key_file) if config.watermark_key_file else None
     runner = make_runner(config, folder)
@@ -132,13 +130,14 @@ def build(config: EngineConfig) -> Rooms:
 
 def make_runner(config: EngineConfig, folder: Path) -> ModelRunner | TeamRunner:
     """The model in `folder`, by this process or by several ranks of which it is the first."""
+    page_size = config.page_size or default_page_size(config.device)
     settings = RunnerConfig(
         path=str(folder),
         dtype=config.dtype,
         cache_dtype=config.cache_dtype,
         device=config.device,
-        page_size=config.page_size,
-        pages=-(-config.cache_tokens // config.page_size) if config.cache_tokens else None,
+        page_size=page_size,
+        pages=-(-config.cache_tokens // page_size) if config.cache_tokens else None,
         cache_bytes=config.cache_bytes,
         memory_fraction=config.memory_fraction,
         cuda_graphs=config.cuda_graphs,
@@ -146,6 +145,7 @@ def make_runner(config: EngineConfig, folder: Path) -> ModelRunner | TeamRunner:
         max_batch_tokens=config.max_batch_tokens,
         max_sequences=config.max_sequences,
         heads=heads_folder(config, folder),
+        trust_remote_code=config.trust_remote_code,
     )
     if config.tensor_parallel_size == 1:
         return ModelRunner(settings)

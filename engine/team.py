@@ -102,7 +102,7 @@ class TeamRunner:
 
     def __init__(self, config: RunnerConfig, ranks: int, timeout_s: float) -> None:
         own = device_of(config, 0, ranks)
-        settings = load_config(config.path)
+        settings = load_config(config.path, trust=config.trust_remote_code)
         plan_of(settings)
         divide(settings, 0, ranks)  # what cannot be divided is refused before any process is started
         os.environ.update(_LOOPBACK)

@@ -12,6 +12,8 @@ device, so a step sends row numbers. Each row's additions have a fixed order, wh
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -87,50 +89,37 @@ def _draw(  # noqa: PLR0913, PLR0917
     tl.store(tokens + row, tl.where(best == float("-inf"), -1, drawn).to(tl.int64))
 
 
-def survey(
-    logits: torch.Tensor, masks: torch.Tensor, mask_of: torch.Tensor, scales: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Peaks and sums, (R, blocks) float32, of rows (R, V) under rows `mask_of` of `masks` (−1: all are legal).
+class Ruled(NamedTuple):
+    """Logits (R, V) and what rules each row, in the order in which both kernels take it."""
+
+    logits: torch.Tensor
+    masks: torch.Tensor  # (table, words) int32
+    mask_of: torch.Tensor  # (R,) int32: the row of `masks` that applies, −1: all are legal
+    scales: torch.Tensor  # (R,) float32: 1 / temperature
+
+
+def survey(ruled: Ruled) -> tuple[torch.Tensor, torch.Tensor]:
+    """Peaks and sums of the blocks, (R, blocks) float32.
 
     A block without legal tokens has the peak −inf; a NaN or +inf shows as a NaN in the sums.
     """
-    rows, width = logits.shape
-    blocks = -(-width // BLOCK)
-    peaks, sums = (torch.empty((rows, blocks), dtype=torch.float32, device=logits.device) for _ in range(2))
+    rows, width = ruled.logits.shape
+    blocks, words = -(-width // BLOCK), ruled.masks.shape[1]
+    peaks, sums = (torch.empty((rows, blocks), dtype=torch.float32, device=ruled.logits.device) for _ in range(2))
     if rows:
-        _survey[(rows, blocks)](logits, masks, mask_of, scales, peaks, sums, width, masks.shape[1], blocks, BLOCK=BLOCK)
+        _survey[(rows, blocks)](*ruled, peaks, sums, width, words, blocks, BLOCK=BLOCK)
     return peaks, sums
 
 
-def draw(  # noqa: PLR0913, PLR0917 - what a row is drawn by, as tensors of (R,)
-    logits: torch.Tensor,
-    masks: torch.Tensor,
-    mask_of: torch.Tensor,
-    scales: torch.Tensor,
-    greedy: torch.Tensor,
-    noise: torch.Tensor,
-    peaks: torch.Tensor,
-    sums: torch.Tensor,
+def draw(
+    ruled: Ruled, greedy: torch.Tensor, noise: torch.Tensor, surveyed: tuple[torch.Tensor, torch.Tensor]
 ) -> torch.Tensor:
-    """(R,) int64: the token of each row, −1 where none is legal. Peaks and sums: of `survey`, told the same."""
-    rows, width = logits.shape
-    tokens = torch.full((rows,), -1, dtype=torch.int64, device=logits.device)
+    """(R,) int64: the token of each row, −1 where none is legal. `greedy` int32, `noise` float64, each (R,);
+    `surveyed`: of `survey`, told the same."""
+    rows, width = ruled.logits.shape
+    blocks, words = surveyed[0].shape[1], ruled.masks.shape[1]
+    tokens = torch.full((rows,), -1, dtype=torch.int64, device=ruled.logits.device)
     if rows:
-        blocks = peaks.shape[1]
-        _draw[(rows,)](
-            logits,
-            masks,
-            mask_of,
-            scales,
-            greedy,
-            noise,
-            peaks,
-            sums,
-            tokens,
-            width,
-            masks.shape[1],
-            blocks,
-            BLOCK=BLOCK,
-            BLOCKS=triton.next_power_of_2(blocks),
-        )
+        most = triton.next_power_of_2(blocks)
+        _draw[(rows,)](*ruled, greedy, noise, *surveyed, tokens, width, words, blocks, BLOCK=BLOCK, BLOCKS=most)
     return tokens

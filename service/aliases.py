@@ -32,6 +32,7 @@ ALIASES: dict[str, Alias] = {
     "port": Alias((), ("PORT",)),
     "metrics_port": _both("prometheus-port"),
     "quantize": Alias(("quantization",), ("QUANTIZE",)),
+    "trust_remote_code": Alias((), ("TRUST_REMOTE_CODE",)),
     "dtype": Alias((), ("DTYPE",)),
     "api_keys": Alias(("api-key",), ("API_KEY",)),
     "cors_allow_origins": _both("cors-allow-origin"),

@@ -104,7 +104,7 @@ async def open_house(
 ) -> AsyncGenerator[House, None]:
     """Everything that routes share, started; closed at the end, running requests first."""
     keys = Keys([*map(entry_of, settings.keys), *(read_keys(settings.api_keys_file) if settings.api_keys_file else ())])
-    folder = await asyncio.to_thread(locate, settings.model, settings.revision or None)
+    folder = await asyncio.to_thread(locate, settings.model, settings.revision or None, code=settings.trust_remote_code)
     tokenizer = Tokenizer.load(folder)
     marker = make_marker(
         settings.watermark, settings.watermark_threshold, settings.watermark_keys, settings.watermark_key_file
@@ -145,9 +145,10 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
     """The engine's part of the settings."""
     return EngineConfig(
         model=str(folder),
+        trust_remote_code=settings.trust_remote_code,
         dtype=settings.dtype,
         device=settings.device,
-        page_size=settings.page_size,
+        page_size=settings.page_size or None,
         cache_bytes=settings.cache_bytes or None,
         cache_tokens=settings.cache_tokens or None,
         memory_fraction=settings.memory_fraction or None,
@@ -157,6 +158,7 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
         max_waiting=settings.max_concurrent_requests * settings.max_n,
         tensor_parallel_size=settings.tensor_parallel_size,
         rank_timeout_s=settings.rank_timeout_s,
+        max_grammar_bytes=settings.max_grammar_bytes,
         threads=settings.threads or None,
         prefix_sharing=settings.prefix_sharing,
         speculate=settings.speculate,

@@ -42,6 +42,9 @@ class Settings(BaseSettings):
         description="Comma-separated names for `model`; empty: the folder's name. default and tgi always work.",
     )
     revision: str = Field(default="", description="Branch, tag or commit of a hub id; empty: its main branch.")
+    trust_remote_code: bool = Field(
+        default=False, description="Run the Python files of a model that names its own; off: it is refused."
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="Weights' type.")
     quantize: Literal["none"] = Field(default="none", description="Weights are served as they are stored.")
     tensor_parallel_size: int = Field(
@@ -71,7 +74,9 @@ class Settings(BaseSettings):
 
     # How much.
     threads: int = Field(default=0, ge=0, le=1024, description="Compute threads of the engine; 0: all cores.")
-    page_size: int = Field(default=16, ge=1, le=1024, description="Tokens in a page of the cache.")
+    page_size: int = Field(
+        default=0, ge=0, le=1024, description="Tokens in a page of the cache; 0: 64 on a CPU, else 16."
+    )
     cache_bytes: int = Field(default=0, ge=0, description="Memory for pages; 0: found at start.")
     cache_tokens: int = Field(default=0, ge=0, description="The same in tokens, over all running sequences; 0: found.")
     memory_fraction: float = Field(
@@ -88,6 +93,9 @@ class Settings(BaseSettings):
     max_top_n_tokens: int = Field(default=20, ge=0, le=20, description="Alternatives told with a token.")
     max_input_tokens: int = Field(default=0, ge=0, description="Prompt; 0: what the context leaves.")
     max_model_len: int = Field(default=0, ge=0, description="Prompt and output together; 0: the model's own limit.")
+    max_grammar_bytes: int = Field(
+        default=1 << 30, ge=1 << 20, description="Grammars and their masks in the engine; unused ones give way."
+    )
     prefix_sharing: bool = Field(default=True, description="Share the pages of equal prompt prefixes.")
     speculate: int = Field(
         default=16,

@@ -2,6 +2,6 @@
 
 from engine.model.config import RunnerConfig
 from engine.model.errors import BrokenModel, ModelError, UnsupportedModel
-from engine.model.runner import ModelRunner
+from engine.model.runner import ModelRunner, default_page_size
 
-__all__ = ["BrokenModel", "ModelError", "ModelRunner", "RunnerConfig", "UnsupportedModel"]
+__all__ = ["BrokenModel", "ModelError", "ModelRunner", "RunnerConfig", "UnsupportedModel", "default_page_size"]

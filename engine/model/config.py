@@ -35,3 +35,4 @@ class RunnerConfig:
     cuda_graphs: bool = True  # record decode steps; off saves start-up time and some memory
     heads: str | None = None  # a folder with Medusa heads for this model
     revision: str | None = None  # of a hub id
+    trust_remote_code: bool = False  # run the Python files of a model whose configuration names them

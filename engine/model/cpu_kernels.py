@@ -158,7 +158,7 @@ def _mix(  # noqa: PLR0913, PLR0917
     """Adds the values of keys begin … last to each row of `out`.
 
     No further key is read, though its weight would be 0: a page may hold what a failed request left, and
-    0 · NaN is NaN.
+    0 · NaN is NaN. The loops go through a page in the order in which it lies in memory.
     """
     flat = values.reshape(-1)
     page_size, width = values.shape[2], values.shape[3]

@@ -1,7 +1,7 @@
 """From a folder or hub id to a transformers causal LM with our attention, or a reason why not.
 
 What it is for: the one call that reads weights, and what a model says about itself (length, end tokens, dtype). What
-may not enter: remote code (never run, whatever a config asks for), pickled weights, files outside the model's folder.
+may not enter: remote code (unless the operator trusts this model's), pickled weights, files outside the model's folder.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ from engine.model.errors import BrokenModel, UnsupportedModel
 from engine.model.refusals import refuse_code, refuse_kind, rope_types
 
 
-def load_config(path: str, revision: str | None = None) -> PretrainedConfig:
-    """The configuration, checked: raises what stops this model from being served."""
+def load_config(path: str, revision: str | None = None, *, trust: bool = False) -> PretrainedConfig:
+    """The configuration, checked: raises what stops this model from being served. `trust`: run the code it names."""
     if Path(path).is_dir():
         _refuse_links(Path(path))
     try:
         raw, _ = PretrainedConfig.get_config_dict(path, revision=revision)
         if "model_type" not in raw:
             raise BrokenModel(f"config.json of {path} states no model_type")
-        refuse_code(raw)
-        config: PretrainedConfig = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+        refuse_code(raw, trust=trust)
+        config: PretrainedConfig = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust)
     except (OSError, ValueError) as error:
         raise BrokenModel(f"cannot read the configuration of {path}: {error}") from error
-    refuse_kind(config)
+    refuse_kind(config, own_code=trust and "AutoModelForCausalLM" in (raw.get("auto_map") or {}))
     return config
 
 
-def load_model(path: str, config: PretrainedConfig, dtype: torch.dtype, revision: str | None = None) -> PreTrainedModel:
+def load_model(
+    path: str, config: PretrainedConfig, dtype: torch.dtype, revision: str | None = None, *, trust: bool = False
+) -> PreTrainedModel:
     """The model in evaluation mode on the CPU, attention replaced by ours; transformers shows the progress bar."""
     register_attention()
     try:
@@ -46,7 +48,7 @@ def load_model(path: str, config: PretrainedConfig, dtype: torch.dtype, revision
             dtype=dtype,
             attn_implementation=attention_name(config),
             use_safetensors=True,
-            trust_remote_code=False,
+            trust_remote_code=trust,
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError) as error:

@@ -14,7 +14,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from engine.model.errors import UnsupportedModel
 
-_CODE_KEYS = frozenset({"auto_map", "_attn_implementation_internal", "_experts_implementation_internal"})
+_OWN_CODE = "auto_map"  # Python files beside the weights
+_CODE_KEYS = frozenset({_OWN_CODE, "_attn_implementation_internal", "_experts_implementation_internal"})
 _STATE_TYPES = frozenset(
     {"bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "lfm2", "lfm2_moe", "mamba", "mamba2"}
     | {"minimax", "nemotron_h", "qwen3_next", "recurrent_gemma", "rwkv", "xlstm", "zamba", "zamba2"}
@@ -27,15 +28,19 @@ _ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn", "longrope", "pro
 _OTHER_SENSES = ("vision_config", "audio_config", "speech_config", "image_token_id", "vision_tower")
 
 
-def refuse_code(raw: Mapping[str, Any]) -> None:
-    """`raw` is config.json as parsed: nothing in it may name code, at any depth."""
+def refuse_code(raw: Mapping[str, Any], *, trust: bool = False) -> None:
+    """`raw` is config.json as parsed: nothing in it may name code, at any depth, but with `trust` its own."""
     for path, key in _keys(raw):
-        if key in _CODE_KEYS:
-            raise UnsupportedModel(f"config.json has {path}, which names code to run; Formwork runs none from a model")
+        if key == _OWN_CODE and not trust:
+            raise UnsupportedModel(
+                f"config.json has {path}, which names code to run; none is run unless trust_remote_code is set"
+            )
+        if key in _CODE_KEYS and key != _OWN_CODE:
+            raise UnsupportedModel(f"config.json has {path}, which names code to run from elsewhere; it never is")
 
 
-def refuse_kind(config: PretrainedConfig) -> None:
-    """Raises UnsupportedModel for architectures that the runner cannot execute."""
+def refuse_kind(config: PretrainedConfig, *, own_code: bool = False) -> None:
+    """Raises UnsupportedModel for architectures that the runner cannot execute; `own_code` brings its own."""
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False) or getattr(config, "add_cross_attention", False):
         raise UnsupportedModel(f"{kind} is an encoder-decoder; only decoder-only causal language models are served")
@@ -44,7 +49,7 @@ def refuse_kind(config: PretrainedConfig) -> None:
         raise UnsupportedModel(f"{kind} takes images or sound ({senses[0]}); only text models are served")
     if kind in _STATE_TYPES:
         raise UnsupportedModel(f"{kind} keeps recurrent state beside the KV cache (state-space or linear attention)")
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not own_code:
         raise UnsupportedModel(f"transformers has no causal language model for model_type {kind!r}")
     if getattr(config, "is_decoder", None) is False and kind in _BIDIRECTIONAL:
         raise UnsupportedModel(f"{kind} attends in both directions; only causal models are served")

@@ -29,6 +29,7 @@ from engine.model.rows import stabilize_activations
 
 _log = logging.getLogger(__name__)
 
+_CPU_PAGE, _CUDA_PAGE = 64, 16
 _SMALL_HIDDEN = 512  # up to this width a second thread costs more than it gives
 
 
@@ -41,7 +42,7 @@ class ModelRunner:
 
     def __init__(self, config: RunnerConfig, group: Group | None = None) -> None:
         device = _device(config.device)
-        settings = load_config(config.path, config.revision)
+        settings = load_config(config.path, config.revision, trust=config.trust_remote_code)
         longest = max_positions(settings)
         dtype = choose_dtype(config.dtype, settings, device)
         threads = config.threads or (1 if settings.hidden_size <= _SMALL_HIDDEN else _cores_of_one(group))
@@ -99,7 +100,7 @@ class ModelRunner:
 
 def _load(config: RunnerConfig, settings: PretrainedConfig, dtype: torch.dtype, group: Group | None) -> PreTrainedModel:
     if group is None:
-        return load_model(config.path, settings, dtype, config.revision)
+        return load_model(config.path, settings, dtype, config.revision, trust=config.trust_remote_code)
     plan, division = plan_of(settings), divide(settings, group.rank, group.ranks)
     model = load_share(Path(config.path), settings, plan, division, dtype)
     share_norms(model, plan, group)
@@ -113,6 +114,14 @@ def _join(model: PreTrainedModel, group: Group | None) -> None:
 
 def _cores_of_one(group: Group | None) -> int:
     return max(1, usable_cores() // (1 if group is None else group.ranks))
+
+
+def default_page_size(device: str) -> int:
+    """Tokens in a page where nobody says: on a CPU as many as make one head's keys a stream long enough for memory.
+
+    A random 125M Llama at 64 sequences of 192 tokens: attention 22 ms a step with 64, 34 with 16, 21 with 128.
+    """
+    return _CPU_PAGE if _device(device).type == "cpu" else _CUDA_PAGE
 
 
 def _device(name: str) -> torch.device:

@@ -16,6 +16,7 @@ value dimension (`mix_tile`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import llvmlite.binding as llvm  # type: ignore[import-untyped]
@@ -45,6 +46,9 @@ from engine.simd import (
 # Tiles of eight and four rows need 32 registers of sixteen lanes. Where there are sixteen registers of eight, three
 # rows are the most that stay in them (compiled for Haswell: 90 GFLOP/s with three rows, 55 with eight).
 HAS_WIDE_REGISTERS = bool(llvm.get_host_cpu_features().get("avx512f", False))
+# Chunks of sixteen values that `mix_tile` carries along its keys at once, by rows: a key's values are then read in
+# order (64 sequences of 192 tokens: 17 ms in place of 23, for four walks over every fourth line).
+_CHUNKS = {1: 4, 2: 4, 3: 4, 4: 4, 8: 2}
 
 
 def dot_tile(rows: int) -> Callable[..., None]:
@@ -118,20 +122,32 @@ def mix_tile(rows: int) -> Callable[..., None]:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             w, v, o = (data(context, builder, signature, arguments, i) for i in (0, 4, 7))
             _, w0, w_stride, count, _, v0, width, _ = arguments
-            sums = [variable(builder) for _ in range(rows)]
-            with cgutils.for_range(builder, builder.udiv(width, width.type(LANES))) as chunk:
-                d = builder.mul(chunk.index, width.type(LANES))
-                places = [builder.add(builder.mul(width, width.type(r)), d) for r in range(rows)]
-                for r in range(rows):
-                    builder.store(load(builder, o, places[r]), sums[r])
+            group = _CHUNKS[rows] if HAS_WIDE_REGISTERS else 1
+            sums = [[variable(builder) for _ in range(group)] for _ in range(rows)]
+
+            def mixed(d: Any, chunks: int) -> None:
+                """Values d … d + 16 · chunks - 1 of all rows, key by key."""
+                firsts = [builder.add(builder.mul(width, width.type(r)), d) for r in range(rows)]
+                places = [[builder.add(first, width.type(LANES * c)) for c in range(chunks)] for first in firsts]
+                for r, c in product(range(rows), range(chunks)):
+                    builder.store(load(builder, o, places[r][c]), sums[r][c])
                 with cgutils.for_range(builder, count) as key:
-                    value = load(builder, v, builder.add(v0, builder.add(builder.mul(key.index, width), d)))
+                    at = builder.add(v0, builder.add(builder.mul(key.index, width), d))
+                    value = [load(builder, v, builder.add(at, width.type(LANES * c))) for c in range(chunks)]
                     for r in range(rows):
                         at = builder.add(w0, builder.add(builder.mul(w_stride, width.type(r)), key.index))
                         x = splat(builder, builder.load(builder.gep(w, [at])))
-                        builder.store(fma(builder, x, value, builder.load(sums[r])), sums[r])
-                for r in range(rows):
-                    store(builder, o, places[r], builder.load(sums[r]))
+                        for c in range(chunks):
+                            builder.store(fma(builder, x, value[c], builder.load(sums[r][c])), sums[r][c])
+                for r, c in product(range(rows), range(chunks)):
+                    store(builder, o, places[r][c], builder.load(sums[r][c]))
+
+            stride = width.type(LANES * group)
+            whole = builder.mul(builder.udiv(width, stride), stride)
+            with cgutils.for_range_slice(builder, width.type(0), whole, stride) as (d, _):
+                mixed(d, group)
+            with cgutils.for_range_slice(builder, whole, width, width.type(LANES)) as (d, _):
+                mixed(d, 1)
             return context.get_dummy_value()
 
         return _void(weights, w0, w_stride, count, values, v0, width, out), generate

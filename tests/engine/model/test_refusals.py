@@ -44,6 +44,13 @@ def test_unservable_configurations_are_named(config: dict[str, Any], word: str, 
         load_config(str(_folder(tmp_path, **config)))
 
 
+def test_code_from_elsewhere_is_refused_even_where_the_models_own_is_trusted(tmp_path: Path) -> None:
+    """`trust_remote_code` is about the files beside the weights."""
+    folder = _folder(tmp_path, model_type="llama", _attn_implementation_internal="someone/kernel")
+    with pytest.raises(UnsupportedModel, match="elsewhere"):
+        load_config(str(folder), trust=True)
+
+
 def test_a_folder_without_configuration_is_broken(tmp_path: Path) -> None:
     """Not a model at all."""
     with pytest.raises(BrokenModel, match="model_type"):
