@@ -129,7 +129,7 @@ def _is_run(ids: NDArray[np.int32]) -> bool:
     gaps = np.int32(0)
     for i in range(len(ids) - 1):
         gaps += np.int32(ids[i + 1] - ids[i] != 1)
-    return gaps == 0
+    return bool(gaps == 0)
 
 
 @compiled
