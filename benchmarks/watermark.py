@@ -1,10 +1,11 @@
 """Does the watermark keep its word? False positives, power, edits and promises, on real text or on a toy language.
 
-    formwork bench watermark                     the bundled model (minutes)
-    formwork bench watermark --source toy        the toy language (a minute)
+    formwork bench watermark                     the bundled model (a quarter of an hour)
+    formwork bench watermark --source toy        the toy language (minutes)
 
 Every table says what it was measured on. "grammar" scores the free choices that the replay finds, "whole text" every
-token with whatever stands before it: what a detector does that knows neither schema nor grammar.
+token with whatever stands before it: what a detector does that knows neither schema nor grammar. "commonplaces out" is
+the detector as it judges texts of a known kind: what many other unmarked texts say is not counted.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from watermark.commonplaces import Commonplaces
 from watermark.scan import marked_passages
 
 TABLES = ("null", "agreement", "power", "promises", "edits", "cost")
+TASKS = ("descriptions", "extractions")
 COUNTS = (10, 25, 50, 100, 200)
 Reading = Callable[[Document], Sequence[Position]]
 READINGS: dict[str, Reading] = {
@@ -80,7 +82,7 @@ class Bench:
         return {key: write(share, Marking(scheme.name, key), seed) for key in keys}
 
     def null(self, scheme: Scheme) -> None:
-        """False positives per key, on unmarked documents from the same source."""
+        """False positives per key, on unmarked documents from the same source; what is common is counted on others."""
         documents = self.writer.documents(self.documents, None, 3, greedy=scheme.marks_greedy)
         heading(f"False positives of {scheme.name}: {len(documents)} unmarked documents, {len(self.ring.ids)} keys")
         background = [each.free for each in self.writer.documents(self.documents, None, 6, greedy=scheme.marks_greedy)]
@@ -101,7 +103,7 @@ class Bench:
                 *(f"{rate.mean():.5f}" for rate in rates),
                 *(f"{rate.max():.4f}" for rate in rates),
                 *(str(above), f"{uniform:.3f}"),
-                verdict(above == 0 and near and uniform > 1e-3) if name != "whole text" else "-",
+                verdict(above == 0 and near and uniform > 1e-3) if name == OWN else "-",
             )
         say("* lower end of the 99.9 % Clopper-Pearson interval above nominal, at either rate; steps of p randomised")
 
@@ -244,14 +246,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--source", choices=("toy", "model"), default="model", help="where the text comes from")
     parser.add_argument(
         "--tasks",
-        choices=("descriptions", "extractions"),
-        default="descriptions",
+        nargs="+",
+        choices=TASKS,
+        default=TASKS,
         help="what the model is asked: texts of one schema that are all alike, or extractions under as many schemas",
     )
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="which to print")
     parser.add_argument("--model", default="models/formwork-mini", help="folder of the model")
     parser.add_argument("--documents", type=int, default=2000, help="unmarked documents")
-    parser.add_argument("--keys", type=int, default=20, help="keys tried on them")
+    parser.add_argument(
+        "--keys", type=int, default=60, help="keys tried on them: with 20, chance alone moves the pooled 1e-3 by 16 %%"
+    )
     parser.add_argument("--spans", type=int, default=200, help="marked documents, and spans made of them")
     options = parser.parse_args(arguments)
     # Fixed secrets: a benchmark is run again to see the same numbers.
@@ -262,10 +267,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cost(options.model, secrets)
     if list(options.tables) == ["cost"]:
         return 0
-    is_toy = options.source == "toy"
-    writer: Writer = ToyWriter(ring) if is_toy else EngineWriter(options.model, ring, secrets, options.tasks)
-    print(f"{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}; source: {writer.name}")
-    Bench(writer, ring, options.documents, options.spans).run(options.tables)
+    for tasks in options.tasks if options.source == "model" else ["toy"]:
+        writer: Writer = ToyWriter(ring) if tasks == "toy" else EngineWriter(options.model, ring, secrets, tasks)
+        say(f"{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}; source: {writer.name}")
+        Bench(writer, ring, options.documents, options.spans).run(options.tables)
     say(f"{time.perf_counter() - started:.0f} s")
     return 0
 

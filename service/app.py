@@ -33,7 +33,7 @@ from service.desk import report
 from service.errors import Family, MethodNotAllowed, NotFound, ServiceError
 from service.families import call_form, thought_form
 from service.house import VERSION, House, context_length
-from service.marking import discard_key_file, make_marker
+from service.marking import discard_key_file, make_marker, with_commonplaces
 from service.metrics import Metrics
 from service.names import Names
 from service.openapi import DOCUMENTED
@@ -110,6 +110,7 @@ async def open_house(
         settings.watermark, settings.watermark_threshold, settings.watermark_keys, settings.watermark_key_file
     )
     try:
+        marker = with_commonplaces(marker, settings.watermark_commonplaces, tokenizer.fingerprint)
         engine = await start_engine(engine_config(settings, folder, marker.key_file))
         compiler = compiler_of(
             tokenizer.padded_bytes(engine.info.vocab_size), _ends(engine, tokenizer), compile_limits(settings)

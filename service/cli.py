@@ -1,7 +1,8 @@
 """The console script `formwork`.
 
-What it is for: `serve`, `compile`, `detect`, `chat`, `bench`, `health`, `key`, each with `--help`. What may not enter:
-the work itself. Flags of `serve` are made from the table of settings; TGI's and vLLM's names for some of them work too.
+What it is for: `serve`, `compile`, `detect`, `commonplaces`, `chat`, `bench`, `health`, `key`, each with `--help`. What
+may not enter: the work itself. Flags of `serve` are made from the table of settings; TGI's and vLLM's names for some of
+them work too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from grammar import (
 )
 from service.access import Scope, entry_of, make_key
 from service.aliases import ALIASES, IDLE
+from service.detection import commonplaces_of_texts
 from service.serving import run
 from service.settings import PREFIX, Settings, SettingsError, load_settings
 
@@ -45,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _download_parser(commands)
     _compile_parser(commands)
     _detect_parser(commands)
+    _commonplaces_parser(commands)
     _chat_parser(commands)
     _health_parser(commands)
     _key_parser(commands)
@@ -199,16 +202,52 @@ def _detect(options: argparse.Namespace) -> int:
 
 def _detect_body(options: argparse.Namespace) -> dict[str, Any]:
     text = _read(options.file)
-    body: dict[str, Any] = {"token_ids": json.loads(text)} if options.token_ids else {"text": text}
+    body: dict[str, Any] = {"token_ids": _parsed(text, options.file)} if options.token_ids else {"text": text}
     if options.schema:
-        schema = json.loads(Path(options.schema).read_text("utf-8"))
+        schema = _parsed(_read(options.schema), options.schema)
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "schema", "schema": schema}}
     elif options.regex:
         body["response_format"] = {"type": "regex", "value": options.regex}
     if options.background:
-        body["background"] = json.loads(Path(options.background).read_text("utf-8"))
+        body["background"] = _texts(options.background)
     given = {"key_id": options.key, "scan": options.scan or None, "picture": options.picture}
     return body | {name: value for name, value in given.items() if value is not None}
+
+
+# commonplaces
+
+
+def _commonplaces_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "commonplaces",
+        help="what unmarked texts have in common",
+        description="Count the phrases that many unmarked texts of a kind share, and write them as a file that "
+        "serve --watermark-commonplaces reads: the detector then does not count them, and its p-values hold for every "
+        "key on texts of this kind. A few hundred texts do; they may be of several kinds.",
+    )
+    parser.add_argument("file", help="the texts, a JSON array of strings; - is stdin")
+    parser.add_argument("--model", default=Settings.model_fields["model"].default, help="whose vocabulary")
+    parser.set_defaults(run=_commonplaces)
+
+
+def _commonplaces(options: argparse.Namespace) -> int:
+    tokenizer = Tokenizer.load(options.model)
+    say(commonplaces_of_texts(_texts(options.file), tokenizer).to_json(tokenizer.fingerprint))
+    return 0
+
+
+def _texts(path: str) -> list[str]:
+    texts = _parsed(_read(path), path)
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{path}: expected a JSON array of strings")
+    return texts
+
+
+def _parsed(text: str, path: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
 
 
 def _chat_parser(commands: Any) -> None:
@@ -335,7 +374,18 @@ def _post(options: argparse.Namespace, path: str, body: dict[str, Any]) -> Any:
     try:
         return urllib.request.urlopen(request, timeout=600)
     except urllib.error.HTTPError as error:
-        raise OSError(error.read().decode(errors="replace")) from None
+        raise OSError(_complaint(error.read().decode(errors="replace"))) from None
+    except urllib.error.URLError as error:
+        raise OSError(f"no answer from {_base(options)}: {error.reason}") from None
+
+
+def _complaint(body: str) -> str:
+    """The message of an error reply, and which part of the request it is about."""
+    try:
+        error = json.loads(body)["error"]
+        return f"{error['message']} ({error['param']})" if error.get("param") else str(error["message"])
+    except (ValueError, KeyError, TypeError):
+        return body
 
 
 def _read(path: str) -> str:

@@ -12,9 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from engine.reading import read
+from engine.tokenizer import Tokenizer
 from service.compile_protocol import ReplayedChoice
-from service.marking import SCHEMES
-from watermark import Commonplaces, Detection, Detector, Kind, LeaveOut, Passage, Position, Scheme
+from service.marking import CONTEXT, SCHEMES
+from watermark import Commonplaces, Detection, Detector, Kind, LeaveOut, Passage, Position
 from watermark.picture import Piece, as_ansi, as_html
 
 Readings = dict[str, list[ReplayedChoice]]
@@ -25,18 +27,33 @@ def positions_of(choices: Iterable[ReplayedChoice]) -> list[Position]:
     return [Position(each.token_id, tuple(each.context), Kind(each.kind)) for each in choices]
 
 
-def leaving_out(background: Sequence[Readings]) -> LeaveOut | None:
-    """What these unmarked texts have in common is not counted, in whichever reading."""
-    if not background:
-        return None
-    # All readings of a text at once: prose and value contexts differ, so their sayings do not meet.
-    texts = [[place for choices in text.values() for place in positions_of(choices)] for text in background]
-    common = {scheme.name: Commonplaces.of(texts, scheme) for scheme in SCHEMES}
+def commonplaces_of(texts: Iterable[Readings]) -> Commonplaces:
+    """What these unmarked texts have in common, in whichever reading."""
+    # All readings of a text at once: prose and value contexts differ, so their sayings do not meet. The schemes that
+    # the server marks with read contexts of the same widths (`marking.SCHEMES`).
+    return Commonplaces.of(
+        ([place for choices in text.values() for place in positions_of(choices)] for text in texts), SCHEMES[0]
+    )
 
-    def leave_out(position: Position, scheme: Scheme) -> bool:
-        return common[scheme.name].holds(position)
 
-    return leave_out
+def commonplaces_of_texts(texts: Iterable[str], tokenizer: Tokenizer) -> Commonplaces:
+    """The same from plain texts, read as a detector that is not told their constraint reads them."""
+
+    def positions(text: str) -> list[Position]:
+        tokens = tokenizer.encode(text)
+        readings = read(tokens, [tokenizer.token_bytes(token) for token in tokens], CONTEXT)
+        return [choice.position for choices in readings.values() for choice in choices]
+
+    return Commonplaces.of((positions(text) for text in texts), SCHEMES[0])
+
+
+def leaving_out(background: Sequence[Readings], own: Commonplaces | None) -> LeaveOut | None:
+    """The detector's own commonplaces and those of the texts that came with the question are not counted."""
+    common = commonplaces_of(background) if background else None
+    if common is None or own is None:
+        common = common or own
+        return None if common is None else common.leave_out
+    return (common | own).leave_out
 
 
 @dataclass(frozen=True)

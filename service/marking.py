@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from engine.messages import Mark
 from service.errors import Forbidden
-from watermark import Detector, KeyRing, Reason, default_scheme
+from watermark import Commonplaces, Detector, KeyRing, Reason, default_scheme
 
 _LOG = logging.getLogger(__name__)
 Policy = Literal["default", "enforce", "off"]
+CONTEXT = 8  # tokens before a choice that are kept: more than any scheme reads
 SCHEMES = (default_scheme(greedy=False), default_scheme(greedy=True))
 
 
@@ -30,7 +31,8 @@ class Marker:
     ring: KeyRing
     threshold: float
     key_file: str | None = None  # where the engine reads the same ring
-    context: int = field(default=8)
+    context: int = CONTEXT
+    commonplaces: Commonplaces | None = None  # what the detector never counts
 
     def mark(self, wanted: bool | None, *, greedy: bool, tenant: str | None) -> tuple[Mark | None, Reason | None]:
         """The mark to ask the engine for, or why there is none."""
@@ -62,6 +64,11 @@ def make_marker(policy: Policy, threshold: float, keys: str, key_file: str) -> M
         _LOG.warning("no watermark key is configured: a key made now marks this run only (FORMWORK_WATERMARK_KEYS)")
     path = _fresh_path()
     return Marker(policy, KeyRing.create_file(path, "generated"), threshold, path)
+
+
+def with_commonplaces(marker: Marker, path: str, vocabulary: str) -> Marker:
+    """The marker with the detector's own commonplaces, if a file of them is set. Raises CommonplacesError."""
+    return replace(marker, commonplaces=Commonplaces.from_file(path, vocabulary)) if path else marker
 
 
 def _fresh_path() -> str:

@@ -9,7 +9,7 @@ torch but `watermark.tensors`.
 from watermark.commonplaces import Commonplaces
 from watermark.detector import Detection, Detector, Standing, TokenScore
 from watermark.embedder import Embedder, Reason, Report
-from watermark.errors import KeyRingError, SchemeError, UnknownKey, WatermarkError
+from watermark.errors import CommonplacesError, KeyRingError, SchemeError, UnknownKey, WatermarkError
 from watermark.gathering import LeaveOut, Position
 from watermark.keys import Key, KeyRing
 from watermark.scan import Passage
@@ -20,6 +20,7 @@ __all__ = [
     "SCHEMES",
     "Choice",
     "Commonplaces",
+    "CommonplacesError",
     "Detection",
     "Detector",
     "Embedder",

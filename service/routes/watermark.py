@@ -103,7 +103,9 @@ def _answer(
     background: list[Readings],
 ) -> dict[str, Any]:
     threshold = house.marker.threshold
-    finding = judged(detector, readings, leaving_out(background), scan=body.scan, threshold=threshold)
+    finding = judged(
+        detector, readings, leaving_out(background, house.marker.commonplaces), scan=body.scan, threshold=threshold
+    )
     spelled = [house.tokenizer.token_bytes(token) for token in tokens]
     facts = told(finding, spelled, threshold) | {"canonical": body.token_ids is not None}
     if body.picture is not None:

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from benchmarks.toy_language import ToyLanguage
+from engine.tokenizer import Tokenizer
 from service.cli import main
 from service.compile_protocol import ReplayedChoice
-from service.detection import Readings, judged, leaving_out, pictured, told
-from service.marking import SCHEMES, make_marker
-from watermark import Detector, Embedder, KeyRing, Kind, Position, UnknownKey, default_scheme
+from service.detection import Readings, commonplaces_of, judged, leaving_out, pictured, told
+from service.marking import SCHEMES, discard_key_file, make_marker, with_commonplaces
+from tests.service.houses import make_tokenizer
+from watermark import CommonplacesError, Detector, Embedder, KeyRing, Kind, Position, UnknownKey, default_scheme
 
 RING = KeyRing({"new": bytes(range(32)), "old": bytes(range(1, 33))})
 LANGUAGE = ToyLanguage()
@@ -78,9 +80,58 @@ def test_what_all_unmarked_texts_say_is_not_counted() -> None:
     background: list[Readings] = [{"json": choices([*phrase, *written(10, 100 + n)])} for n in range(20)]
     text: Readings = {"json": choices([*phrase, *written(10, 7)])}
     without = judged(detector(), text, None, scan=False, threshold=THRESHOLD)
-    against = judged(detector(), text, leaving_out(background), scan=False, threshold=THRESHOLD)
+    against = judged(detector(), text, leaving_out(background, None), scan=False, threshold=THRESHOLD)
     assert without.best.adjusted < THRESHOLD < against.best.adjusted
-    assert leaving_out([]) is None
+    kept = judged(detector(), text, leaving_out([], commonplaces_of(background)), scan=False, threshold=THRESHOLD)
+    assert kept.best == against.best
+    assert leaving_out([], None) is None
+
+
+def test_the_detectors_own_commonplaces_join_those_of_the_question() -> None:
+    """Each list takes out what it holds."""
+    one, other = written(30, 5, "new"), written(30, 6, "new")
+    own = commonplaces_of([{"json": choices([*one, *written(10, 100 + n)])} for n in range(20)])
+    background: list[Readings] = [{"json": choices([*other, *written(10, 200 + n)])} for n in range(20)]
+    text: Readings = {"json": choices([*one, *other, *written(10, 7)])}
+    finding = judged(detector(), text, leaving_out(background, own), scan=False, threshold=THRESHOLD)
+    assert finding.best.scored <= 12
+
+
+def test_commonplaces_are_counted_once_and_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`formwork commonplaces` writes the file that `--watermark-commonplaces` reads."""
+    folder = make_tokenizer(tmp_path)
+    texts = [json.dumps({"title": f"The quiet {word}"}) for word in ("river", "garden", "clock", "piano")]
+    (tmp_path / "texts.json").write_text(json.dumps(texts))
+    assert main(["commonplaces", str(tmp_path / "texts.json"), "--model", str(folder)]) == 0
+    path = tmp_path / "commonplaces.json"
+    path.write_text(capsys.readouterr().out)
+    tokenizer = Tokenizer.load(folder)
+    marker = make_marker("default", THRESHOLD, "a:" + "00" * 32, "")
+    own = with_commonplaces(marker, str(path), tokenizer.fingerprint).commonplaces
+    assert own is not None
+    quiet = tokenizer.encode("quiet")
+    assert own.holds(Position(quiet[2], tuple(quiet[:2]), Kind.VALUE)), "inside the value"
+    assert not own.holds(Position(tokenizer.encode("o")[0], tuple(tokenizer.encode("pian"))[-2:], Kind.VALUE))
+    with pytest.raises(CommonplacesError, match="another tokenizer"):
+        with_commonplaces(marker, str(path), "another")
+    assert with_commonplaces(marker, "", "any") is marker
+    discard_key_file(marker, "")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"), [("[", "is not JSON"), ('{"a": 1}', "array of strings"), ("[]", "array")]
+)
+def test_texts_that_are_none_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, complaint: str
+) -> None:
+    """With the file's name, and status 2."""
+    path = tmp_path / "texts.json"
+    path.write_text(content)
+    assert main(["commonplaces", str(path), "--model", str(make_tokenizer(tmp_path))]) == 2
+    assert main(["detect", str(path), "--background", str(path)]) == 2
+    told = capsys.readouterr().err
+    assert told.count(complaint) == 2
+    assert told.count(str(path)) == 2
 
 
 @pytest.mark.parametrize(("form", "start"), [("html", "<div"), ("ansi", "a")])

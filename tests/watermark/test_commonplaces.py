@@ -1,12 +1,13 @@
 """Shared phrases make one key's false positives wrong; leaving them out makes them right and keeps the mark."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from benchmarks.toy_language import ToyLanguage
-from watermark import Detector, Embedder, Key, Kind, Position, scheme
-from watermark.commonplaces import Commonplaces
+from watermark import Commonplaces, CommonplacesError, Detector, Embedder, Key, Kind, Position, scheme
 
 GUMBEL = scheme("gumbel")
 LANGUAGE = ToyLanguage(sharpness=2.0)
@@ -60,3 +61,44 @@ def test_the_mark_is_found_without_the_commonplaces() -> None:
     text = text_of(3, Embedder(GUMBEL, key))
     whole, cut = (Detector(GUMBEL, [key]).score(each).log_p for each in (text, common.without(text)))
     assert cut < whole < np.log(1e-3)
+
+
+def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
+    """And holds ids only."""
+    common = Commonplaces.of([text_of(seed) for seed in range(30)], GUMBEL, share=0.2)
+    assert common.sayings
+    path = tmp_path / "commonplaces.json"
+    path.write_text(common.to_json("words"))
+    assert Commonplaces.from_file(path, "words") == common
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "cannot read"),
+        ("[]", "no file of commonplaces"),
+        ('{"format": 2}', "format 2"),
+        ('{"format": 1, "vocabulary": "other", "widths": [2, 4], "sayings": []}', "another tokenizer"),
+        ('{"format": 1, "vocabulary": "words", "widths": [2, 4], "sayings": [[9, 1, 2]]}', "no file of commonplaces"),
+        ('{"format": 1, "vocabulary": "words", "widths": [2], "sayings": []}', "no file of commonplaces"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    """By name and reason."""
+    path = tmp_path / "commonplaces.json"
+    path.write_text(text)
+    with pytest.raises(CommonplacesError, match=complaint) as caught:
+        Commonplaces.from_file(path, "words")
+    assert str(path) in str(caught.value)
+
+
+def test_two_lists_are_one_and_other_widths_are_none() -> None:
+    """What either holds is left out, for schemes that read as wide as the lists."""
+    first, second = (Commonplaces.of([text_of(s) for s in range(n, n + 9)], GUMBEL, share=0.3) for n in (0, 50))
+    both = first | second
+    assert both.sayings == first.sayings | second.sayings
+    said = next(position for position in text_of(0) if both.holds(position))
+    assert both.leave_out(said, GUMBEL)
+    assert not both.leave_out(said, scheme("unigram"))
+    with pytest.raises(CommonplacesError, match="do not mix"):
+        _ = first | Commonplaces.of([text_of(0)] * 3, scheme("unigram"))

@@ -80,7 +80,7 @@ def _contenders(words: prf.Words, logits: Logits, top: np.float32, bar: np.float
     found = np.int32(0)
     for j in range(_BLOCK):
         found += np.int32(_bound(words[j], logits[j] - top) >= bar)
-    return found
+    return int(found)
 
 
 @compiled
