@@ -32,7 +32,7 @@ from service.aliases import ALIASES, IDLE
 from service.serving import run
 from service.settings import PREFIX, Settings, SettingsError, load_settings
 
-_BENCHES = ("serving", "grammar", "rules", "engine", "watermark", "fidelity", "memory", "overhead")
+_BENCHES = ("serving", "grammar", "rules", "engine", "watermark", "fidelity", "memory", "overhead", "soak")
 _SECRETS = {"watermark_keys"}  # a command line is read by every user of the machine
 _LOCAL = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}
 
