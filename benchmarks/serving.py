@@ -125,7 +125,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
     with contextlib.ExitStack() as stack:
-        server = Server(options.url.rstrip("/"), None) if options.url else stack.enter_context(_server(options))
+        server = (
+            Server(options.url.rstrip("/"), None)
+            if options.url
+            else stack.enter_context(started(options.model, options.core))
+        )
         return asyncio.run(_measure(server, options))
 
 
@@ -331,14 +335,14 @@ def _row(*cells: str) -> str:
 
 
 @contextlib.contextmanager
-def _server(options: argparse.Namespace) -> Iterator[Server]:
+def started(model: str, core: int | None = None, *flags: str) -> Iterator[Server]:
     """A server of our own on a free port."""
     with tempfile.TemporaryDirectory() as folder:
-        model = str(random_llama(Path(folder))) if options.model == "random" else options.model
+        model = str(random_llama(Path(folder))) if model == "random" else model
         log = Path(folder) / "log"
-        command = [sys.executable, "-m", "service.cli", "serve", model, "--port", "0", "--log-level", "error"]
+        command = [sys.executable, "-m", "service.cli", "serve", model, "--port", "0", "--log-level", "error", *flags]
         environment = dict(os.environ)
-        if options.core is not None:
+        if core is not None:
             command += ["--threads", "1"]
             environment["OMP_NUM_THREADS"] = "1"
         with log.open("wb") as sink:

@@ -34,7 +34,9 @@ from service.detection import commonplaces_of_texts
 from service.serving import run
 from service.settings import PREFIX, Settings, SettingsError, load_settings
 
-_BENCHES = ("serving", "grammar", "rules", "engine", "watermark", "fidelity", "memory", "overhead", "speculation")
+_BENCHES = frozenset(
+    ["serving", "grammar", "rules", "engine", "watermark", "fidelity", "memory", "overhead", "speculation", "soak"]
+)
 _SECRETS = {"watermark_keys"}  # a command line is read by every user of the machine
 _LOCAL = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}
 

@@ -146,7 +146,7 @@ class Worker:
                 raise WorkerDied("the answer is too large")
             answer: Warm | Answer = decode_answer(await self._process.stdout.readexactly(length))
             return answer
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, RuntimeError) as error:  # the last is uvloop's, of a closed pipe
             await self.close()
             spent = self._process.returncode == -signal.SIGXCPU
             raise WorkerDied(f"the compile worker ended ({error})", spent=spent) from error

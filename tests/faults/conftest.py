@@ -51,7 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     flags = {
         "api-keys-file": folder / "keys.toml", "max-sequences": 16, "max-concurrent-requests": PLACES,
         "body-timeout-s": 2, "head-timeout-s": 2, "send-timeout-s": 3, "grammar-cache-bytes": 8_000_000,
-        "log-format": "json", "faults": FAULTS,
+        "compile-timeout-s": 6, "log-format": "json", "faults": FAULTS,
     }  # fmt: skip
     arguments = [str(part) for name, value in flags.items() for part in (f"--{name}", value)]
     with running(*arguments, "--allow-faults", "--access-log") as started:
