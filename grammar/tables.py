@@ -117,8 +117,9 @@ class Tables:
         """Room for `count` new states, rows unfilled; the first one's number."""
         first = self.states
         self.states += count
-        for segment in (OFFSET, CLASSMAP, KIND, SPEC, ALLOW_OFFSET):
-            self._room(segment, self.states)
+        if self.states > self.h[OFFSET + 1]:  # The others have as much room.
+            for segment in (OFFSET, CLASSMAP, KIND, SPEC, ALLOW_OFFSET):
+                self._room(segment, self.states)
         return first
 
     def add_map(self, classmap: npt.NDArray[np.uint8]) -> int:

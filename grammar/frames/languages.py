@@ -20,6 +20,7 @@ from grammar.kernels import fixed
 from grammar.lexical import Dfa, canonical
 from grammar.lexical.formats import INEXACT_FORMATS, compile_format, decided_texts
 from grammar.lexical.graphs import behind_cycles, leading_to
+from grammar.lexical.literals import shadows, trie_of
 from grammar.lexical.numbers import NumberSpec
 from grammar.lexical.numbers import number_language as spelled_numbers
 from grammar.lexical.numbersets import MOST_SPELLED_FREELY, is_plain, number_set, plain_numbers
@@ -446,52 +447,34 @@ def trimmed(
     return Machine(classes, number[table[live]], labels[live], literal=literal)
 
 
-def overlay(rest: Machine | None, literals: dict[bytes, int]) -> Machine:  # noqa: C901  (arrays filled in one pass)
+def overlay(rest: Machine | None, literals: dict[bytes, int]) -> Machine:
     """`rest` with these words relabelled (-1: excluded): a trie whose nodes shadow the states of `rest`."""
     if not literals:
         return rest if rest is not None else _empty()
-    parents: list[int] = []
-    edge_bytes: list[int] = []
-    children: dict[int, int] = {}
-    finals: dict[int, int] = {}
-    nodes = 1
-    for word, mark in literals.items():
-        node = 0
-        for byte in word:
-            found = children.get(node << 8 | byte)
-            if found is None:
-                found = children[node << 8 | byte] = nodes
-                nodes += 1
-                parents.append(node)
-                edge_bytes.append(byte)
-            node = found
-        finals[node] = mark
+    ordered = sorted(literals)
+    parents, edges, finals = trie_of(ordered)
     # A column for each byte of a word, after those of the automaton below.
-    base = rest.classes.tolist() if rest is not None and not rest.is_empty else [0] * 256
-    mixed = {byte: (1, byte) for byte in edge_bytes}
-    kinds: dict[tuple[int, int], int] = {}
-    classes = np.array([kinds.setdefault(mixed.get(b, (0, base[b])), len(kinds)) for b in range(256)], np.uint8)
+    over = rest is not None and not rest.is_empty
+    base = rest.classes if rest is not None and over else np.zeros(256, np.uint8)
+    kind_of = base.astype(np.int32)
+    kind_of[edges[1:]] = 256 + edges[1:].astype(np.int32)
+    kinds, inverse = np.unique(kind_of, return_inverse=True)
+    classes, nodes = inverse.reshape(-1).astype(np.uint8), len(parents)
     if nodes * len(kinds) > 40_000_000:
         raise GrammarTooLarge(f"literals of {nodes} characters in all")
     labels = np.full(nodes, -1, np.int32)
     table = np.full((nodes, len(kinds)), -1, np.int32)
-    if rest is not None and not rest.is_empty:
-        below = [base[kind[1]] if kind[0] else kind[1] for kind in kinds]
+    if rest is not None and over:
+        below = np.where(kinds < 256, kinds, base[kinds % 256])
         rest_table = np.where(rest.table >= 0, rest.table + nodes, -1)[:, below].astype(np.int32)
-        shadow = [-1] * nodes
-        shadow[0] = 0
-        plain = rest.table.tolist()
-        for node, (parent, byte) in enumerate(zip(parents, edge_bytes, strict=True), 1):
-            shadow[node] = plain[shadow[parent]][base[byte]] if shadow[parent] >= 0 else -1
-        at = np.array(shadow)
+        at = shadows(fixed(parents), fixed(edges), fixed(base), fixed(rest.table))
         table[at >= 0] = rest_table[at[at >= 0]]
         labels[at >= 0] = rest.labels[at[at >= 0]]
         table = np.concatenate([table, rest_table])
         labels = np.concatenate([labels, rest.labels])
-    if parents:
-        table[np.array(parents), classes[np.array(edge_bytes)]] = np.arange(1, nodes, dtype=np.int32)
-    for node, mark in finals.items():
-        labels[node] = mark
+    table[parents[1:], classes[edges[1:]]] = np.arange(1, nodes, dtype=np.int32)
+    # Words are sorted and none comes twice, so each makes its last node, and makes it after those of the words before.
+    labels[np.flatnonzero(finals)] = [literals[word] for word in ordered]
     if min(literals.values()) >= 0:
         # Each node leads to a word, and `rest` is trimmed.
         return Machine(classes, table, labels, literal=rest is None)
@@ -571,7 +554,7 @@ def _enumerated(pool: Formulas, goal: Formula, tracked: Sequence[Formula]) -> li
     def of(atom: Any) -> frozenset[Decimal]:
         if isinstance(atom, OneOfNumbers):
             return atom.values
-        spec = _spec([atom])
+        spec = number_spec([atom])
         return frozenset(v for v in values if spec.holds(Fraction(v)))
 
     wanted = satisfying(goal, of, values)
@@ -606,7 +589,7 @@ def _domain(atom: Any) -> Dfa:
             return plain_numbers()
         value = Fraction(min(atom.values, default=0))
         return spelled_numbers(NumberSpec(minimum=value, maximum=value)).domain
-    return spelled_numbers(atom.spec if isinstance(atom, _Numbers) else _spec([atom])).domain
+    return spelled_numbers(atom.spec if isinstance(atom, _Numbers) else number_spec([atom])).domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -629,10 +612,11 @@ def _merged(pool: Formulas, formula: Formula) -> Formula:
     if len(simple) < 2 or len(steps) > 1:
         return formula
     rest = [f for f in formula.args if f not in simple]
-    return pool.all_of([pool.literal(_Numbers(_spec([f.atom for f in simple]))), *rest])
+    return pool.all_of([pool.literal(_Numbers(number_spec([f.atom for f in simple]))), *rest])
 
 
-def _spec(parts: Sequence[Any]) -> NumberSpec:
+def number_spec(parts: Sequence[Any]) -> NumberSpec:
+    """Bounds, wholeness and at most one multiple, taken together."""
     ranges = [a for a in parts if isinstance(a, Range)]
 
     def bound(pick: Callable[[Iterable[Fraction]], Fraction], side: str, *, is_open: bool) -> Fraction | None:
@@ -666,7 +650,7 @@ def number_language(atom: Any) -> Dfa:
             raise GrammarTooLarge(f"more than {MOST_SPELLED_FREELY} listed numbers of over 40 digits")
         parts = [_equal_to(Fraction(value)) for value in others]
         return _united([*parts, number_set(listed)] if listed else parts)
-    return spelled_numbers(atom.spec if isinstance(atom, _Numbers) else _spec([atom])).dfa
+    return spelled_numbers(atom.spec if isinstance(atom, _Numbers) else number_spec([atom])).dfa
 
 
 def _united(parts: Sequence[Dfa]) -> Dfa:

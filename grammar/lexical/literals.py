@@ -28,13 +28,11 @@ def literal_language(words: Iterable[bytes]) -> Dfa:
     ordered = sorted(set(words))
     if not ordered:
         return Dfa.empty()
-    text = np.frombuffer(b"".join(ordered), np.uint8)
-    ends = np.cumsum([len(word) for word in ordered]).astype(np.int64)
-    used = np.unique(text)
+    parent, byte, final = trie_of(ordered)
+    used = np.unique(byte[1:])
     # Bytes that occur in no word share the class after the last; if all 256 occur, there is none.
     classes = np.full(256, len(used) % 256, np.uint8)
     classes[used] = np.arange(len(used), dtype=np.uint8)
-    parent, byte, final = _trie(text, ends)
     number, count = _fold(parent, byte, final)
     labels = min(len(used) + 1, 256)
     if count * labels > _MOST_CELLS:
@@ -44,6 +42,25 @@ def literal_language(words: Iterable[bytes]) -> Dfa:
     accepting = np.zeros(count, np.bool_)
     accepting[number] = final
     return canonical(table, accepting, classes, int(number[0]))
+
+
+def trie_of(ordered: list[bytes]) -> tuple[Int32s, Bytes, Bools]:
+    """Parent, incoming byte and finality of each node of the trie of these sorted words; node 0 is the root."""
+    text = np.frombuffer(b"".join(ordered), np.uint8)
+    ends = np.cumsum([len(word) for word in ordered]).astype(np.int64)
+    return _trie(text, ends)
+
+
+@kernel
+def shadows(parent: Int32s, byte: Bytes, classes: Bytes, table: Int32s) -> Int32s:
+    """For each node of a trie the state of an automaton that its word leads to, or -1."""
+    found = np.full(parent.shape[0], -1, np.int32)
+    found[0] = 0
+    for node in range(1, parent.shape[0]):
+        state = found[parent[node]]
+        if state >= 0:
+            found[node] = table[state, classes[byte[node]]]
+    return found
 
 
 @kernel
