@@ -249,7 +249,8 @@ class JsonAutomaton(Automaton):
         key = (goal.number, tuple(f.number for f in tracked))
         machine = self._strings.get(key)
         if machine is None:
-            machine = self._strings[key] = string_machine(self.pool, goal, tracked, self.labels.number)
+            make = partial(string_machine, self.pool, goal, tracked, self.labels.number)
+            machine = self._strings[key] = make() if tracked else self.satisfiable.string(goal)
         return machine
 
     def least_string(self, goal: Formula, tracked: Tracked) -> tuple[int, bytes]:
@@ -261,7 +262,8 @@ class JsonAutomaton(Automaton):
         key = (goal.number, tuple(f.number for f in tracked))
         machine = self._numbers_of.get(key)
         if machine is None:
-            machine = self._numbers_of[key] = number_machine(self.pool, goal, tracked, self.labels.number)
+            make = partial(number_machine, self.pool, goal, tracked, self.labels.number)
+            machine = self._numbers_of[key] = make() if tracked else self.satisfiable.number(goal)
         return machine
 
     def _marked(self, machine: Machine, mark: int) -> Machine:

@@ -586,7 +586,7 @@ def _enumerated(pool: Formulas, goal: Formula, tracked: Sequence[Formula]) -> li
     def of(atom: Any) -> frozenset[Decimal]:
         if isinstance(atom, OneOfNumbers):
             return atom.values
-        spec = _spec([atom])
+        spec = number_spec([atom])
         return frozenset(v for v in values if spec.holds(Fraction(v)))
 
     wanted = satisfying(goal, of, values)
@@ -621,7 +621,7 @@ def _domain(atom: Any) -> Dfa:
             return plain_numbers()
         value = Fraction(min(atom.values, default=0))
         return spelled_numbers(NumberSpec(minimum=value, maximum=value)).domain
-    return spelled_numbers(atom.spec if isinstance(atom, _Numbers) else _spec([atom])).domain
+    return spelled_numbers(atom.spec if isinstance(atom, _Numbers) else number_spec([atom])).domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -644,10 +644,11 @@ def _merged(pool: Formulas, formula: Formula) -> Formula:
     if len(simple) < 2 or len(steps) > 1:
         return formula
     rest = [f for f in formula.args if f not in simple]
-    return pool.all_of([pool.literal(_Numbers(_spec([f.atom for f in simple]))), *rest])
+    return pool.all_of([pool.literal(_Numbers(number_spec([f.atom for f in simple]))), *rest])
 
 
-def _spec(parts: Sequence[Any]) -> NumberSpec:
+def number_spec(parts: Sequence[Any]) -> NumberSpec:
+    """Bounds, wholeness and at most one multiple, taken together."""
     ranges = [a for a in parts if isinstance(a, Range)]
 
     def bound(pick: Callable[[Iterable[Fraction]], Fraction], side: str, *, is_open: bool) -> Fraction | None:
@@ -681,7 +682,7 @@ def number_language(atom: Any) -> Dfa:
             raise GrammarTooLarge(f"more than {MOST_SPELLED_FREELY} listed numbers of over 40 digits")
         parts = [_equal_to(Fraction(value)) for value in others]
         return _united([*parts, number_set(listed)] if listed else parts)
-    return spelled_numbers(atom.spec if isinstance(atom, _Numbers) else _spec([atom])).dfa
+    return spelled_numbers(atom.spec if isinstance(atom, _Numbers) else number_spec([atom])).dfa
 
 
 def _united(parts: Sequence[Dfa]) -> Dfa:

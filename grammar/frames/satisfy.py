@@ -9,13 +9,16 @@ asking each time anew would take exponential time in schemas whose parts all ref
 from typing import Any
 
 from grammar.errors import GrammarError, GrammarTooLarge
-from grammar.formula import TRUE, Formula, Formulas, Kind, atoms, evaluate, satisfying
+from grammar.formula import TRUE, Formula, Formulas, Kind, atoms, certain, evaluate, satisfying
 from grammar.frames.arrays import Arrays
-from grammar.frames.languages import derived_apart, holds, number_machine, string_machine
+from grammar.frames.arrays import at_close as empty_array
+from grammar.frames.languages import Machine, derived_apart, holds, number_machine, string_machine
 from grammar.frames.listing import values
 from grammar.frames.members import Judge, is_text
+from grammar.frames.members import at_close as empty_object
 from grammar.frames.objects import Objects
-from grammar.schema.atoms import TYPES, Constant, Length, OneOfNumbers, OneOfStrings, Pattern, Range, Whole, restrict
+from grammar.frames.plainly import plainly_some
+from grammar.schema.atoms import ALL_TYPES, TYPES, Constant, OfType, OneOfStrings, Pattern, restrict
 
 MAX_QUESTIONS = 60
 MAX_TRIED = 100
@@ -62,13 +65,14 @@ class Satisfiability(Judge):
     def _settle(self, formula: Formula) -> bool:
         """Ask, and ask again as long as something that was presumed false on the way turned out true."""
         level, outer, doubts, presumed = len(self._open), self._lowest, self.doubts, len(self._order)
+        types = ALL_TYPES.intersection(*(a.types for a in certain(formula) if isinstance(a, OfType)))
         if level > MAX_QUESTIONS:
             raise GrammarTooLarge(f"required values nest deeper than {MAX_QUESTIONS}")
         while True:
             surprises, self._lowest = self._surprises, 1 << 30
             self._open[formula.number] = level
             try:
-                found = any(self.may_be(formula, t) for t in reversed(TYPES))
+                found = any(self.may_be(formula, t) for t in reversed(TYPES) if t in types)
             except GrammarError:
                 self._forget(presumed)
                 self._lowest = min(outer, self._lowest)
@@ -133,18 +137,32 @@ class Satisfiability(Judge):
         doubts = self.doubts
         match kind:
             case "string":
-                listed = True if _plainly(asked) or derived_apart(self.pool, asked)[1] else _by_lists(asked)
-                found = not string_machine(self.pool, asked, (), _zero).is_empty if listed is None else listed
+                listed = True if plainly_some(asked) or derived_apart(self.pool, asked)[1] else _by_lists(asked)
+                found = not self.string(asked).is_empty if listed is None else listed
             case "number":
-                found = _plainly(asked) or not number_machine(self.pool, asked, (), _zero).is_empty
+                found = plainly_some(asked) or not self.number(asked).is_empty
             case "object":
-                found = self.objects.start(asked, ()).feasible
+                found = evaluate(asked, empty_object) or self.objects.start(asked, ()).feasible
             case "array":
-                found = self.arrays.frame(asked, ()).feasible
+                found = evaluate(asked, empty_array) or self.arrays.frame(asked, ()).feasible
             case _:
                 return False
         if found or self.doubts == doubts:
             asked.memo[key] = found
+        return found
+
+    def string(self, asked: Formula) -> Machine:
+        """The automaton of the strings that satisfy a formula about strings, made once."""
+        found: Machine | None = asked.memo.get("string")
+        if found is None:
+            found = asked.memo["string"] = string_machine(self.pool, asked, (), _zero)
+        return found
+
+    def number(self, asked: Formula) -> Machine:
+        """As `string`, for numbers."""
+        found: Machine | None = asked.memo.get("number")
+        if found is None:
+            found = asked.memo["number"] = number_machine(self.pool, asked, (), _zero)
         return found
 
     def spend(self) -> None:
@@ -154,18 +172,6 @@ class Satisfiability(Judge):
         self.patience -= 1
         if self.patience < 0:
             raise GrammarTooLarge(f"what may come in one value takes more than {MAX_JUDGED} decisions to tell")
-
-
-def _plainly(formula: Formula) -> bool:
-    """Atoms that alone always leave something."""
-    if formula.kind is not Kind.LITERAL:
-        return False
-    atom: Any = formula.atom
-    if isinstance(atom, (OneOfStrings, OneOfNumbers, Whole)):
-        return True
-    if isinstance(atom, Length):
-        return formula.positive or atom.least > 0 or atom.most is not None
-    return isinstance(atom, Range) and (atom.least is None or atom.most is None)
 
 
 def _by_lists(formula: Formula) -> bool | None:
@@ -187,4 +193,4 @@ def _by_lists(formula: Formula) -> bool | None:
 
 
 def _zero(_: tuple[bool, ...]) -> int:
-    return 0
+    return 0  # as `Labels` numbers the verdict on nothing

@@ -28,13 +28,13 @@ def literal_language(words: Iterable[bytes]) -> Dfa:
     ordered = sorted(set(words))
     if not ordered:
         return Dfa.empty()
-    text = np.frombuffer(b"".join(ordered), np.uint8)
-    ends = np.cumsum([len(word) for word in ordered]).astype(np.int64)
-    used = np.unique(text)
+    parent, byte, ends = literal_trie(ordered)
+    final = np.zeros(len(parent), np.bool_)
+    final[ends] = True
+    used = np.unique(byte[1:])
     # Bytes that occur in no word share the class after the last; if all 256 occur, there is none.
     classes = np.full(256, len(used) % 256, np.uint8)
     classes[used] = np.arange(len(used), dtype=np.uint8)
-    parent, byte, final = _trie(text, ends)
     number, count = _fold(parent, byte, final)
     labels = min(len(used) + 1, 256)
     if count * labels > _MOST_CELLS:

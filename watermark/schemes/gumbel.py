@@ -75,7 +75,7 @@ def _bound(word: np.uint32, below: np.float32) -> np.float32:
 
 
 @compiled
-def _contenders(words: prf.Words, logits: Logits, top: np.float32, bar: np.float32) -> np.int32:
+def _contenders(words: prf.Words, logits: Logits, top: np.float32, bar: np.float32) -> int:
     """How many of a block may still win. A count, and not a flag: this compiles to vector instructions."""
     found = np.int32(0)
     for j in range(_BLOCK):
