@@ -37,6 +37,7 @@ class StepBatch:
     page_table: NDArray[np.int32]  # (S, widest)
     slots: NDArray[np.int64]  # (T,): page · page_size + offset, where each token's keys and values go
     logit_rows: NDArray[np.int64]  # (R,): which of the T tokens need logits, ascending
+    adapters: NDArray[np.int32] | None = None  # (S,): each sequence's adapter slot, -1 for none; None: none at all
 
 
 class Runner(Protocol):
@@ -50,4 +51,16 @@ class Runner(Protocol):
 
     def copy_page(self, source: int, target: int) -> None:
         """Copies the keys and values of one page in every layer (copy-on-write of a shared partial page)."""
+        ...
+
+
+class AdapterSlots(Protocol):
+    """A runner that can hold LoRA adapters."""
+
+    def load_adapter(self, slot: int, folder: str, most_rank: int) -> None:
+        """Puts an adapter into a slot, which `StepBatch.adapters` names. Raises ModelError."""
+        ...
+
+    def unload_adapter(self, slot: int) -> None:
+        """Empties a slot that no sequence names any more."""
         ...

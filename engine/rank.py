@@ -17,7 +17,7 @@ import torch
 from engine.lifetime import die_with_parent
 from engine.model import ModelRunner
 from engine.model.parallel import ProcessGroup
-from engine.team import Order, RankLaunch, Run, batch_of
+from engine.team import CopyPage, LoadAdapter, Order, RankLaunch, Run, UnloadAdapter, batch_of
 
 
 def main(line: Connection) -> int:
@@ -38,10 +38,15 @@ def main(line: Connection) -> int:
         except EOFError:
             group.close()
             return 0
-        if isinstance(message, Run):
-            runner.run(batch_of(message))
-        else:
-            runner.copy_page(message.source, message.target)
+        match message:
+            case Run():
+                runner.run(batch_of(message))
+            case CopyPage(source, target):
+                runner.copy_page(source, target)
+            case LoadAdapter(slot, folder, most_rank):
+                runner.load_adapter(slot, folder, most_rank)
+            case UnloadAdapter(slot):
+                runner.unload_adapter(slot)
 
 
 if __name__ == "__main__":

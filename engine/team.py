@@ -38,7 +38,12 @@ logger = logging.getLogger(__name__)
 _LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"}
 _START_GRACE_S = 20.0
 _LOST_RANK = 70  # exit status of an engine process whose rank has died (EX_SOFTWARE)
-_DTYPES = {"query_starts": np.int32, "context_lengths": np.int32, "page_table": np.int32}  # the others are int64
+_DTYPES = {
+    "query_starts": np.int32,
+    "context_lengths": np.int32,
+    "page_table": np.int32,
+    "adapters": np.int32,
+}  # the others are int64
 
 
 class RankLaunch(msgspec.Struct, frozen=True):
@@ -65,12 +70,26 @@ class CopyPage(msgspec.Struct, frozen=True, tag="copy"):
     target: int
 
 
-Order = Run | CopyPage
+class LoadAdapter(msgspec.Struct, frozen=True, tag="load"):
+    """Each rank reads its part of the folder's adapter."""
+
+    slot: int
+    folder: str
+    most_rank: int
+
+
+class UnloadAdapter(msgspec.Struct, frozen=True, tag="unload"):
+    """A slot is free."""
+
+    slot: int
+
+
+Order = Run | CopyPage | LoadAdapter | UnloadAdapter
 
 
 def order(batch: StepBatch) -> Run:
     """A batch to send."""
-    arrays = {name: getattr(batch, name).tobytes() for name in batch.__slots__}
+    arrays = {name: array.tobytes() for name in batch.__slots__ if (array := getattr(batch, name)) is not None}
     return Run(arrays, batch.page_table.shape[1])
 
 
@@ -141,6 +160,16 @@ class TeamRunner:
         """As Runner."""
         self._tell(CopyPage(source, target))
         self._runner.copy_page(source, target)
+
+    def load_adapter(self, slot: int, folder: str, most_rank: int) -> None:
+        """As ModelRunner; what rank 0 refuses the others are never told."""
+        self._runner.load_adapter(slot, folder, most_rank)
+        self._tell(LoadAdapter(slot, folder, most_rank))
+
+    def unload_adapter(self, slot: int) -> None:
+        """As ModelRunner."""
+        self._runner.unload_adapter(slot)
+        self._tell(UnloadAdapter(slot))
 
     def close(self) -> None:
         """Lets the other ranks end; may be called again."""

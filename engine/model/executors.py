@@ -105,7 +105,9 @@ class DeviceExecutor:
 
     def run(self, batch: StepBatch) -> torch.Tensor:
         """As Executor."""
-        logits = None if self._graphs is None else self._graphs.run(batch)
+        # What an adapter adds depends on the batch, which a recording cannot.
+        recorded = self._graphs is not None and batch.adapters is None
+        logits = self._graphs.run(batch) if recorded and self._graphs is not None else None
         return self.eager(to_device(batch, self._device)) if logits is None else logits
 
     def eager(self, batch: DeviceBatch) -> torch.Tensor:

@@ -22,6 +22,7 @@ from engine.model.forward import ForwardPass
 from engine.model.heads import MedusaHeads, load_heads
 from engine.model.linear import pack_linears
 from engine.model.loading import choose_dtype, eos_token_ids, load_config, load_model, max_positions
+from engine.model.lora import Adapters
 from engine.model.memory import measured_bandwidth, usable_cores
 from engine.model.norms import fuse_norms
 from engine.model.parallel import Group, divide, join, load_share, plan_of, share_norms
@@ -64,6 +65,7 @@ class ModelRunner:
             model.to(device)  # type: ignore[arg-type]
         if config.heads is not None:  # a replayed graph would not show them its hidden states
             config = replace(config, cuda_graphs=False)
+        self._adapters = _adapters(model, group)
         _join(model, group)
         layers = forward.layer_shapes()
         self.executor: Executor = (
@@ -91,7 +93,16 @@ class ModelRunner:
 
     def run(self, batch: StepBatch) -> torch.Tensor:
         """Logits, float32, (R, vocab_size), contiguous and the caller's to change; R may be 0."""
+        self._adapters.enter(batch)
         return self.executor.run(batch)
+
+    def load_adapter(self, slot: int, folder: str, most_rank: int) -> None:
+        """Puts a LoRA adapter into a slot; raises ModelError for one that does not fit. Sequences name the slot."""
+        self._adapters.load(slot, Path(folder), most_rank)
+
+    def unload_adapter(self, slot: int) -> None:
+        """Empties a slot that no sequence names any more."""
+        self._adapters.unload(slot)
 
     def copy_page(self, source: int, target: int) -> None:
         """Copies the keys and values of one page in every layer."""
@@ -105,6 +116,12 @@ def _load(config: RunnerConfig, settings: PretrainedConfig, dtype: torch.dtype, 
     model = load_share(Path(config.path), settings, plan, division, dtype)
     share_norms(model, plan, group)
     return model
+
+
+def _adapters(model: PreTrainedModel, group: Group | None) -> Adapters:
+    if group is None:
+        return Adapters(model)
+    return Adapters(model, plan_of(model.config), divide(model.config, group.rank, group.ranks))
 
 
 def _join(model: PreTrainedModel, group: Group | None) -> None:

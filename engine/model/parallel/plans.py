@@ -66,6 +66,13 @@ class Plan:
         """The rule for a tensor, if it is divided."""
         return next((rule for rule in self.rules if re.search(rf"(^|\.)(?:{rule.pattern})$", name)), None)
 
+    def cut_of(self, layer: str, *, by: Literal["outputs", "inputs"]) -> Cut | None:
+        """How a linear layer is cut on one side, if it is: its bias is cut with its outputs, or added once."""
+        weight, bias = self.rule(f"{layer}.weight"), self.rule(f"{layer}.bias")
+        if weight is None or bias is None or (bias.cut is weight.cut) != (by == "outputs"):
+            return None
+        return weight.cut
+
     def is_sum(self, name: str) -> bool:
         """Are a module's outputs summands?"""
         return any(re.search(rf"(^|\.)(?:{pattern})$", name) for pattern in self.sums)
