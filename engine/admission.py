@@ -6,13 +6,15 @@ enter: scheduling, steps.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
+from engine.adapters import AdapterStore
 from engine.canonical import Canonical
 from engine.errors import ContextLengthExceeded, InvalidRequest
 from engine.generation import Generation, Spelling, Timing
 from engine.grammars import Constraint, GrammarStore
-from engine.messages import Generate, Mark, Sampling
+from engine.messages import AdapterRef, Generate, Mark, Sampling
 from engine.sequence import Sequence
 from engine.speculation import Drafter, Speculator
 from engine.stops import StopScanner
@@ -29,37 +31,51 @@ class Admission:
     capacity: int
     drafter: Drafter | None = None  # None: nothing is guessed
     canonical: Canonical | None = None  # None: marked text may be spelled in any way
+    adapters: AdapterStore | None = None  # None: the model alone is served
 
     def open(self, request: Generate, arrival: int, now: float) -> Generation:
         """A generation that stands behind the tokens the request comes with. Raises an EngineError subclass."""
         self._check_tokens(request)
         max_tokens = self._room(request)
         embedder = None if request.mark is None else self._embedder(request.mark)
-        generation = Generation(
-            request=request,
-            sequence=_sequence(request, arrival),
-            spelling=self.spelling,
-            max_tokens=max_tokens,
-            timing=Timing(now, deadline=None if request.deadline_s is None else now + request.deadline_s),
-            embedder=embedder,
-            canonical=self.canonical,
-            stops=StopScanner(request.sampling.stop),
-            speculator=self._speculator(request),
-        )
-        if request.grammar is None:
-            return _replayed(generation)
-        matcher = self.grammars.open(request.grammar)
-        try:
-            generation.constraint = Constraint(matcher, max_tokens)
-            return _replayed(generation)
-        except Exception:
-            self.grammars.close(request.grammar)
-            raise
+        with ExitStack() as taken:
+            slot = self._slot(request.adapter, taken)
+            generation = Generation(
+                request=request,
+                sequence=_sequence(request, arrival, slot),
+                spelling=self.spelling,
+                max_tokens=max_tokens,
+                timing=Timing(now, deadline=None if request.deadline_s is None else now + request.deadline_s),
+                embedder=embedder,
+                canonical=self.canonical,
+                stops=StopScanner(request.sampling.stop),
+                speculator=self._speculator(request),
+            )
+            if request.grammar is not None:
+                matcher = self.grammars.open(request.grammar)
+                taken.callback(self.grammars.close, request.grammar)
+                generation.constraint = Constraint(matcher, max_tokens)
+            generation.replay()
+            generation.conclude_resumed()
+            taken.pop_all()  # until `close`
+            return generation
 
     def close(self, generation: Generation) -> None:
         """Gives back what `open` took."""
-        if generation.request.grammar is not None:
-            self.grammars.close(generation.request.grammar)
+        request = generation.request
+        if request.grammar is not None:
+            self.grammars.close(request.grammar)
+        if request.adapter is not None and self.adapters is not None:
+            self.adapters.close(request.adapter)
+
+    def _slot(self, adapter: AdapterRef | None, taken: ExitStack) -> int:
+        if adapter is None:
+            return -1
+        if self.adapters is None:
+            raise InvalidRequest("this engine serves no adapters")
+        slot = self.adapters.open(adapter)
+        taken.callback(self.adapters.close, adapter)
+        return slot
 
     def _speculator(self, request: Generate) -> Speculator | None:
         if self.drafter is None:
@@ -95,22 +111,19 @@ class Admission:
             raise InvalidRequest(str(error)) from error
 
 
-def _sequence(request: Generate, arrival: int) -> Sequence:
+def _sequence(request: Generate, arrival: int, adapter: int) -> Sequence:
     return Sequence(
         request_id=request.request_id,
         tenant=request.tenant,
+        adapter=adapter,
+        # An adapter changes keys and values, so its pages are never another's.
+        salt=request.tenant if request.adapter is None else f"{request.tenant}\0{request.adapter.version}",
         priority=request.priority,
         arrival=arrival,
         tokens=[*request.prompt, *request.emitted],
         prompt_length=len(request.prompt),
         scores_prompt=request.sampling.prompt_logprobs is not None and not request.emitted,
     )
-
-
-def _replayed(generation: Generation) -> Generation:
-    generation.replay()
-    generation.conclude_resumed()
-    return generation
 
 
 def _check_sampling(sampling: Sampling) -> None:

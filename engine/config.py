@@ -32,6 +32,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_grammar_bytes: int = 1 << 30  # all loaded grammars together
     tensor_parallel_size: int = 1  # ranks that share the model, each in a process of its own
     rank_timeout_s: float = 30.0  # a rank that is missing for so long in a step has died or hangs
+    max_adapters: int = 0  # LoRA adapters that are loaded at once
+    max_adapter_rank: int = 64
     threads: int | None = None  # torch's and the mask kernels'; None: the cores this process may use
     prefix_sharing: bool = True
     speculate: int = 16  # guesses that one pass may verify for a sequence; 0: none; never changes what is drawn

@@ -79,6 +79,13 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, float] = {}
 
 
+class AdapterRef(msgspec.Struct, frozen=True):
+    """A LoRA adapter on disk. Other content has another version, so what is loaded or cached is never taken for it."""
+
+    folder: str
+    version: str
+
+
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     request_id: str
     prompt: list[int]
@@ -89,6 +96,7 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     tenant: str = ""  # salts prefix sharing and is the unit of fair queueing
     priority: int = 0  # higher first
     deadline_s: float | None = None  # seconds from arrival in the engine
+    adapter: AdapterRef | None = None  # None: the model as it is
 
 
 class LoadGrammar(msgspec.Struct, frozen=True, tag=True):

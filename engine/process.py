@@ -30,6 +30,7 @@ import zmq
 import grammar
 import watermark
 from engine import sampler
+from engine.adapters import AdapterStore
 from engine.admission import Admission
 from engine.canonical import Canonical
 from engine.checkpoint import locate
@@ -124,6 +125,7 @@ def build(config: EngineConfig) -> Rooms:
         capacity=min(info.max_positions, scheduler.capacity),
         drafter=speculation.drafter if speculation else None,
         canonical=Canonical(tokenizer.encode, vocabulary.tokens),
+        adapters=AdapterStore(runner, config.max_adapters, config.max_adapter_rank) if config.max_adapters else None,
     )
     return Rooms(info, runner, scheduler, make_sampler(info, runner.threads), admission, speculation)
 
@@ -144,7 +146,8 @@ def make_runner(config: EngineConfig, folder: Path) -> ModelRunner | TeamRunner:
         threads=config.threads,
         max_batch_tokens=config.max_batch_tokens,
         max_sequences=config.max_sequences,
-        heads=heads_folder(config, folder),
+        # Heads that share the output matrix would need all of it on the rank that asks them.
+        heads=heads_folder(config, folder) if config.tensor_parallel_size == 1 else None,
         trust_remote_code=config.trust_remote_code,
     )
     if config.tensor_parallel_size == 1:

@@ -125,7 +125,7 @@ class Scheduler:
     def _publish_whole_pages(self, sequence: Sequence) -> None:
         size, links = self.pool.page_size, sequence.links
         if not links:
-            links.append(root_link(sequence.tenant))
+            links.append(root_link(sequence.salt))
         while len(links) * size <= sequence.computed:
             index = len(links) - 1
             content = sequence.tokens[index * size : (index + 1) * size]
@@ -141,7 +141,7 @@ class Scheduler:
     def admit(self, sequence: Sequence, copies: list[tuple[int, int]]) -> bool:
         """Moves a waiting sequence to those running if there are pages for it, with all the content that is known."""
         pool = self.pool
-        match = pool.match(sequence.tenant, sequence.tokens) if self._may_share(sequence) else None
+        match = pool.match(sequence.salt, sequence.tokens) if self._may_share(sequence) else None
         pages = match.pages if match else []
         needed = -(-len(sequence.tokens) // pool.page_size) - len(pages)
         reserve = len(self.running)  # a page for each that decodes, lest the newcomer be preempted at once
@@ -152,7 +152,7 @@ class Scheduler:
         self.waiting.remove(sequence)
         sequence.pages, sequence.computed = list(pages), len(pages) * pool.page_size
         if match is not None:
-            sequence.links = [root_link(sequence.tenant)]
+            sequence.links = [root_link(sequence.salt)]
             self._relink(sequence)
             if match.partial is not None and pool.free > needed:
                 self._copy_partial(sequence, match.partial, match.copied, copies)
@@ -172,7 +172,7 @@ class Scheduler:
             return False
         beginning = sequence.tokens[:longer]
         return any(
-            not other.decoding and other.tenant == sequence.tenant and other.tokens[:longer] == beginning
+            not other.decoding and other.salt == sequence.salt and other.tokens[:longer] == beginning
             for other in self.running
         )
 
@@ -304,7 +304,12 @@ class _Step:
             page_table=table,
             slots=table[owner, positions // size].astype(np.int64) * size + positions % size,
             logit_rows=self._logit_rows(starts),
+            adapters=self._adapters(),
         )
+
+    def _adapters(self) -> NDArray[np.int32] | None:
+        slots = np.array([sequence.adapter for sequence, _, _ in self.chosen], np.int32)
+        return slots if (slots >= 0).any() else None
 
     def _page_table(self, lengths: NDArray[np.int32]) -> NDArray[np.int32]:
         table = np.zeros((len(lengths), int(lengths.max())), np.int32)

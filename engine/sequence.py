@@ -26,6 +26,8 @@ class Sequence:
     arrival: int  # a counter: earlier requests have smaller ones, for ever
     tokens: list[int]
     prompt_length: int
+    adapter: int  # the runner's slot; -1: none
+    salt: str  # of shared pages: the tenant, and what else makes keys and values differ
     scores_prompt: bool = False  # logits are wanted for each prompt token too, so nothing is taken from shared pages
     draft: list[int] = field(default_factory=list)
     computed: int = 0

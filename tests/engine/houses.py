@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
+from engine.adapters import AdapterStore
 from engine.admission import Admission
 from engine.batch import Runner
 from engine.generation import Spelling
@@ -71,6 +72,7 @@ def house(
     drafter: Drafter | None = None,
     seer: Seer | None = None,
     helper: Executor | None = None,
+    adapters: AdapterStore | None = None,
 ) -> House:
     """A loop over a runner (by default one without a model)."""
     runner = runner or SlotRunner()
@@ -91,6 +93,7 @@ def house(
         key_ring=RING,
         capacity=min(info.max_positions, scheduler.capacity),
         drafter=drafter,
+        adapters=adapters,
     )
     clock = Clock()
     speculation = None if drafter is None else Speculation(drafter, StepCost((), clock), seer)
