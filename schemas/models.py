@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from schemas.base import Reply
 
 
@@ -16,6 +18,7 @@ class Model(Reply):
     created: int
     owned_by: str
     max_model_len: int
+    parent: str | None = Field(default=None, description="Of an adapter: the model that it changes.")
 
 
 class ModelList(Reply):

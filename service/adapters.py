@@ -1,7 +1,7 @@
 """LoRA adapters by the names that clients use.
 
-What it is for: `model` (or TGI's `adapter_id`) may name an adapter; this says which folder that is, and which version of
-it. What may not enter: weights (the engine loads them when a request needs them).
+What it is for: `model` (or TGI's `adapter_id`) may name an adapter; this says which folder that is, and which
+version of it. What may not enter: weights (the engine loads them when a request needs them).
 
 The idea: an adapter's version is a hash of its files, so that new content under an old name is a new adapter to the
 engine: neither its weights nor its pages are taken for the old one's.
@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.messages import AdapterRef
+from engine import Engine
+from engine.messages import AdapterRef, Generate, Sampling
 from service.errors import InvalidBody
 
 _FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -91,3 +92,11 @@ def shelf_of(setting: str, most: int, locate: Callable[[str], Path]) -> Shelf:
     for name, folder in folders.items():
         shelf.put(name, read(locate(folder)))
     return shelf
+
+
+async def prove(engine: Engine, adapter: AdapterRef) -> None:
+    """Draws one token with the adapter. Raises InvalidRequest where it does not fit the model."""
+    sampling = Sampling(max_tokens=1, seed=0, temperature=0.0)
+    request = Generate(request_id=f"adapter-{adapter.version}", prompt=[0], sampling=sampling, adapter=adapter)
+    async for _ in engine.generate(request, None):
+        pass

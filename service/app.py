@@ -27,6 +27,7 @@ from engine.tokenizer import Tokenizer
 from grammar.errors import GrammarError
 from service import logs
 from service.access import Allowances, Gate, Keys, entry_of, read_keys
+from service.adapters import AdapterError, Shelf, prove, shelf_of
 from service.chat import ChatTemplate
 from service.compiling import CompileLimits, Compiler
 from service.desk import report
@@ -38,6 +39,7 @@ from service.metrics import Metrics
 from service.names import Names
 from service.openapi import DOCUMENTED
 from service.routes import (
+    adapters,
     chat,
     completions,
     grammars,
@@ -60,7 +62,24 @@ StartEngine = Callable[[EngineConfig], Awaitable[Engine]]
 _LOG = logging.getLogger(__name__)
 _ACCESS = logging.getLogger("formwork.access")
 _TGI_PATHS = frozenset({"/", "/generate", "/generate_stream", "/info", "/chat_tokenize", "/invocations"})
-_ROUTES = (chat, completions, responses, messages, ollama, peers, models, tgi, grammars, scoring, watermark, health)
+_ROUTES = (
+    *(
+        chat,
+        completions,
+        responses,
+        messages,
+        ollama,
+        peers,
+        models,
+        tgi,
+        grammars,
+        scoring,
+        watermark,
+        adapters,
+        health,
+    ),
+)
+_MOST_ADAPTER_NAMES = 1024
 _DESCRIPTION = "Structured output that always conforms, over the APIs of OpenAI and TGI."
 
 
@@ -106,6 +125,7 @@ async def open_house(
     keys = Keys([*map(entry_of, settings.keys), *(read_keys(settings.api_keys_file) if settings.api_keys_file else ())])
     folder = await asyncio.to_thread(locate, settings.model, settings.revision or None, code=settings.trust_remote_code)
     tokenizer = Tokenizer.load(folder)
+    shelf = await asyncio.to_thread(shelf_of, settings.adapters, _MOST_ADAPTER_NAMES, locate)
     marker = make_marker(
         settings.watermark, settings.watermark_threshold, settings.watermark_keys, settings.watermark_key_file
     )
@@ -117,6 +137,8 @@ async def open_house(
         )
         try:
             await asyncio.gather(compiler.start(), asyncio.to_thread(warm_watermark))
+            for name in shelf:
+                await _proved(engine, name, shelf)
             template = _template(settings, tokenizer, context_length(settings, engine.info))
             spelled = template.source if template else ""
             yield House(
@@ -133,6 +155,7 @@ async def open_house(
                 allowances=Allowances(_at_once(settings, keys), settings.key_requests_per_minute, own=keys.limits),
                 metrics=Metrics(),
                 names=Names(),
+                adapters=shelf,
                 started_at=int(time.time()),
             )
         finally:
@@ -140,6 +163,16 @@ async def open_house(
             await compiler.close()
     finally:
         discard_key_file(marker, settings.watermark_key_file)
+
+
+async def _proved(engine: Engine, name: str, shelf: Shelf) -> None:
+    """An adapter that does not fit the model ends the start, not the first request that names it."""
+    adapter = shelf.find(name)
+    assert adapter is not None
+    try:
+        await prove(engine, adapter)
+    except EngineError as error:
+        raise AdapterError(f"adapter {name!r}: {error}") from error
 
 
 def engine_config(settings: Settings, folder: Path, key_file: str | None) -> EngineConfig:
@@ -159,6 +192,8 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
         max_waiting=settings.max_concurrent_requests * settings.max_n,
         tensor_parallel_size=settings.tensor_parallel_size,
         rank_timeout_s=settings.rank_timeout_s,
+        max_adapters=settings.max_adapters,
+        max_adapter_rank=settings.max_adapter_rank,
         max_grammar_bytes=settings.max_grammar_bytes,
         threads=settings.threads or None,
         prefix_sharing=settings.prefix_sharing,

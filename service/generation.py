@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from engine import EngineUnavailable
-from engine.messages import Finish, FinishReason, Generate, Mark, MarkReport, Output, Sampling
+from engine.messages import AdapterRef, Finish, FinishReason, Generate, Mark, MarkReport, Output, Sampling
 from engine.stops import StopScanner
 from grammar.errors import GrammarError
 from schemas.base import FormworkRequest
@@ -51,6 +51,7 @@ class Wish:
     budget_param: str = "max_tokens"
     toolbox: Toolbox | None = None
     thought: Thought | None = None
+    adapter: AdapterRef | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +300,7 @@ async def choice(house: House, prepared: Prepared, index: int) -> AsyncGenerator
         tenant=wish.tenant,
         priority=wish.options.priority,
         deadline_s=wish.options.deadline_s,
+        adapter=wish.adapter,
     )
     if prepared.tools is not None or wish.thought is not None:
         parts = _in_parts(prepared, Chain.begin(house.engine, house.tokenizer, request, index))

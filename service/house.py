@@ -14,6 +14,7 @@ from engine import Engine
 from engine.messages import ModelInfo
 from engine.tokenizer import Tokenizer
 from service.access import Allowances, Gate, Keys
+from service.adapters import Shelf
 from service.chat import ChatTemplate
 from service.compiling import Compiler
 from service.errors import ModelNotFound, TemplateFailure
@@ -40,6 +41,7 @@ class House:
     allowances: Allowances
     metrics: Metrics
     names: Names
+    adapters: Shelf
     call_form: CallForm
     thought_form: ThoughtForm | None
     started_at: int  # Unix time, as the API tells it
@@ -61,9 +63,10 @@ class House:
         names = self.settings.model_names
         if name is None or name in _ALIASES:
             return names[0]
-        if name in names or name == self.settings.model:
+        if name in names or name in self.adapters or name == self.settings.model:
             return name
-        raise ModelNotFound(f"the model {name[:200]!r} is not served here; served: {', '.join(names)}", param="model")
+        served = ", ".join([*names, *self.adapters])
+        raise ModelNotFound(f"the model {name[:200]!r} is not served here; served: {served[:1000]}", param="model")
 
     def retry_after_s(self) -> float:
         """When to come again: after twice the median wait of the last minute, spread so that not all come at once."""

@@ -54,6 +54,16 @@ class Settings(BaseSettings):
         default=30.0, ge=1.0, description="A rank that is missing in a step for so long has died or hangs."
     )
     device: str = Field(default="auto", description="cpu, cuda, cuda:1, or auto.")
+    adapters: str = Field(
+        default="", description="LoRA adapters that can be named as the model: name=folder or hub id, comma-separated."
+    )
+    max_adapters: int = Field(
+        default=8, ge=0, le=256, description="Adapters that the engine holds at once; 0: none is served."
+    )
+    max_adapter_rank: int = Field(default=64, ge=1, le=512, description="Largest rank of an adapter.")
+    adapter_folder: str = Field(
+        default="", description="Where adapters may be loaded from at run time; empty: they may not."
+    )
     chat_template: str = Field(default="", description="A file with a Jinja template in place of the model's own.")
     tool_call_parser: CallParser = Field(
         default="auto", description="How the model's family spells tool calls; auto: as its chat template shows."

@@ -58,6 +58,7 @@ async def of_chat(house: House, body: ChatRequest, tenant: str) -> Wish:
         keep_stop=bool(body.include_stop_str_in_output),
         toolbox=toolbox,
         thought=thought_of(house.thought_form, body, prompt, house.tokenizer),
+        adapter=house.adapters.find(body.model),
         budget_param="max_completion_tokens" if body.max_completion_tokens else "max_tokens",
     )
 
@@ -89,6 +90,7 @@ async def of_completion(house: House, body: CompletionRequest, tenant: str) -> l
             options=options,
             tenant=tenant,
             keep_stop=bool(body.include_stop_str_in_output),
+            adapter=house.adapters.find(body.model),
         )
         for prompt in prompts
     ]
@@ -124,8 +126,12 @@ async def of_tgi(house: House, body: GenerateRequest, tenant: str) -> Wish:
         raise InvalidBody("`best_of` > 1 needs sampling: set do_sample", param="parameters.best_of")
     if best_of > 1 and asked.seed is not None:
         raise InvalidBody("`best_of` > 1 and `seed` exclude each other", param="parameters.best_of")
-    if asked.adapter_id is not None:
-        raise InvalidBody("no adapters are loaded here", param="parameters.adapter_id")
+    adapter = house.adapters.find(asked.adapter_id)
+    if adapter is None and asked.adapter_id is not None:
+        known = ", ".join(house.adapters) or "none"
+        raise InvalidBody(
+            f"no adapter is named {asked.adapter_id[:200]!r}; known: {known[:1000]}", param="parameters.adapter_id"
+        )
     named = house.names.find(tenant, options.grammar) if options.grammar is not None else None
     constraint = constraints.only_one([c for c in (constraints.of_tgi(asked.grammar, options), named) if c is not None])
     prompt = await encode_prompt(house, body.inputs, "inputs")
@@ -152,6 +158,7 @@ async def of_tgi(house: House, body: GenerateRequest, tenant: str) -> Wish:
         tenant=tenant,
         keep_stop=True,
         budget_param="parameters.max_new_tokens",
+        adapter=adapter,
     )
 
 

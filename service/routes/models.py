@@ -23,7 +23,9 @@ async def models(request: Request) -> Response:
     """The names under which the model is served."""
     tenant_of(request)
     house = house_of(request)
-    return JsonReply({"object": "list", "data": [_model(house, name) for name in house.settings.model_names]})
+    return JsonReply(
+        {"object": "list", "data": [_model(house, name) for name in [*house.settings.model_names, *house.adapters]]}
+    )
 
 
 @router.get("/v1/models/{model_id:path}", **DOCUMENTED.route(Model, error=OpenAIError))
@@ -41,4 +43,5 @@ def _model(house: House, name: str) -> dict[str, Any]:
         "created": house.started_at,
         "owned_by": "formwork",
         "max_model_len": house.context_length,
+        **({"parent": house.settings.model_names[0]} if name in house.adapters else {}),
     }

@@ -42,6 +42,8 @@ async def _score(visit: Visit) -> Response:
     house = visit.house
     body = await body_of(visit.request, ScoreRequest)
     model = house.model_named(body.model)
+    if model in house.adapters:
+        raise InvalidBody("options are scored by the model itself, not with an adapter", param="model")
     if len(set(body.choices)) < len(body.choices):
         raise InvalidBody("an option stands twice", param="choices")
     if len(body.choices) * body.tokenizations > _MOST:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
+from engine.errors import InvalidRequest
 from service.adapters import AdapterError, Shelf, named_folders, read, shelf_of
 from service.errors import InvalidBody
+from tests.engine.scripted import ScriptedEngine
+from tests.service.houses import info, saying, served
+
+USER = {"role": "user", "content": "Hello"}
 
 
 def made(folder: Path, weights: bytes = b"w") -> Path:
@@ -70,3 +76,69 @@ def test_a_server_starts_with_those_it_was_told(tmp_path: Path) -> None:
     made(tmp_path / "one")
     shelf = shelf_of("first=one", 8, lambda name: tmp_path / name)
     assert list(shelf) == ["first"]
+
+
+@pytest.mark.anyio
+async def test_a_request_that_names_an_adapter_is_run_with_it(tmp_path: Path) -> None:
+    """By `model` in OpenAI's routes, by `adapter_id` in TGI's; listed beside the model that it changes."""
+    made(tmp_path / "lora")
+    engine = ScriptedEngine(lambda _request, _plan: saying("Hi"), info())
+    async with served(tmp_path, engine, adapters=f"sql={tmp_path / 'lora'}") as (client, _):
+        proved, _ = engine.requests.pop()
+        chat = await client.post("/v1/chat/completions", json={"model": "sql", "messages": [USER]})
+        await client.post("/v1/completions", json={"model": "sql", "prompt": "x"})
+        await client.post("/generate", json={"inputs": "x", "parameters": {"adapter_id": "sql"}})
+        await client.post("/v1/chat/completions", json={"messages": [USER]})
+        listed = (await client.get("/v1/models")).json()["data"]
+        unknown = await client.post("/generate", json={"inputs": "x", "parameters": {"adapter_id": "nosql"}})
+    adapter = read(tmp_path / "lora")
+    assert proved.adapter == adapter
+    assert [request.adapter for request, _ in engine.requests] == [adapter, adapter, adapter, None]
+    assert chat.json()["model"] == "sql"
+    assert {each["id"]: each.get("parent") for each in listed} == {"tiny": None, "small": None, "sql": "tiny"}
+    assert unknown.status_code == 422
+    assert "no adapter is named 'nosql'; known: sql" in unknown.json()["error"]
+
+
+@pytest.mark.anyio
+async def test_adapters_come_and_go_at_run_time(tmp_path: Path) -> None:
+    """From below one folder and from nowhere else; only for keys with the admin scope."""
+    home = tmp_path / "home"
+    made(home / "one")
+    made(tmp_path / "secret")
+    async with served(tmp_path, saying("Hi"), adapter_folder=str(home)) as (client, _):
+
+        async def load(name: str, path: str) -> httpx.Response:
+            return await client.post("/v1/load_lora_adapter", json={"lora_name": name, "lora_path": path})
+
+        loaded = await load("one", "one")
+        assert loaded.json() == {"lora_name": "one", "version": read(home / "one").version}
+        assert (await client.get("/v1/models/one")).json()["parent"] == "tiny"
+        outside = [await load("x", path) for path in ("../secret", str(tmp_path / "secret"), "two")]
+        own = await load("tiny", "one")
+        dropped = await client.post("/v1/unload_lora_adapter", json={"lora_name": "one"})
+        again = await client.post("/v1/unload_lora_adapter", json={"lora_name": "one"})
+        assert (await client.get("/v1/models/one")).status_code == 404
+    assert [each.status_code for each in outside] == [400, 400, 400]
+    assert "leads out" in outside[0].text
+    assert "has no adapter_config.json" in outside[2].text
+    assert own.status_code == 400
+    assert (dropped.status_code, again.status_code) == (200, 404)
+
+
+@pytest.mark.anyio
+async def test_without_a_folder_nothing_is_loaded_at_run_time(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("Hi")) as (client, _):
+        told = await client.post("/v1/load_lora_adapter", json={"lora_name": "x", "lora_path": "x"})
+    assert told.status_code == 400
+    assert "--adapter-folder" in told.text
+
+
+@pytest.mark.anyio
+async def test_an_adapter_that_does_not_fit_ends_the_start(tmp_path: Path) -> None:
+    """With its name."""
+    made(tmp_path / "lora")
+    engine = ScriptedEngine(lambda _request, _plan: [InvalidRequest("adapter: rank 900")], info())
+    with pytest.raises(AdapterError, match="adapter 'sql': adapter: rank 900"):
+        async with served(tmp_path, engine, adapters=f"sql={tmp_path / 'lora'}"):
+            pass
