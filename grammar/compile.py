@@ -253,7 +253,7 @@ _EXERCISE: Final = {
         "f": {"type": "number", "multipleOf": 0.5, "not": {"const": 1}},
         "g": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 9},
     },
-    "patternProperties": {"^x-": {"type": "string", "pattern": "^x-[a-z]+$"}},
+    "patternProperties": {"^x-": {"type": "string", "pattern": "^x-[a-z]+$"}, "^y?$": {}},
 }
 """Together with the next one, schemas that need every kernel; and a text that both allow."""
 _NAMES_ONLY: Final = {"type": "object", "properties": {"a": {"type": "string"}, "b": {}}}

@@ -42,7 +42,7 @@ from grammar.schema.intricate import heavy_patterns
 from grammar.schema.keywords import Location
 from grammar.schema.reach import Reach
 
-MOST_SPENT: Final = 4000
+MOST_SPENT: Final = 1000
 """Decisions after which no further value is looked into."""
 MANY_PATTERNS: Final = 3
 MANY_WAYS: Final = 256
