@@ -24,6 +24,7 @@ from grammar.schema.atoms import (
     STRING,
     Child,
     Contains,
+    Derived,
     Format,
     Given,
     Items,
@@ -212,7 +213,8 @@ def _is_light(asked: Formula, told: Tracked) -> bool:
     """Whether the automaton of a string or number is small, and exact, whatever the formula makes of its atoms."""
     found = {atom for f in (asked, *told) for atom in atoms(f)}
     if any(
-        isinstance(atom, MultipleOf) or (isinstance(atom, Format) and atom.name in INEXACT_FORMATS) for atom in found
+        isinstance(atom, (Derived, MultipleOf)) or (isinstance(atom, Format) and atom.name in INEXACT_FORMATS)
+        for atom in found
     ):
         return False
     return sum(not isinstance(atom, (OneOfStrings, OneOfNumbers, Whole)) for atom in found) <= 1
