@@ -70,7 +70,6 @@ _ROW: Final = [DEAD] * (len(_STRUCTURAL) + 1)
 _NO_NUMBER: Final = np.array([byte for byte in range(256) if byte not in b"0123456789+-.eE"])
 _FIELD: Final = (1 << 28) - 1
 _FEW: Final = 100
-MAX_FILLS: Final = 200_000
 MAX_FORCED: Final = 1 << 16
 MAX_STATIONS: Final = 512
 FEW_ENDS: Final = 256
@@ -102,6 +101,8 @@ class Automaton:
         self.labels = Labels()
         self.max_blanks = max_blanks
         self.max_bytes = max_bytes
+        self.base_bytes = 0
+        """What was kept when a text under way was last brought here: it cannot do with less."""
         self._keys: list[Any] = []
         self._numbers: dict[Any, int] = {}
         self._map = self.tables.add_map(_structural_map())
@@ -467,13 +468,10 @@ class Automaton:
     def _complete(self, trie: Trie, pending: int, row: Int32) -> None:
         """Fill what the noted places lack and walk on from them."""
         tables, arrays = self.tables, trie.arrays
-        fills = 0
         while pending:
             # What is noted next goes to the other list.
             before, self._work, self._noted = self._work, self._noted, self._work
-            fills += self._fill_missing(before[:pending])
-            if fills > MAX_FILLS:
-                raise GrammarTooLarge("one mask needs too many states")
+            self._fill_missing(before[:pending])
             noted = pending
             while True:
                 pending = walk.resume(tables.mem, tables.h, *arrays, self._levels, before, noted, self._work, row)

@@ -91,10 +91,15 @@ def _json_grammar(schema: Any, vocabulary: Vocabulary, chosen: JsonOptions, opti
 def compile_regex(regex: str, vocabulary: Vocabulary, **options: Any) -> Grammar:
     """The texts that a regular expression matches from first to last character."""
     limits = options.get("limits", GrammarLimits())
-    automaton = TextAutomaton.of_regex(vocabulary, regex, max_bytes=limits.bytes)
+
+    def build() -> tuple[TextAutomaton, int]:
+        made = TextAutomaton.of_regex(vocabulary, regex, max_bytes=limits.bytes)
+        return made, made.start
+
+    automaton, start = build()
     notes = [] if automaton.is_finite else [ENDLESS]
     plan = Plan("regex", regex, {}, vocabulary.fingerprint)
-    return _ready(Grammar(automaton, automaton.start, plan, Commentary(lambda: list(notes))))
+    return _ready(Grammar(automaton, start, plan, Commentary(lambda: list(notes)), build))
 
 
 def compile_choice(choices: list[str], vocabulary: Vocabulary, **options: Any) -> Grammar:
@@ -105,9 +110,15 @@ def compile_choice(choices: list[str], vocabulary: Vocabulary, **options: Any) -
     if lone is not None:
         raise GrammarError(f"the choice {lone!a} has a lone surrogate: it is not text", keyword="choice")
     limits = options.get("limits", GrammarLimits())
-    automaton = TextAutomaton.of_choices(vocabulary, choices, max_bytes=limits.bytes)
-    plan = Plan("choice", json.dumps(choices), {}, vocabulary.fingerprint)
-    return _ready(Grammar(automaton, automaton.start, plan, Commentary()))
+    given = list(choices)
+
+    def build() -> tuple[TextAutomaton, int]:
+        made = TextAutomaton.of_choices(vocabulary, given, max_bytes=limits.bytes)
+        return made, made.start
+
+    automaton, start = build()
+    plan = Plan("choice", json.dumps(given), {}, vocabulary.fingerprint)
+    return _ready(Grammar(automaton, start, plan, Commentary(), build))
 
 
 def compile_ebnf(
@@ -253,7 +264,7 @@ _EXERCISE: Final = {
         "f": {"type": "number", "multipleOf": 0.5, "not": {"const": 1}},
         "g": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 9},
     },
-    "patternProperties": {"^x-": {"type": "string", "pattern": "^x-[a-z]+$"}},
+    "patternProperties": {"^x-": {"type": "string", "pattern": "^x-[a-z]+$"}, "^y?$": {}},
 }
 """Together with the next one, schemas that need every kernel; and a text that both allow."""
 _NAMES_ONLY: Final = {"type": "object", "properties": {"a": {"type": "string"}, "b": {}}}
@@ -268,4 +279,5 @@ def _ready(grammar: Grammar) -> Grammar:
     """Refuse a constraint that the vocabulary cannot spell; meet here, not in a request, what the first mask meets."""
     grammar.closing.refuse_unspellable(grammar.initial)
     grammar.matcher().fill_mask(np.zeros(grammar.automaton.vocabulary.words, np.int32))
+    grammar.automaton.tables.lift_limit()
     return grammar

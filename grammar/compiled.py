@@ -68,17 +68,32 @@ class Grammar:
         self.initial = automaton.configuration(start, 0, 0)
 
     def matcher(self) -> Matcher:
-        """A new position at the beginning. Over the limit on bytes, what was computed is first dropped.
-
-        Masks and moves go; where positions, rows and promises have grown past half of the limit, so does the automaton
-        itself: matchers that are under way keep the old one until they end.
-        """
-        self.automaton.trim()
-        self.closing.trim(self.automaton.max_bytes // 4)
-        kept = self.automaton.kept_bytes + self.closing.kept_bytes
-        if self._again is not None and 2 * kept > self.automaton.max_bytes:
-            self._use(*self._again())
+        """A new position at the beginning. Over the limit on bytes, what was computed is dropped first (`relieve`)."""
+        if self.relieve(self.automaton, self.closing):
+            self._renew()
         return Matcher(self)
+
+    def relieve(self, automaton: Automaton, closing: Closing | SparseClosing) -> bool:
+        """Drop masks and moves that are over the limit on bytes; whether the rest has outgrown half of it.
+
+        Positions, rows of states and promises cannot be dropped, for matchers refer to them: where many texts have left
+        them behind, the automaton is made anew, and matchers move there (`with_room`). What the texts under way need
+        at the least is not held against it, however small the limit.
+        """
+        automaton.trim()
+        closing.trim(automaton.max_bytes // 4)
+        kept = automaton.kept_bytes + closing.kept_bytes
+        return 2 * kept > automaton.max_bytes and kept > 2 * automaton.base_bytes and self._again is not None
+
+    def with_room(self, automaton: Automaton) -> None:
+        """Make the automaton anew, unless it is not this one any more: another matcher was the first to ask."""
+        if self.automaton is automaton or self.relieve(self.automaton, self.closing):
+            self._renew()
+
+    def _renew(self) -> None:
+        assert self._again is not None
+        self._use(*self._again())
+        self.automaton.tables.lift_limit()
 
     @property
     def least_budget(self) -> int:

@@ -24,6 +24,7 @@ from grammar.schema.atoms import (
     STRING,
     Child,
     Contains,
+    Derived,
     Format,
     Given,
     Items,
@@ -42,7 +43,7 @@ from grammar.schema.intricate import heavy_patterns
 from grammar.schema.keywords import Location
 from grammar.schema.reach import Reach
 
-MOST_SPENT: Final = 4000
+MOST_SPENT: Final = 1000
 """Decisions after which no further value is looked into."""
 MANY_PATTERNS: Final = 3
 MANY_WAYS: Final = 256
@@ -212,7 +213,8 @@ def _is_light(asked: Formula, told: Tracked) -> bool:
     """Whether the automaton of a string or number is small, and exact, whatever the formula makes of its atoms."""
     found = {atom for f in (asked, *told) for atom in atoms(f)}
     if any(
-        isinstance(atom, MultipleOf) or (isinstance(atom, Format) and atom.name in INEXACT_FORMATS) for atom in found
+        isinstance(atom, (Derived, MultipleOf)) or (isinstance(atom, Format) and atom.name in INEXACT_FORMATS)
+        for atom in found
     ):
         return False
     return sum(not isinstance(atom, (OneOfStrings, OneOfNumbers, Whole)) for atom in found) <= 1

@@ -1,6 +1,7 @@
 """The position of one generation: the one mutable handle, over interned configurations. Cheap to create and clone."""
 
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,10 @@ from grammar.places import Place, PlaceKind
 
 if TYPE_CHECKING:
     from grammar.compiled import Grammar
+
+
+MOST_BACK: Final = 8
+"""Positions whose promises are compared before a matcher moves."""
 
 
 class Matcher:
@@ -100,6 +105,47 @@ class Matcher:
         self._text += self._automaton.vocabulary.tokens[token_id]
         self._value_tokens = self._value_tokens + 1 if stayed else 0
         self._history.append(before)
+        if self._grammar.relieve(self._automaton, self._closing):
+            self._move()
+        return True
+
+    def _move(self) -> None:
+        """Go on in an automaton that has room, at the same place: the text is read again, token by token.
+
+        Only if what was promised there is kept, so that a budget which was enough stays enough.
+        """
+        grammar, old, closing = self._grammar, self._automaton, self._closing
+        grammar.with_room(old)
+        again = self._read_again()
+        if again is None or not self._keeps_promises(again):
+            old.base_bytes = old.kept_bytes + closing.kept_bytes  # Not before it has doubled once more.
+            return
+        self._automaton, self._closing = grammar.automaton, grammar.closing
+        self._configuration, self._history = again[-1][0], again[:-1]
+        self._automaton.base_bytes = self._automaton.kept_bytes + self._closing.kept_bytes
+
+    def _read_again(self) -> list[tuple[int, int, int, bool]] | None:
+        """The history, and the position that it led to, in the automaton that the grammar has now."""
+        automaton, configuration, text = self._grammar.automaton, self._grammar.initial, bytearray()
+        found: list[tuple[int, int, int, bool]] = []
+        here = (self._configuration, len(self._text), self._value_tokens, self._finished)
+        for (_, start, value_tokens, finished), (_, stop, _, _) in pairwise([*self._history, here]):
+            found.append((configuration, start, value_tokens, finished))
+            moved = automaton.run(configuration, bytes(self._text[start:stop]), text)
+            if moved is None:
+                return None
+            configuration = moved[0]
+            text += self._text[start:stop]
+        return [*found, (configuration, *here[1:])]
+
+    def _keeps_promises(self, again: list[tuple[int, int, int, bool]]) -> bool:
+        """Whether here, and as far back as drafts are taken back, no more tokens are needed than before."""
+        here = (self._configuration, len(self._text), self._value_tokens, self._finished)
+        closing = self._grammar.closing
+        for (old, length, _, _), (new, _, _, _) in list(zip([*self._history, here], again, strict=True))[-MOST_BACK:]:
+            text = self._text[:length]
+            if closing.tokens(new, text) > self._closing.tokens(old, text):
+                return False
         return True
 
     def _can_finish(self, configuration: int, token_id: int) -> bool:

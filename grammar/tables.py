@@ -64,6 +64,8 @@ STACK_ROOM: Final = 8
 _HEADER: Final = 10 + 2 * 27
 _SMALL: Final = 64
 _FIRST_CELLS: Final = 1 << 13
+MOST_CELLS: Final = (1 << 31) - 1
+"""Offsets are 32-bit numbers."""
 _SCRATCH: Final = 128
 """Stack nodes that a walk finds free; one that needs more says so and goes on once there is more."""
 
@@ -98,6 +100,13 @@ class Tables:
         for table in (RETURN_TABLE, USED_TABLE):
             self._place(table, self._take(3 * _SMALL), _SMALL)
         self.reserve_scratch(0)
+
+    def lift_limit(self) -> None:
+        """Let the tables grow as far as one text needs: the constraint was accepted, and no generation may be stranded.
+
+        Who generates sees to it that they are made anew where many texts have filled them.
+        """
+        self._max_cells = MOST_CELLS
 
     @property
     def nbytes(self) -> int:

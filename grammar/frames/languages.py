@@ -19,7 +19,7 @@ from grammar.formula import FALSE, TRUE, Formula, Formulas, Kind, atoms, conjunc
 from grammar.kernels import fixed
 from grammar.lexical import Dfa, canonical
 from grammar.lexical.formats import INEXACT_FORMATS, compile_format, decided_texts
-from grammar.lexical.graphs import behind_cycles, leading_to
+from grammar.lexical.graphs import behind_cycles, capped_counts, leading_to
 from grammar.lexical.literals import literal_trie, states_along
 from grammar.lexical.numbers import NumberSpec
 from grammar.lexical.numbers import number_language as spelled_numbers
@@ -551,14 +551,7 @@ def few_words(machine: Machine, label: int, most: int) -> list[str] | None:
 def _capped_counts(machine: Machine, label: int, most: int) -> npt.NDArray[np.int64]:
     """[state]: how many words from here have the label, lengths aside; `most` + 1 stands for all larger counts."""
     sizes = np.bincount(machine.classes, minlength=machine.table.shape[1])
-    own: npt.NDArray[np.int64] = (machine.labels == label).astype(np.int64)
-    counts = own
-    while True:
-        onward = np.append(counts, 0)[machine.table] @ sizes
-        grown: npt.NDArray[np.int64] = np.minimum(own + onward, most + 1)
-        if np.array_equal(grown, counts):
-            return counts
-        counts = grown
+    return capped_counts(fixed(machine.table), fixed(sizes.astype(np.int64)), machine.labels == label, most)
 
 
 def number_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: Verdict) -> Machine:
@@ -601,8 +594,10 @@ def _decided(formulas: Sequence[Formula]) -> Dfa:
     """The spellings for which every atom is decided; needed as soon as it matters that an atom does *not* hold."""
     if all(f.kind <= Kind.TRUE for f in formulas[1:]) and _monotone(formulas[0]):
         return any_number()
+    domains = {_domain(atom).fingerprint: atom for f in formulas for atom in atoms(f)}
+    domains.pop(any_number().fingerprint, None)
     universe = any_number()
-    for atom in dict.fromkeys(a for f in formulas for a in atoms(f)):
+    for atom in domains.values():
         universe = universe.intersect(_domain(atom))
     return universe
 

@@ -29,6 +29,7 @@ from grammar.schema.atoms import (
     TRUE_VALUE,
     Constant,
     ItemCount,
+    OneOfArrays,
     OneOfNumbers,
     OneOfStrings,
     restrict,
@@ -136,7 +137,10 @@ def _limited(options: list[list[Constant | None]]) -> Iterator[tuple[Constant | 
 
 
 def _arrays(judge: "Satisfiability", asked: Formula, most: int) -> set[Constant] | None:
-    pool, arrays = judge.pool, judge.arrays
+    pool, arrays, whole = judge.pool, judge.arrays, asked
+    # A value is one of the constants compared with, or it equals none of them.
+    constants = {(ARRAY, items) for atom in atoms(whole) if isinstance(atom, OneOfArrays) for items in atom.values}
+    asked = pool.replace(whole, lambda a: FALSE if isinstance(a, OneOfArrays) else None, {})
     if arrays.feasible(pool.all_of([asked, pool.literal(ItemCount(most + MAX_LENGTH, None))])):
         return None
     found: set[Constant] = set()
@@ -153,4 +157,7 @@ def _arrays(judge: "Satisfiability", asked: Formula, most: int) -> set[Constant]
             todo += [(told(pool, following, value), (*items, value)) for value in under]
         if len(todo) > MAX_CANDIDATES:
             raise GrammarTooLarge(f"uniqueItems over more than {MAX_CANDIDATES} arrays", keyword="uniqueItems")
-    return found
+    if not constants:
+        return found
+    candidates = found | constants
+    return {value for value in candidates if judge.of_type(pool.all_of([whole, equal_to(pool, [value])]), ARRAY)}

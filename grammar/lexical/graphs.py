@@ -6,6 +6,7 @@ import numpy.typing as npt
 from grammar.kernels import kernel
 
 Int32s = npt.NDArray[np.int32]
+Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
@@ -122,3 +123,30 @@ def _go_alike(table: Int32s, found: Int32s, one: int, other: int) -> bool:
         if (left < 0) != (right < 0) or (left >= 0 and found[left] != found[right]):
             return False
     return True
+
+
+@kernel
+def capped_counts(table: Int32s, sizes: Int64s, final: Bools, most: int) -> Int64s:
+    """[state]: how many words lead from it to a final state; `most` + 1 stands for all larger counts.
+
+    `sizes[column]` letters share a column. Passes over all states until nothing grows, backwards, for most transitions
+    lead onward.
+    """
+    states, columns = table.shape
+    counts = np.zeros(states, np.int64)
+    grows = True
+    while grows:
+        grows = False
+        for state in range(states - 1, -1, -1):
+            count = int(final[state])
+            for column in range(columns):
+                target = table[state, column]
+                if target >= 0:
+                    count += sizes[column] * counts[target]
+                if count > most:
+                    count = most + 1
+                    break
+            if count != counts[state]:
+                counts[state] = count
+                grows = True
+    return counts

@@ -21,9 +21,9 @@ from grammar.vocabulary import Vocabulary
 
 def grammar_of(read: Callable[[], Rules], plan: Plan, vocabulary: Vocabulary, options: JsonOptions) -> Grammar:
     """The grammar of the rules that `read` makes."""
-    try:
-        rules = read()
-        pool = Formulas()
+
+    def build() -> tuple[RuleAutomaton, Rules, list[tuple[Schema, Formula]]]:
+        rules, pool = read(), Formulas()
         sources = [_source(schema, pool, options) for schema in rules.schemas]
         values = [
             Value(formula, source.derived, partial(_unsatisfiable, schema, options))
@@ -35,8 +35,16 @@ def grammar_of(read: Callable[[], Rules], plan: Plan, vocabulary: Vocabulary, op
         for failure in automaton.satisfiable.failures:
             raise failure
         automaton.satisfiable.patience = None
+        return automaton, rules, sources
+
+    try:
+        automaton, rules, sources = build()
     except RecursionError:
         raise GrammarTooLarge("this grammar nests too deeply") from None
+
+    def again() -> tuple[RuleAutomaton, int]:
+        fresh = build()[0]
+        return fresh, fresh.start
 
     def notes() -> list[str]:
         told = (note for source, _ in sources for note in notes_of(source))
@@ -52,7 +60,7 @@ def grammar_of(read: Callable[[], Rules], plan: Plan, vocabulary: Vocabulary, op
         return [Lint(schema.pointer + lint.pointer, schema.named(lint.message)) for schema, lint in pairs]
 
     spelling = options.spelling if sources else ()
-    return Grammar(automaton, automaton.start, plan, Commentary(notes, keywords, found, spelling))
+    return Grammar(automaton, automaton.start, plan, Commentary(notes, keywords, found, spelling), again)
 
 
 def _source(schema: Embedded, pool: Formulas, options: JsonOptions) -> tuple[Schema, Formula]:

@@ -76,6 +76,12 @@ def test_a_budget_where_nothing_bounds_what_is_left() -> None:
     assert [i for i in range(256) if row[i >> 5] >> (i & 31) & 1] == [ord("a")]
 
 
+@pytest.mark.parametrize("text", ["[[1],[]]", "[[],[1]]", '[{},[[]],"",[]]'])
+def test_an_item_that_must_still_come_can_come_after_arrays_that_it_must_differ_from(text: str) -> None:
+    """The empty array is wanted, and no other array may be it: which arrays satisfy that is listed, constants aside."""
+    assert accepts({"type": "array", "uniqueItems": True, "contains": {"const": []}}, text)
+
+
 @pytest.mark.parametrize(
     "schema",
     [

@@ -2,12 +2,22 @@
 
 import json
 import resource
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from grammar import Grammar, GrammarError, Vocabulary, compile_json_schema, load_grammar
+from grammar import (
+    Grammar,
+    GrammarError,
+    Vocabulary,
+    compile_ebnf,
+    compile_json_schema,
+    compile_structural_tags,
+    compile_tools,
+    load_grammar,
+)
 from grammar.options import GrammarLimits
 from tests.grammar.walking import TOKENS, VOCABULARY, mask
 
@@ -16,7 +26,18 @@ RECURSIVE = {
     "properties": {"a": {"$ref": "#"}, "b": {"type": "array", "items": {"$ref": "#"}}, "c": {"type": "string"}},
     "additionalProperties": {"type": ["integer", "boolean"]},
 }
+LIST = {
+    "type": "array",
+    "minItems": 40,
+    "items": {"properties": {"name": {"enum": ["a", "b"]}}, "additionalProperties": {"type": ["integer", "boolean"]}},
+}
 LIMIT = 2 << 20
+TOOL = {"type": "function", "function": {"name": "f", "parameters": RECURSIVE}}
+TAGS = {
+    "type": "structural_tag",
+    "structures": [{"begin": "<a>", "schema": RECURSIVE, "end": "</a>"}],
+    "triggers": ["<a"],
+}
 
 
 def resident() -> int:
@@ -87,6 +108,55 @@ def test_a_matcher_under_way_survives_that_its_grammar_is_made_anew() -> None:
         for byte in b'y":2}':
             assert matcher.advance(TOKENS.index(bytes([byte])))
         assert matcher.is_accepting
+
+
+def _steps(make: Callable[[GrammarLimits], Grammar], steps: int, seed: int) -> tuple[int, int]:
+    """One text under a tiny limit beside the same without one: how often the first moved, and the most it kept."""
+    small, large = make(GrammarLimits(bytes=1 << 17)), make(GrammarLimits())
+    random, matcher, peer, moved, most = Random(seed), small.matcher(), large.matcher(), 0, 0
+    held = small.automaton
+    for step in range(steps):
+        left = None if step < steps - 200 else max(matcher.tokens_to_finish, steps - step)
+        legal = sorted(mask(matcher, left))
+        assert left is not None or legal == sorted(mask(peer))
+        going_on = [token for token in legal if TOKENS[token]]
+        if not going_on:
+            break
+        token = random.choice(going_on)
+        assert matcher.advance(token)
+        assert peer.advance(token)
+        moved, held, most = moved + (small.automaton is not held), small.automaton, max(most, small.nbytes)
+    while not matcher.is_accepting:
+        before = matcher.tokens_to_finish
+        token = next(t for t in sorted(mask(matcher, before)) if TOKENS[t])
+        assert matcher.advance(token)
+        assert peer.advance(token)
+        assert matcher.tokens_to_finish < before
+    assert peer.is_accepting
+    return moved, most
+
+
+def test_one_text_goes_on_beyond_every_limit_and_memory_stays_bounded() -> None:
+    """Its automaton is made anew under way, with the same masks, the same end and no promise broken."""
+    moved, most = _steps(lambda limits: compile_json_schema(LIST, VOCABULARY, limits=limits), 700, 1)
+    assert moved > 1
+    assert most < 8 << 20
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda limits: compile_ebnf('start: "(" (start | "[" start "]" | /[a-z]+/)* ")"', VOCABULARY, limits=limits),
+        lambda limits: compile_tools([TOOL], VOCABULARY, choice="required", limits=limits),
+        lambda limits: compile_structural_tags(TAGS, VOCABULARY, limits=limits),
+    ],
+    ids=["rules", "tools", "tags"],
+)
+def test_rules_tools_and_tags_are_made_anew_too(make: Callable[[GrammarLimits], Grammar]) -> None:
+    """As above, for what is no JSON Schema."""
+    moved, most = _steps(make, 1200, 3)
+    assert moved > 0
+    assert most < 8 << 20
 
 
 def test_a_thousand_grammars_live_side_by_side() -> None:
