@@ -30,9 +30,12 @@ class DeviceMasks:
     def place(self, masks: NDArray[np.int32], wanted: Sequence[int]) -> dict[int, int]:
         """Where on the device each wanted row of `masks` lies; those that were missing are copied there at once.
 
-        At most `capacity` different rows may be wanted together. Does not wait for the device.
+        A step that wants more different rows than there is room for makes the table larger, and `capacity` with it.
+        Does not wait for the device.
         """
         keys = {row: masks[row].tobytes() for row in set(wanted)}
+        if len(keys) > self.capacity:
+            self._grow(len(keys))
         missing: dict[bytes, int] = {}
         for key in keys.values():
             if key in self._places:
@@ -44,6 +47,13 @@ class DeviceMasks:
         if missing:
             self._upload(masks, missing)
         return {row: self._places[key] for row, key in keys.items()}
+
+    def _grow(self, capacity: int) -> None:
+        """Known rows keep their places; the caller's scratch begins further on."""
+        extra = len(self.table) - self.capacity
+        larger = self.table.new_zeros((capacity + extra, self.table.shape[1]))
+        larger[: self.capacity] = self.table[: self.capacity]
+        self.table, self.capacity = larger, capacity
 
     def _room(self) -> int:
         if len(self._places) < self.capacity:

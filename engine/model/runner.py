@@ -19,6 +19,7 @@ from engine.model.config import RunnerConfig
 from engine.model.errors import UnsupportedModel
 from engine.model.executors import CpuExecutor, DeviceExecutor, Executor
 from engine.model.forward import ForwardPass
+from engine.model.fusion import fuse_layers
 from engine.model.heads import MedusaHeads, load_heads
 from engine.model.linear import pack_linears
 from engine.model.loading import choose_dtype, eos_token_ids, load_config, load_model, max_positions
@@ -58,6 +59,8 @@ class ModelRunner:
                 raise UnsupportedModel(
                     f"a cache in {config.cache_dtype} is not served on a CPU, whose kernels read float32"
                 )
+            if group is None:  # ranks know the parts of a layer by their names
+                fuse_layers(model)
             pack_linears(model)
             stabilize_activations(model)
             fuse_norms(model)

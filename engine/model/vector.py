@@ -211,6 +211,25 @@ def exponentiate(_: Any, scores: Any, s0: Any, begin: Any, end: Any, top: Any) -
     return types.float32(FLOATS, *[types.intp] * 3, types.float32), generate
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def gate(_: Any, values: Any, gates: Any, ups: Any, count: Any, out: Any, at: Any) -> Any:
+    """out[at + i] = silu(values[gates + i]) · values[ups + i] for i < count, a multiple of 16."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        v, o = (data(context, builder, signature, arguments, i) for i in (0, 4))
+        _, gates, ups, count, _, at = arguments
+        with cgutils.for_range_slice(builder, count.type(0), count, count.type(LANES)) as (i, _):
+            x = load(builder, v, builder.add(gates, i))
+            away = builder.fsub(constant(-0.0), x)
+            away = builder.select(builder.fcmp_ordered(">", away, constant(88.0)), constant(88.0), away)
+            sigmoid = builder.fdiv(constant(1.0), builder.fadd(constant(1.0), exp(builder, away)))
+            y = builder.fmul(builder.fmul(x, sigmoid), load(builder, v, builder.add(ups, i)))
+            store(builder, o, builder.add(at, i), y)
+        return context.get_dummy_value()
+
+    return _void(values, gates, ups, count, out, at), generate
+
+
 def _soft_cap(builder: Any, x: Any, cap: Any) -> Any:
     """cap · tanh(x / cap), as cap · (1 - 2 / (exp(2x / cap) + 1)); beyond 40 tanh is 1 in float32."""
     double = builder.fdiv(builder.fadd(x, x), cap)

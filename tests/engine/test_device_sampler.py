@@ -170,3 +170,17 @@ def test_a_mask_is_sent_once() -> None:
     assert masks.uploads == 4, "the one that was not used for longest made room, not one in use"
     assert torch.equal(masks.table[later[0]], torch.tensor([0, 1], dtype=torch.int32))
     assert torch.equal(masks.table[later[3]], torch.tensor([6, 7], dtype=torch.int32))
+
+
+def test_a_step_with_more_masks_than_the_table_holds_makes_it_larger() -> None:
+    """None of them may be overwritten by another of the same step; what was known stays where it was."""
+    masks = DeviceMasks(words=2, device=_CPU, capacity=2, extra=1)
+    rows = np.arange(10, dtype=np.int32).reshape(5, 2)
+    before = masks.place(rows, [4])
+    places = masks.place(rows, range(5))
+    assert places[4] == before[4]
+    assert len(set(places.values())) == 5
+    assert max(places.values()) < masks.capacity
+    assert len(masks.table) == masks.capacity + 1
+    for row, place in places.items():
+        assert torch.equal(masks.table[place], torch.from_numpy(rows[row]))
