@@ -182,6 +182,8 @@ def _detect_parser(commands: Any) -> None:
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--schema", metavar="FILE", help="the JSON Schema that it was made under")
     kind.add_argument("--regex", metavar="PATTERN", help="the regular expression that it was made under")
+    kind.add_argument("--grammar", metavar="FILE", help="the grammar (Lark or GBNF) that it was made under")
+    kind.add_argument("--name", help="the name of the constraint that it was made under (/v1/grammars)")
     parser.add_argument("--token-ids", action="store_true", help="the file holds a JSON array of token ids")
     parser.add_argument("--key", metavar="ID", help="look for this key only")
     parser.add_argument("--background", metavar="FILE", help="unmarked texts of the same kind, a JSON array of strings")
@@ -210,6 +212,10 @@ def _detect_body(options: argparse.Namespace) -> dict[str, Any]:
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "schema", "schema": schema}}
     elif options.regex:
         body["response_format"] = {"type": "regex", "value": options.regex}
+    elif options.grammar:
+        body["response_format"] = {"type": "grammar", "grammar": _read(options.grammar)}
+    elif options.name:
+        body["formwork"] = {"grammar": options.name}
     if options.background:
         body["background"] = _texts(options.background)
     given = {"key_id": options.key, "scan": options.scan or None, "picture": options.picture}
