@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -95,12 +95,10 @@ def test_a_wrong_variable_is_refused_without_its_secret(
     monkeypatch.setenv("FORMWORK_WATERMARK_KEYS", keys)
     with pytest.raises((WatermarkError, SettingsError)) as caught:
         make_marker("default", 1e-4, load_settings().watermark_keys, "")
-    told, error = "", caught.value
+    told, error = "", cast("BaseException | None", caught.value)
     while error is not None:  # what a traceback would print
-        told, error = (
-            f"{told} {error!r} {error}",
-            error.__cause__ or (None if error.__suppress_context__ else error.__context__),
-        )
+        told = f"{told} {error!r} {error}"
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     assert not shown(told.replace(f"first{SECRET}", "")), "an id is public, whatever it looks like"
 
 
