@@ -32,6 +32,7 @@ from watermark.scan import marked_passages
 
 TABLES = ("null", "agreement", "power", "promises", "edits", "cost")
 TASKS = ("descriptions", "extractions")
+BACKGROUND = 300
 COUNTS = (10, 25, 50, 100, 200)
 Reading = Callable[[Document], Sequence[Position]]
 READINGS: dict[str, Reading] = {
@@ -180,15 +181,23 @@ class Bench:
         heading(f"Edits of documents marked with {scheme.name}, five at a time")
         row("edit", "scored", "median log10 p", "found at 1e-3", "at 1e-5", "by the scan at 1e-3")
         for edit in EDITS:
-            texts = {key: self._edited(own, edit) for key, own in documents.items()}
-            found = found_under_own_key(texts, scheme, self.ring)
-            keys = [(self.ring.key(key), text) for key, own in texts.items() for text in own]
-            scanned = np.mean([bool(marked_passages(text, scheme, key)) for key, text in keys])
-            row(
-                *(edit, f"{found.counts.mean():.0f}", f"{np.median(found.log_p) / math.log(10):.1f}"),
-                *(f"{share(found.log_p, alpha):.3f}" for alpha in (1e-3, 1e-5)),
-                f"{scanned:.3f}",
-            )
+            self._edit_row(scheme, edit, {key: self._edited(own, edit) for key, own in documents.items()})
+        # What the null's rule costs: commonplaces of as many unmarked texts as an operator is asked for.
+        background = self.writer.documents(BACKGROUND, None, 6, greedy=scheme.marks_greedy)
+        common = Commonplaces.of([each.free for each in background], scheme)
+        whole = {key: self._edited(own, "none") for key, own in documents.items()}
+        kept = {key: [common.without(text) for text in own] for key, own in whole.items()}
+        self._edit_row(scheme, f"none; commonplaces of {BACKGROUND} texts out", kept)
+
+    def _edit_row(self, scheme: Scheme, name: str, texts: Mapping[str, Sequence[Sequence[Position]]]) -> None:
+        found = found_under_own_key(texts, scheme, self.ring)
+        keys = [(self.ring.key(key), text) for key, own in texts.items() for text in own]
+        scanned = np.mean([bool(marked_passages(text, scheme, key)) for key, text in keys])
+        row(
+            *(name, f"{found.counts.mean():.0f}", f"{np.median(found.log_p) / math.log(10):.1f}"),
+            *(f"{share(found.log_p, alpha):.3f}" for alpha in (1e-3, 1e-5)),
+            f"{scanned:.3f}",
+        )
 
     def _edited(self, documents: Sequence[Document], edit: str) -> list[list[Position]]:
         groups = [documents[n : n + 5] for n in range(0, len(documents) - 4, 5)]

@@ -33,7 +33,8 @@ class DetectRequest(Request):
     )
     model: str | None = None
     formwork: FormworkRequest | None = Field(
-        default=None, description="formats, … as in the request. Any whitespace and order is read unless named here."
+        default=None,
+        description="grammar (a name), formats, … as requested. Any whitespace and order is read unless given here.",
     )
 
     @model_validator(mode="after")

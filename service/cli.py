@@ -33,6 +33,7 @@ from service.aliases import ALIASES, IDLE
 from service.detection import commonplaces_of_texts
 from service.serving import run
 from service.settings import PREFIX, Settings, SettingsError, load_settings
+from watermark.picture import as_page, legend
 
 _BENCHES = frozenset(
     ["serving", "grammar", "rules", "engine", "watermark", "fidelity", "memory", "overhead", "speculation", "soak"]
@@ -182,6 +183,8 @@ def _detect_parser(commands: Any) -> None:
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--schema", metavar="FILE", help="the JSON Schema that it was made under")
     kind.add_argument("--regex", metavar="PATTERN", help="the regular expression that it was made under")
+    kind.add_argument("--grammar", metavar="FILE", help="the grammar (Lark or GBNF) that it was made under")
+    kind.add_argument("--name", help="the name of the constraint that it was made under (/v1/grammars)")
     parser.add_argument("--token-ids", action="store_true", help="the file holds a JSON array of token ids")
     parser.add_argument("--key", metavar="ID", help="look for this key only")
     parser.add_argument("--background", metavar="FILE", help="unmarked texts of the same kind, a JSON array of strings")
@@ -195,11 +198,25 @@ def _detect(options: argparse.Namespace) -> int:
     with _post(options, "/v1/watermark/detect", _detect_body(options)) as response:
         answer = json.load(response)
     picture = answer.pop("picture", None)
+    if options.picture == "html":  # a page is a page, and nothing else
+        say(as_page(picture, _in_words(answer)).rstrip())
+        return 0
     if picture is not None:
-        say(picture)
-    if options.picture != "html":  # a page is a page, and nothing else
-        say(json.dumps(answer, indent=2))
+        say(f"{picture}\n\n{legend()}\n")
+    say(json.dumps(answer, indent=2))
+    sys.stderr.write(_in_words(answer) + "\n")
     return 0
+
+
+def _in_words(answer: dict[str, Any]) -> str:
+    """The detector's answer in a sentence."""
+    verdict = "marked here" if answer["watermarked"] else "not shown to be marked here"
+    passages = f"; {len(answer['passages'])} marked passages inside" if answer.get("passages") else ""
+    return (
+        f"{verdict}: p = {answer['p_value']:.2g} (10^{answer['log10_p_value']:.1f}; "
+        f"threshold {answer['threshold']:g}), {answer['scored']} of {answer['tokens']} tokens scored "
+        f"as {answer['reading']}, key {answer['key_id']}, scheme {answer['scheme']}{passages}"
+    )
 
 
 def _detect_body(options: argparse.Namespace) -> dict[str, Any]:
@@ -210,6 +227,10 @@ def _detect_body(options: argparse.Namespace) -> dict[str, Any]:
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "schema", "schema": schema}}
     elif options.regex:
         body["response_format"] = {"type": "regex", "value": options.regex}
+    elif options.grammar:
+        body["response_format"] = {"type": "grammar", "grammar": _read(options.grammar)}
+    elif options.name:
+        body["formwork"] = {"grammar": options.name}
     if options.background:
         body["background"] = _texts(options.background)
     given = {"key_id": options.key, "scan": options.scan or None, "picture": options.picture}

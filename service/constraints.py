@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -77,6 +77,13 @@ def json_schema(schema: JsonSchema, options: FormworkRequest | None, param: str)
     refusal = asks_for_refusal(schema)
     schema = with_refusal(schema, param) if refusal else schema
     return Constraint(ConstraintKind.JSON_SCHEMA, _text(schema), _text(_settings(options)), param, refusal)
+
+
+def in_any_spelling(made: Constraint) -> Constraint:
+    """The same constraint as a reader must take it: its JSON may have been reordered and spaced anew since."""
+    options: dict[str, Any] = json.loads(made.options)
+    loose = {"whitespace": "json", "property_order": "any"}
+    return replace(made, options=_text({**options, **(loose if loose.keys() <= options.keys() else {})}))
 
 
 def ebnf(grammar: str, options: FormworkRequest | None, param: str, syntax: str | None = None) -> Constraint:

@@ -147,7 +147,8 @@ class Settings(BaseSettings):
     key_requests_per_minute: int = Field(default=0, ge=0, description="Requests of one key; more get 429; 0: any.")
     cors_allow_origins: str = Field(default="", description="Comma-separated origins; empty: none.")
 
-    # Watermark.
+    # Log-probs and watermark.
+    logprobs: bool = Field(default=True, description="Log-probs on chat and Responses answers that do not say.")
     watermark: Literal["default", "enforce", "off"] = Field(
         default="default", description="On unless the request says no; on always; off."
     )

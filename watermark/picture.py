@@ -43,6 +43,25 @@ def as_html(pieces: Iterable[Piece]) -> str:
     return f'<div class="wm">{"".join(_span(text, score) for text, score in pieces)}</div>'
 
 
+def as_page(fragment: str, summary: str) -> str:
+    """A page of its own around what `as_html` made: style, the detector's answer in words, what the shades mean."""
+    shades = " ".join(f'<span data-shade="{shade}">{100 * shade // SHADES} %</span>' for shade in range(SHADES))
+    return (
+        f'<!doctype html>\n<meta charset="utf-8">\n<title>Watermark</title>\n<style>\n{STYLE}</style>\n'
+        f"<p>{html.escape(summary)}</p>\n"
+        f'<p class="wm">{shades} and more of unmarked tokens score lower; <span data-unscored>free, not scored</span>; '
+        f"plain: no free choice</p>\n{fragment}\n"
+    )
+
+
+def legend() -> str:
+    """What `as_ansi` shows, in its own colours."""
+    shades = " ".join(
+        f"\x1b[30;48;5;{colour}m {100 * shade // SHADES} % {_RESET}" for shade, colour in enumerate(_ANSI_SHADES)
+    )
+    return f"{shades} and more of unmarked tokens score lower; \x1b[4mfree, not scored{_RESET}; plain: no free choice"
+
+
 def _span(text: str, score: TokenScore | None) -> str:
     shown = html.escape(visible(text))
     if score is None:

@@ -124,7 +124,7 @@ class ChatVoice:
     head: Head
     tokenizer: Tokenizer
     prepared: Prepared
-    logprobs: bool  # false only where the client said so
+    logprobs: bool
     include_usage: bool = False
     events: bool = False  # values are told as they complete
     legacy: bool = False  # the request had `functions`

@@ -159,6 +159,7 @@ class ResponsesVoice:
     tokenizer: Tokenizer
     model: str
     created: int
+    logprobs: bool
     output: list[dict[str, Any]] = field(default_factory=list)
     _number: int = 0
     _open: str | None = None  # which kind of item is being written: reasoning, message, or a call's id
@@ -240,7 +241,7 @@ class ResponsesVoice:
             yield self._item_event("refusal.delta", content_index=0, delta=text)
 
     def _say(self, text: str, shown: Sequence[Shown]) -> Iterable[Event]:
-        logprobs = [self._entry(each) for each in shown if each.data]
+        logprobs = [self._entry(each) for each in shown if each.data] if self.logprobs else []
         part = self.output[-1]["content"][0]
         part["text"] += text
         part["logprobs"] += logprobs

@@ -22,6 +22,7 @@ from service.dialects.openai import ChatVoice, Head
 from service.errors import Family
 from service.generation import Generation, Prepared, beats, gather, prepare
 from service.openapi import DOCUMENTED
+from service.settings import Settings
 from service.streaming import DONE, HEARTBEAT, JsonReply, attended, event
 
 router = APIRouter(tags=["OpenAI"])
@@ -76,7 +77,7 @@ async def answer_chat(visit: Visit, body: ChatRequest) -> Response:
         Head(prepared.id, int(time.time()), model, house.fingerprint),
         house.tokenizer,
         prepared,
-        logprobs=body.logprobs is not False,
+        logprobs=_tells_logprobs(house.settings, body),
         include_usage=bool(options and options.include_usage),
         events=wish.options.events is not None,
         legacy=body.functions is not None,
@@ -89,6 +90,11 @@ async def answer_chat(visit: Visit, body: ChatRequest) -> Response:
         return JsonReply(voice.completion(generation.summary, told))
 
     return await whole(visit, prepared, answer)
+
+
+def _tells_logprobs(settings: Settings, body: ChatRequest) -> bool:
+    """As the request says; who asks for alternatives asks for log-probs; else as the server is set."""
+    return (settings.logprobs or bool(body.top_logprobs)) if body.logprobs is None else body.logprobs
 
 
 async def _events(visit: Visit, prepared: Prepared, voice: ChatVoice) -> AsyncGenerator[bytes, None]:

@@ -60,7 +60,9 @@ async def _responses(visit: Visit) -> Response:
     with renaming(NAMES):
         wish = await wishes.of_chat(house, chat_of(body), visit.tenant)
         prepared = await attended(visit.request, prepare(house, wish, "resp_"))
-    voice = ResponsesVoice(body, prepared, house.tokenizer, model, int(time.time()))
+    wanted = bool(body.top_logprobs) or "message.output_text.logprobs" in (body.include or ())
+    logprobs = house.settings.logprobs or wanted
+    voice = ResponsesVoice(body, prepared, house.tokenizer, model, int(time.time()), logprobs)
     if body.stream:
         return await visit.stream(_events(visit, prepared, voice), Family.OPENAI)
 

@@ -21,6 +21,7 @@ from schemas.watermark import DetectReply, DetectRequest
 from service import constraints, wishes
 from service.access import Scope
 from service.compiling import CompiledConstraint
+from service.constraints import Constraint
 from service.desk import Visit, body_of, receive
 from service.detection import Readings, judged, leaving_out, pictured, told
 from service.errors import InvalidBody
@@ -31,6 +32,7 @@ from watermark import Detector, UnknownKey
 
 router = APIRouter(tags=["Formwork"])
 
+_READ = {"whitespace", "property_order", "formats", "grammar"}  # the fields of `formwork` that say how a text was made
 EXAMPLE: dict[str, Any] = {"text": "A text that may have been made here.", "response_format": {"type": "text"}}
 
 
@@ -50,7 +52,7 @@ async def detect(request: Request) -> Response:
 async def _detection(visit: Visit, body: DetectRequest) -> dict[str, Any]:
     house, marker = visit.house, visit.house.marker
     house.model_named(body.model)
-    compiled = await _compiled(house, body)
+    compiled = await _compiled(visit, body)
     tokens = body.token_ids
     if tokens is None:
         tokens = await wishes.encode(house, body.text or "", special=False)
@@ -71,21 +73,33 @@ async def _detection(visit: Visit, body: DetectRequest) -> dict[str, Any]:
     return await asyncio.to_thread(_answer, house, body, tokens, detector, replayed.readings, background)
 
 
-async def _compiled(house: House, body: DetectRequest) -> CompiledConstraint | None:
+async def _compiled(visit: Visit, body: DetectRequest) -> CompiledConstraint | None:
     """The constraint as a reader must take it: the text may have been reordered or spaced anew since it was made."""
+    made, loose = _made_under(visit, body)
+    if made is None or loose is None:
+        return None
+    compiler = visit.house.compiler
+    try:
+        return await compiler.compile(loose)
+    except GrammarTooLarge:  # any order is the harder constraint; what was generated under is surely served
+        return await compiler.compile(made)
+
+
+def _made_under(visit: Visit, body: DetectRequest) -> tuple[Constraint | None, Constraint | None]:
+    """The constraint as it was generated under, and as loosely as the text may be spelled."""
     options = body.formwork or FormworkRequest()
+    if idle := sorted(options.model_fields_set - _READ):
+        raise InvalidBody(f"formwork.{idle[0]} means nothing to the detector", param=f"formwork.{idle[0]}")
+    if options.grammar is not None:
+        if body.response_format is not None:
+            raise InvalidBody("send response_format or formwork.grammar, not both", param="formwork.grammar")
+        named = visit.house.names.find(visit.tenant, options.grammar)
+        return named, constraints.in_any_spelling(named)
     loose = options.model_copy(
         update={"whitespace": options.whitespace or "json", "property_order": options.property_order or "any"}
     )
-    constraint = constraints.of_response_format(body.response_format, loose)
-    if constraint is None:
-        return None
-    try:
-        return await house.compiler.compile(constraint)
-    except GrammarTooLarge:  # any order is the harder constraint; what was generated under is surely served
-        made = constraints.of_response_format(body.response_format, options)
-        assert made is not None
-        return await house.compiler.compile(made)
+    made, read = (constraints.of_response_format(body.response_format, each) for each in (options, loose))
+    return made, read
 
 
 async def _read(house: House, compiled: CompiledConstraint | None, text: str) -> Readings:

@@ -56,6 +56,14 @@ async def test_logprobs_come_unasked_and_their_bytes_are_the_text(tmp_path: Path
     }
 
 
+@pytest.mark.parametrize(("asked", "told"), [({}, False), ({"logprobs": True}, True), ({"top_logprobs": 2}, True)])
+async def test_a_server_may_tell_log_probs_to_those_who_ask(tmp_path: Path, asked: dict[str, Any], told: bool) -> None:
+    """`logprobs = false` in its settings."""
+    async with served(tmp_path, saying("Hi"), logprobs=False) as (client, _):
+        answer = (await client.post(URL, json={**HELLO, **asked})).json()
+    assert (answer["choices"][0]["logprobs"] is not None) is told
+
+
 async def test_logprobs_false_leaves_them_out(tmp_path: Path) -> None:
     async with served(tmp_path, saying("Hi")) as (client, _):
         answer = (await client.post(URL, json={**HELLO, "logprobs": False})).json()

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,3 +175,71 @@ def test_keys_are_no_flag(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["serve", "--watermark-keys", "a:" + "00" * 32])
     assert "unknown arguments" in capsys.readouterr().err
+
+
+ANSWER: dict[str, Any] = {
+    **{"watermarked": True, "p_value": 2e-9, "log10_p_value": -8.7, "threshold": 1e-4, "reading": "json"},
+    **{"scheme": "gumbel", "key_id": "new", "scored": 60, "tokens": 80},
+}
+
+
+@contextmanager
+def answering(status: int, answer: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A server that says one thing; its address and what it was asked."""
+    asked: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("form", "start"), [("html", "<!doctype html>"), ("ansi", "\x1b[30m"), (None, "{")])
+def test_the_terminal_shows_answer_and_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str | None, start: str
+) -> None:
+    """HTML is a page of its own; in a terminal the picture has a legend, and a sentence says what was found."""
+    path = tmp_path / "text"
+    path.write_text("a text")
+    picture = {"html": '<div class="wm">a text</div>', "ansi": "\x1b[30ma text\x1b[0m"}
+    answer = ANSWER | ({"picture": picture[form]} if form else {})
+    flags = ["--picture", form] if form else []
+    with answering(200, answer) as (url, asked):
+        assert main(["detect", str(path), "--url", url, "--name", "letters", *flags]) == 0
+    assert asked[0]["text"] == "a text"
+    assert asked[0]["formwork"] == {"grammar": "letters"}
+    told = capsys.readouterr()
+    assert told.out.startswith(start)
+    assert "marked here: p = 2e-09 (10^-8.7; threshold 0.0001), 60 of 80 tokens" in told.out + told.err
+    if form == "html":
+        assert told.out.rstrip().endswith("</div>")
+    else:
+        assert json.loads(told.out[told.out.index("{") :]) == ANSWER
+
+
+def test_what_is_wrong_is_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The server's message, no server, no file, no token ids."""
+    path = tmp_path / "text"
+    path.write_text("a text")
+    refusal = {"error": {"message": "this text does not satisfy the constraint", "param": "text"}}
+    with answering(400, refusal) as (url, _):
+        assert main(["detect", str(path), "--url", url]) == 2
+    assert capsys.readouterr().err == "formwork detect: this text does not satisfy the constraint (text)\n"
+    for arguments, complaint in [
+        ([str(path), "--url", "http://127.0.0.1:1"], "no answer from http://127.0.0.1:1"),
+        ([str(tmp_path / "none")], "No such file"),
+        ([str(path), "--token-ids"], f"{path} is not JSON"),
+        ([str(path), "--schema", str(path)], f"{path} is not JSON"),
+    ]:
+        assert main(["detect", *arguments]) == 2
+        assert complaint in capsys.readouterr().err

@@ -266,9 +266,12 @@ def test_the_watermark_is_found_and_its_absence_too(client: openai.OpenAI, serve
     assert found[True]["p_value"] < 1e-4
     assert found[False]["p_value"] > 1e-4
     spaced = json.dumps(json.loads(texts[True]), indent=4)
+    named = {"name": "long-text", "response_format": format_}
+    assert httpx.post(f"{server.url}/v1/grammars", json=named, timeout=60).status_code == 200
     for body, reading in [
         ({"text": texts[True]}, "json"),
         ({"text": f"Here it is:\n{spaced}\nThat is all."}, "json"),
+        ({"text": spaced, "formwork": {"grammar": "long-text"}}, "constraint"),
         ({"text": spaced, "response_format": format_, "picture": "html", "scan": True}, "constraint"),
     ]:
         told = httpx.post(f"{server.url}/v1/watermark/detect", json=body, timeout=60).json()
@@ -280,6 +283,25 @@ def test_the_watermark_is_found_and_its_absence_too(client: openai.OpenAI, serve
     unmarked = httpx.post(f"{server.url}/v1/watermark/detect", json=body, timeout=60).json()
     assert unmarked["p_value"] > 1e-4
     assert not unmarked["watermarked"]
+
+
+def test_no_key_is_told_by_processes_logs_metrics_or_errors(server: Running) -> None:
+    """Command lines are read by every user of the machine, the engine's and the workers' too."""
+    wrong = httpx.post(f"{server.url}/v1/watermark/detect", json={"text": "a text", "key_id": "none"}, timeout=60)
+    assert wrong.status_code == 400
+    assert "known: 'test'" in wrong.json()["error"]["message"]
+    idle = {"text": "a text", "formwork": {"watermark": True}}
+    refused = httpx.post(f"{server.url}/v1/watermark/detect", json=idle, timeout=60)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "formwork.watermark"
+    told = [wrong.text, httpx.get(f"{server.url}/metrics", timeout=60).text, server.log.read_text("utf-8", "replace")]
+    pids, lines = [server.process.pid], list[str]()
+    while pids:
+        pid = pids.pop()
+        lines.append(Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace"))
+        pids += [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    assert len(lines) >= 3
+    assert not any("5f" * 4 in text.lower() for text in [*told, *lines])
 
 
 def test_a_text_outside_its_constraint_is_told(server: Running) -> None:

@@ -55,6 +55,14 @@ async def test_a_response_has_openais_shape(tmp_path: Path) -> None:
     assert b"".join(bytes(each["bytes"]) for each in entries).decode() == "Grüß dich"
 
 
+async def test_a_server_may_tell_log_probs_to_those_who_ask(tmp_path: Path) -> None:
+    """`logprobs = false` in its settings; `include` asks."""
+    async with served(tmp_path, saying("Hi"), logprobs=False) as (client, _):
+        for asked, count in (({}, 0), ({"include": ["message.output_text.logprobs"]}, 2)):
+            answer = (await client.post(URL, json={"input": "Hello", **asked})).json()
+            assert len(answer["output"][0]["content"][0]["logprobs"]) == count
+
+
 async def test_a_conversation_of_items_is_one_of_turns(tmp_path: Path) -> None:
     items = [
         {"role": "user", "content": [{"type": "input_text", "text": "x"}]},

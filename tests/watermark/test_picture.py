@@ -1,7 +1,7 @@
 """Pictures show the evidence, and untrusted text stays text."""
 
 from watermark import Standing, TokenScore
-from watermark.picture import SHADES, STYLE, as_ansi, as_html, shade_of, visible
+from watermark.picture import SHADES, STYLE, as_ansi, as_html, as_page, legend, shade_of, visible
 
 STRONG = TokenScore(Standing.SCORED, 0.99)
 PALE = TokenScore(Standing.SCORED, 0.01)
@@ -45,3 +45,19 @@ def test_every_shade_has_a_style() -> None:
     """From the palest to the strongest."""
     assert [shade_of(p) for p in (0.0, 0.2, 0.5, 0.99, 1.0)] == [0, 1, 2, 4, 4]
     assert all(f'data-shade="{shade}"' in STYLE for shade in range(SHADES))
+
+
+def test_a_page_stands_alone_and_says_what_its_shades_mean() -> None:
+    """No script, nothing loaded; what is told is escaped."""
+    page = as_page(as_html([("word", TokenScore(Standing.SCORED, 0.9))]), "p < 0.1 & more")
+    assert page.startswith("<!doctype html>")
+    assert STYLE in page
+    assert "p &lt; 0.1 &amp; more" in page
+    assert '<span data-shade="4" title="0.900">word</span>' in page
+    assert "<script" not in page
+    assert "://" not in page
+
+
+def test_the_legend_shows_every_shade_and_resets_the_terminal() -> None:
+    assert all(f"48;5;{colour}m" in legend() for colour in (230, 194, 157, 114, 71))
+    assert legend().count("\x1b[0m") == SHADES + 1
