@@ -12,6 +12,8 @@ Each element is computed alike wherever it stands, so a row's bits do not depend
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,8 @@ from engine.model.vector import gate
 from engine.simd import LANES
 
 Floats = NDArray[np.float32]
+
+Parts = Mapping[str, tuple[str, slice]]  # a layer that is no more: the fused one, and its columns there
 
 # Queries, keys and values straight from the hidden states, rotary embedding in halves over all of a head.
 _PLAIN_ATTENTION = (
@@ -87,7 +91,7 @@ class FusedAttention(nn.Module):
 
     def __init__(self, module: Any, call: AttentionCall) -> None:
         super().__init__()
-        self.qkv_proj = _side_by_side(module.q_proj, module.k_proj, module.v_proj)
+        self.qkv_proj, self.parts = _side_by_side(module, "qkv_proj", ("q_proj", "k_proj", "v_proj"))
         self.o_proj = module.o_proj
         self.layer_idx: int = module.layer_idx
         self._heads, self._dim = call.query.shape[1:]
@@ -117,7 +121,7 @@ class GatedMlp(nn.Module):
 
     def __init__(self, module: Any) -> None:
         super().__init__()
-        self.gate_up_proj = _side_by_side(module.gate_proj, module.up_proj)
+        self.gate_up_proj, self.parts = _side_by_side(module, "gate_up_proj", ("gate_proj", "up_proj"))
         self.down_proj = module.down_proj
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
@@ -170,7 +174,7 @@ def _fused_attention(module: Any) -> FusedAttention | None:
 
 def _fused_mlp(module: Any) -> GatedMlp | None:
     parts = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
-    if not type(module).__name__.endswith("MLP") or not _are_plain(*parts) or parts[0].out_features % LANES:  # type: ignore[union-attr]
+    if not type(module).__name__.endswith("MLP") or not _are_plain(*parts) or parts[0].weight.shape[0] % LANES:  # type: ignore[union-attr]
         return None
     rows = _random(3, parts[0].in_features)  # type: ignore[union-attr]
     with torch.no_grad():
@@ -182,9 +186,12 @@ def _are_plain(*parts: Any) -> bool:
     return all(type(part) is nn.Linear and part.weight.dtype == torch.float32 for part in parts)
 
 
-def _side_by_side(*parts: nn.Linear) -> PackedLinear:
-    bias = None if parts[0].bias is None else torch.cat([part.bias for part in parts])
-    return PackedLinear(torch.cat([part.weight for part in parts]), bias)
+def _side_by_side(module: Any, whole: str, names: Sequence[str]) -> tuple[PackedLinear, Parts]:
+    layers: list[nn.Linear] = [getattr(module, name) for name in names]
+    ends = list(accumulate(layer.weight.shape[0] for layer in layers))
+    parts = {name: (whole, slice(*span)) for name, span in zip(names, pairwise([0, *ends]), strict=True)}
+    bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
+    return PackedLinear(torch.cat([layer.weight for layer in layers]), bias), parts
 
 
 def _random(count: int, width: int) -> torch.Tensor:

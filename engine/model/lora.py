@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ from torch import nn
 
 from engine.batch import StepBatch
 from engine.model.errors import BrokenModel, UnsupportedModel
+from engine.model.fusion import Parts
 from engine.model.linear import PackedLinear, pack_weight
 from engine.model.parallel import Division, Plan
 
@@ -48,6 +49,8 @@ class Pair:
 
     down: Product
     up: Product
+    layer: str  # that computes the outputs, fused with others' or not
+    columns: slice  # where they are in its outputs
 
 
 class Adapters:
@@ -56,17 +59,17 @@ class Adapters:
     def __init__(self, model: nn.Module, plan: Plan | None = None, division: Division | None = None) -> None:
         self._modules = dict(model.named_modules())
         self._plan, self._division = plan, division
-        self._held: dict[int, Mapping[str, Pair]] = {}
+        self._held: dict[int, Mapping[str, Sequence[Pair]]] = {}  # by slot, then by the layer that is hooked
         self._hooked: set[str] = set()
-        self._present: list[tuple[Mapping[str, Pair], torch.Tensor]] = []
+        self._present: list[tuple[Mapping[str, Sequence[Pair]], torch.Tensor]] = []
 
     def load(self, slot: int, folder: Path, most_rank: int) -> None:
         """Puts a folder's adapter into a slot. Raises BrokenModel or UnsupportedModel, naming what does not fit."""
         config = read_config(folder)
-        pairs = {
-            module: self._pair(module, halves, _scale(config, module, halves["A"].shape[0]), most_rank)
-            for module, halves in _read_halves(folder).items()
-        }
+        pairs: dict[str, list[Pair]] = {}
+        for name, halves in _read_halves(folder).items():
+            pair = self._pair(name, halves, _scale(config, name, halves["A"].shape[0]), most_rank)
+            pairs.setdefault(pair.layer, []).append(pair)
         for name in pairs.keys() - self._hooked:
             # Before the hook that adds up ranks' summands: an adapter's part is one of them.
             self._modules[name].register_forward_hook(self._hook(name), prepend=True)
@@ -90,19 +93,20 @@ class Adapters:
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], torch.Tensor], torch.Tensor]:
         def add(_module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
             for pairs, rows in self._present:
-                pair = pairs.get(name)
-                if pair is not None:
+                for pair in pairs.get(name, ()):
                     where = rows.to(output.device)
                     flat: torch.Tensor = inputs[0].reshape(-1, inputs[0].shape[-1])
-                    output.view(-1, output.shape[-1]).index_add_(0, where, pair.up(pair.down(flat[where])))
+                    columns = output.view(-1, output.shape[-1])[:, pair.columns]
+                    columns.index_add_(0, where, pair.up(pair.down(flat[where])))
             return output
 
         return add
 
     def _pair(self, name: str, halves: Mapping[str, torch.Tensor], scale: float, most_rank: int) -> Pair:
-        module = self._modules.get(name)
+        layer, columns = self._place(name)
+        module = self._modules.get(layer)
         sizes = None if module is None else _sizes(module)
-        if sizes is None:
+        if module is None or sizes is None:
             raise UnsupportedModel(f"the adapter changes {name}, which is no linear layer of this model")
         if name.rpartition(".")[2] in {"lm_head", "embed_out"}:
             raise UnsupportedModel(f"the adapter changes {name}; adapters of the vocabulary are not served")
@@ -110,10 +114,20 @@ class Adapters:
         if down.shape[0] > most_rank:
             raise UnsupportedModel(f"the adapter has rank {down.shape[0]} at {name}; the server takes {most_rank}")
         down, up = self._cut(name, 1, down), self._cut(name, 0, up)
-        if (down.shape[1], up.shape[0]) != sizes or down.shape[0] != up.shape[1]:
+        outputs = len(range(*columns.indices(sizes[1])))
+        if (down.shape[1], up.shape[0]) != (sizes[0], outputs) or down.shape[0] != up.shape[1]:
             shape = tuple(halves["A"].shape), tuple(halves["B"].shape)
             raise BrokenModel(f"the adapter's matrices at {name} are {shape}, which do not fit this model")
-        return Pair(_product(down, module), _product(up, module))
+        return Pair(_product(down, module), _product(up, module), layer, columns)
+
+    def _place(self, name: str) -> tuple[str, slice]:
+        """The layer that computes another's outputs, and in which of its columns."""
+        parent, _, last = name.rpartition(".")
+        parts: Parts = getattr(self._modules.get(parent), "parts", {})
+        if last not in parts:
+            return name, slice(None)
+        whole, columns = parts[last]
+        return f"{parent}.{whole}", columns
 
     def _cut(self, name: str, dim: int, matrix: torch.Tensor) -> torch.Tensor:
         """A rank's part: of A (dim 1) what the layer's inputs are cut to, of B (dim 0) what its outputs are."""
@@ -172,9 +186,8 @@ def _sizes(module: nn.Module) -> tuple[int, int] | None:
     return inputs, outputs
 
 
-def _product(matrix: torch.Tensor, module: nn.Module | None) -> Product:
+def _product(matrix: torch.Tensor, module: nn.Module) -> Product:
     """The matrix as the layer's own is held: packed on a CPU, on the layer's device else."""
-    assert module is not None
     if isinstance(module, PackedLinear):
         return pack_weight(matrix.to(getattr(module.packed, "dtype", torch.float32)).contiguous())
     like = module._parameters["weight"]

@@ -59,8 +59,7 @@ class ModelRunner:
                 raise UnsupportedModel(
                     f"a cache in {config.cache_dtype} is not served on a CPU, whose kernels read float32"
                 )
-            if group is None:  # ranks know the parts of a layer by their names
-                fuse_layers(model)
+            fuse_layers(model)
             pack_linears(model)
             stabilize_activations(model)
             fuse_norms(model)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,9 @@ from transformers import AutoModelForCausalLM
 
 from engine.batch import Runner
 from engine.model import BrokenModel, ModelRunner, RunnerConfig, UnsupportedModel
-from engine.model.parallel import load_share
 from tests.engine.model.families import VOCABULARY
 from tests.engine.model.paged import PagedDriver, random_tokens
-from tests.engine.model.parallel.threads import ThreadGroup, together
+from tests.engine.model.parallel.threads import ThreadGroup, load_in_turns, together
 
 # peft asks transformers for something by its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -90,13 +88,7 @@ def test_ranks_hold_shares_of_adapters(
     family: str, family_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tensor parallel 2 equals peft, whichever side of a layer is divided."""
-    lock = threading.Lock()
-
-    def locked(*arguments: Any) -> Any:
-        with lock:
-            return load_share(*arguments)
-
-    monkeypatch.setattr("engine.model.runner.load_share", locked)
+    load_in_turns(monkeypatch)
     base = family_folder(family)
     folder = adapter(base, tmp_path, 0, target_modules=TARGETS[family])
     sequences = [random_tokens(7, VOCABULARY, 0), random_tokens(4, VOCABULARY, 1)]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from engine.model import ModelRunner, RunnerConfig
-from engine.model.parallel import load_share
 from tests.engine.model.families import FAMILY_NAMES, VOCABULARY
 from tests.engine.model.paged import PagedDriver, random_tokens
-from tests.engine.model.parallel.threads import ThreadGroup, together
+from tests.engine.model.parallel.threads import ThreadGroup, load_in_turns, together
 from tests.oracles.dense_logits import dense_logits
 
 _LENGTHS = (21, 9)
@@ -22,14 +19,7 @@ _LENGTHS = (21, 9)
 
 @pytest.fixture(autouse=True)
 def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers loads models with process-wide switches set."""
-    lock = threading.Lock()
-
-    def locked(*arguments: Any) -> Any:
-        with lock:
-            return load_share(*arguments)
-
-    monkeypatch.setattr("engine.model.runner.load_share", locked)
+    load_in_turns(monkeypatch)
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)

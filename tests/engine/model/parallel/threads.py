@@ -9,9 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import pytest
 import torch
+
+from engine.model.parallel import load_share
 
 Result = TypeVar("Result")
 
@@ -61,6 +64,22 @@ class ThreadGroup:
     def least(self, number: int) -> int:
         """As Group."""
         return min(int(n) for n in self._meeting.exchange(self.rank, torch.tensor([number])))
+
+
+def load_in_turns(patch: pytest.MonkeyPatch) -> None:
+    """Ranks load one after the other, and none computes before all have: transformers loads under global switches."""
+    lock = threading.Lock()
+    loaded: dict[int, threading.Barrier] = {}
+
+    def locked(*arguments: Any) -> Any:
+        ranks = arguments[3].ranks
+        with lock:
+            model = load_share(*arguments)
+            all_loaded = loaded.setdefault(ranks, threading.Barrier(ranks))
+        all_loaded.wait(_WAIT_S)
+        return model
+
+    patch.setattr("engine.model.runner.load_share", locked)
 
 
 def together(ranks: int, work: Callable[[ThreadGroup], Result]) -> list[Result]:
