@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.grammar_engines import END, ENGINES, Engine, Row, Start, Tokenizer, empty_row, load_tokenizer
+from benchmarks.grammar_soak import soak
 
 BUNDLED = Path(__file__).parent / "schemas.json"
 WARM_UP = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
@@ -314,12 +315,18 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--gibibytes", type=float, default=1.0, help="memory limit per schema")
     parser.add_argument("--failures", action="store_true", help="list what was not right")
     parser.add_argument("--out", type=Path, help="write every result as JSON")
+    parser.add_argument(
+        "--soak", type=int, metavar="TOKENS", help="instead: random texts of one schema, and the memory"
+    )
+    parser.add_argument("--megabytes", type=int, default=64, help="with --soak: the grammar's limit on bytes")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the engines one after the other and print the table."""
     options = arguments(argv)
+    if options.soak is not None:
+        return soak(options.soak, options.megabytes, options.seed)
     for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = "1"
     tokenizer = load_tokenizer()

@@ -72,7 +72,7 @@ def foresee(automaton: JsonAutomaton, leading: frozenset[int], most: int) -> Non
     todo: dict[Goal, None] = {(automaton.root_formula, ()): None}
     waiting = list(todo)
     for goal, tracked in waiting:
-        judge.patience = MAX_JUDGED
+        judge.patience, judge.asked = MAX_JUDGED, [goal]
         for kind in (STRING, NUMBER, OBJECT, ARRAY):
             for found in ahead.inside(goal, tracked, kind):
                 if found not in todo and len(todo) < most:

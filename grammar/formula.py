@@ -58,6 +58,8 @@ FALSE: Final = Formula(Kind.FALSE, 0)
 TRUE.memo = _NoMemo()
 FALSE.memo = _NoMemo()
 
+POINTER: Final = "pointer"
+"""In a formula's memo: where the first subschema stands that asserts just this."""
 MAX_BRANCHES: Final = 4096
 MAX_STEPS: Final = 20_000
 """Choices tried on the way to the branches, most of which may contradict themselves or repeat: some seconds of work."""
@@ -201,6 +203,23 @@ class Formulas:
             if opposite is not None and opposite.number in args:
                 return zero
         return self._compound(kind, args.values())
+
+
+def pointer_of(formula: Formula) -> str | None:
+    """Where the subschemas stand that the formula is made of: the longest pointer that all of theirs begin with."""
+    own: str | None = formula.memo.get(POINTER)
+    if own is not None:
+        return own
+    if formula.kind is Kind.LITERAL:
+        placed: str | None = getattr(formula.atom, "pointer", None)
+        return placed
+    found = [p.split("/") for p in map(pointer_of, formula.args) if p is not None]
+    if not found:
+        return None
+    shared = 0
+    while all(len(p) > shared and p[shared] == found[0][shared] for p in found):
+        shared += 1
+    return "/".join(found[0][:shared])
 
 
 def atoms(formula: Formula) -> tuple[Any, ...]:

@@ -6,10 +6,11 @@ answered, and asked again if something that was taken for false meanwhile turned
 asking each time anew would take exponential time in schemas whose parts all refer to each other.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from grammar.errors import GrammarError, GrammarTooLarge
-from grammar.formula import TRUE, Formula, Formulas, Kind, atoms, certain, evaluate, satisfying
+from grammar.formula import TRUE, Formula, Formulas, Kind, atoms, certain, evaluate, pointer_of, satisfying
 from grammar.frames.arrays import Arrays
 from grammar.frames.arrays import at_close as empty_array
 from grammar.frames.languages import Machine, derived_apart, holds, number_machine, string_machine
@@ -19,7 +20,9 @@ from grammar.frames.members import at_close as empty_object
 from grammar.frames.objects import Objects
 from grammar.frames.plainly import plainly_some
 from grammar.schema.atoms import ALL_TYPES, TYPES, Constant, OfType, OneOfStrings, Pattern, restrict
+from grammar.schema.documents import SCHEMA_LISTS
 
+T = TypeVar("T")
 MAX_QUESTIONS = 60
 MAX_TRIED = 100
 """So many listed texts are tried on patterns before an automaton is made of both."""
@@ -43,6 +46,8 @@ class Satisfiability(Judge):
         """What was found false as far as the questions above go, and the lowest level of those that it rests on."""
         self._order: list[int] = []
         self._doubted: set[int] = set()
+        self.asked: list[Formula] = []
+        """The values that are asked about, the innermost last."""
         self._surprises = 0
         """How many questions were answered with yes after they had been taken for false."""
         self._lowest = 1 << 30
@@ -71,6 +76,7 @@ class Satisfiability(Judge):
         while True:
             surprises, self._lowest = self._surprises, 1 << 30
             self._open[formula.number] = level
+            self.asked.append(formula)
             try:
                 found = any(self.may_be(formula, t) for t in reversed(TYPES) if t in types)
             except GrammarError:
@@ -79,6 +85,7 @@ class Satisfiability(Judge):
                 raise
             finally:
                 del self._open[formula.number]
+                self.asked.pop()
             if not found and self._lowest < level:
                 # It rests on a question that is still open: no, as far as that one is not answered.
                 self._presume(formula, presumed)
@@ -164,6 +171,23 @@ class Satisfiability(Judge):
         if found is None:
             found = asked.memo["number"] = number_machine(self.pool, asked, (), _zero)
         return found
+
+    def attempt(self, question: Callable[[], T], otherwise: T) -> T:
+        """As `Judge.attempt`; a limit is told with the place of the value that was asked about."""
+        before = len(self.failures)
+        found = super().attempt(question, otherwise)
+        for at in range(before, len(self.failures)):
+            self.failures[at] = self._located(self.failures[at])
+        return found
+
+    def _located(self, error: GrammarError) -> GrammarError:
+        known = () if error.pointer else (pointer_of(formula) for formula in reversed(self.asked))
+        pointer = next((found for found in known if found), None)
+        if pointer is None:
+            return error
+        last = pointer.rpartition("/")[2]
+        keyword = error.keyword or (last if last in SCHEMA_LISTS else None)
+        return type(error)(error.message, pointer=pointer, keyword=keyword, reason=error.reason)
 
     def spend(self) -> None:
         """Count one decision, while the constraint is compiled."""

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
-from grammar.formula import FALSE, TRUE, Formula, Formulas
+from grammar.formula import FALSE, POINTER, TRUE, Formula, Formulas
 from grammar.lexical import quotations
 from grammar.lexical.ecma import parse
 from grammar.lexical.formats import FORMATS, INEXACT_FORMATS, UNDECIDABLE
@@ -93,6 +93,8 @@ class Location:
         """What it asserts."""
         if self._formula is None:
             self._formula = self._schema.build(self.place)
+            if self._formula.kind > TRUE.kind:
+                self._formula.memo.setdefault(POINTER, self.place.pointer)
         return self._formula
 
     def __repr__(self) -> str:

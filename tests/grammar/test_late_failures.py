@@ -97,6 +97,14 @@ def test_what_cannot_be_enforced_in_an_optional_member_is_refused_when_compiled(
         compile_json_schema({"properties": {"k": {"items": schema}}}, BYTES)
 
 
+def test_what_is_too_large_is_named_with_its_place() -> None:
+    """The subschema, and the keyword whose alternatives are too many."""
+    many = {"allOf": [{"anyOf": [{"required": [f"a{i}"]}, {"required": [f"b{i}"]}]} for i in range(16)]}
+    with pytest.raises(GrammarTooLarge) as caught:
+        compile_json_schema({"properties": {"k": {"items": many}}, "required": ["k"]}, BYTES)
+    assert caught.value.pointer == "/properties/k/items"
+
+
 def test_many_negated_object_schemas_are_broken_together() -> None:
     """Sixteen, each by a member of its own."""
     negated = [{"not": {"properties": {f"p{i}": {"type": "string"}}}} for i in range(16)]
