@@ -33,8 +33,9 @@ def vocabulary() -> Vocabulary:
 
 def regex(raw: bytes) -> None:
     """A regular expression."""
+    text = raw.decode("utf-8", "replace").replace("\ufffd", "\ud800")  # a half character, which JSON may spell
     with contextlib.suppress(GrammarError):
-        _walk(compile_regex(raw.decode("utf-8", "surrogatepass" if b"\xed" in raw else "replace"), vocabulary()), raw)
+        _walk(compile_regex(text, vocabulary()), raw)
 
 
 def ebnf(raw: bytes) -> None:

@@ -206,6 +206,7 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
         proposers=settings.proposers,
         heads=settings.heads or None,
         watermark_key_file=key_file,
+        json_logs=settings.log_format == "json",
         faults=settings.faults,
     )
 
