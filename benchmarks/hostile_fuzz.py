@@ -24,10 +24,9 @@ _PARSERS = (
 
 def instrument(module: ModuleType) -> None:
     """Lets the fuzzer see which branches of the module's own functions and methods are taken."""
-    owners = [module, *(each for each in vars(module).values() if inspect.isclass(each))]
+    classes = [each for each in vars(module).values() if inspect.isclass(each) and each.__module__ == module.__name__]
+    owners: list[object] = [module, *classes]
     for owner in owners:
-        if owner.__name__ != module.__name__ and owner.__module__ != module.__name__:
-            continue
         for name, value in list(vars(owner).items()):
             if inspect.isfunction(value) and value.__module__ == module.__name__ and not value.__closure__:
                 setattr(owner, name, atheris.instrument_func(value))
