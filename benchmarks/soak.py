@@ -96,7 +96,7 @@ async def _soak(url: str, pid: int, options: argparse.Namespace) -> int:
             *(_honest(client, tally, expected, end, random.Random(f"{options.seed}/{i}")) for i in range(_HONEST)),
             *(_hostile(client, tally, end, random.Random(f"h{options.seed}/{i}")) for i in range(_HOSTILE_CLIENTS)),
             *(_leaver(client, tally, end, random.Random(f"l{options.seed}/{i}")) for i in range(_LEAVERS)),
-            _killer(pid, tally, end, options.kill_every, chance),
+            _killer(client, pid, tally, end, options.kill_every, chance),
             _reporter(pid, tally, end),
         ]
         await asyncio.gather(*work)
@@ -194,9 +194,17 @@ async def _leaver(client: httpx.AsyncClient, tally: Tally, end: float, chance: r
         await asyncio.sleep(chance.random())
 
 
-async def _killer(pid: int, tally: Tally, end: float, every_s: float, chance: random.Random) -> None:
-    """Kills the engine twice for each compile worker; the last one leaves time to come back."""
+async def _killer(
+    client: httpx.AsyncClient, pid: int, tally: Tally, end: float, every_s: float, chance: random.Random
+) -> None:
+    """Kills the engine twice for each compile worker; counts from when the server is ready again.
+
+    A request is resumed twice at most: on a machine where a start takes longer than the time between two kills, more
+    would be lost by what is promised.
+    """
     while time.monotonic() + every_s < end:
+        while (await client.get("/readyz")).status_code != 200:
+            await asyncio.sleep(0.2)
         await asyncio.sleep(every_s * (0.75 + chance.random() / 2))
         module = chance.choice(["engine", "engine", "service.compile_worker"])
         for child in _children(pid, module)[:1]:

@@ -65,6 +65,7 @@ class _Live:
     inbox: asyncio.Queue[Output | EngineError] = field(default_factory=asyncio.Queue)
     emitted: list[int] = field(default_factory=list)
     forced: int = 0
+    sent: bool = False  # to the current life
     resumptions: int = 0
     plan_resent: bool = False
     closed_by_budget: bool = False
@@ -181,6 +182,7 @@ class EngineClient:
         if live.plan is not None and live.plan.fingerprint not in life.grammars:
             life.grammars.add(live.plan.fingerprint)
             await life.send(LoadGrammar(live.plan))
+        live.sent = True
         await life.send(live.message())
 
     # Lives
@@ -255,6 +257,9 @@ class EngineClient:
     def _count_resumptions(self) -> None:
         resumed = lost = 0
         for request_id, live in list(self._live.items()):
+            if not live.sent:  # it waited for this life, which died before it took requests
+                continue
+            live.sent = False
             live.resumptions += 1
             if live.resumptions > self._supervision.most_resumptions:
                 lost += 1

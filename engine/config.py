@@ -40,5 +40,6 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     proposers: tuple[Proposer, ...] = ("grammar", "ngram", "heads")  # who guesses
     heads: str | None = None  # a folder with Medusa heads; None: the model's own, if it holds some
     watermark_key_file: str | None = None  # None: no key ring, so no request can be marked
+    json_logs: bool = False  # lines for machines
     faults: str = ""  # what breaks on purpose (engine.faults); empty: nothing, and nothing is wrapped
     trust_remote_code: bool = False  # run the Python files of a model whose configuration names them

@@ -51,7 +51,7 @@ class Wire(Generic[T]):
             return None
         try:
             decoded: T = self._decoder.decode(frames[1])
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # text that is no UTF-8 is a ValueError
             logger.warning("dropped a malformed message: %s", error)
             return None
         return decoded

@@ -31,7 +31,7 @@ class Scope(StrEnum):
 
     GENERATE = "generate"
     DETECT = "detect"
-    ADMIN = "admin"  # metrics
+    ADMIN = "admin"  # metrics, adapters at run time
 
 
 class KeyEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -55,6 +56,7 @@ from service.routes import (
 )
 from service.settings import Settings
 from service.streaming import ClientGone, JsonReply
+from service.tracing import make_tracing
 from watermark import warm as warm_watermark
 
 StartEngine = Callable[[EngineConfig], Awaitable[Engine]]
@@ -123,6 +125,7 @@ async def open_house(
 ) -> AsyncGenerator[House, None]:
     """Everything that routes share, started; closed at the end, running requests first."""
     keys = Keys([*map(entry_of, settings.keys), *(read_keys(settings.api_keys_file) if settings.api_keys_file else ())])
+    tracing = make_tracing(settings)
     folder = await asyncio.to_thread(locate, settings.model, settings.revision or None, code=settings.trust_remote_code)
     tokenizer = Tokenizer.load(folder)
     shelf = await asyncio.to_thread(shelf_of, settings.adapters, _MOST_ADAPTER_NAMES, locate)
@@ -156,6 +159,7 @@ async def open_house(
                 metrics=Metrics(),
                 names=Names(),
                 adapters=shelf,
+                tracing=tracing,
                 started_at=int(time.time()),
             )
         finally:
@@ -163,6 +167,7 @@ async def open_house(
             await compiler.close()
     finally:
         discard_key_file(marker, settings.watermark_key_file)
+        await asyncio.to_thread(tracing.close)
 
 
 async def _proved(engine: Engine, name: str, shelf: Shelf) -> None:
@@ -201,6 +206,7 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
         proposers=settings.proposers,
         heads=settings.heads or None,
         watermark_key_file=key_file,
+        json_logs=settings.log_format == "json",
         faults=settings.faults,
     )
 
@@ -275,10 +281,13 @@ class Stamp:
         request_id = secrets.token_hex(12)  # never the client's: two clients could choose the same
         status = 499  # of one who went away before the answer began
 
+        answered: Callable[[int], None]
+
         async def stamped(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                answered(status)
                 spent = f"{1e3 * (time.monotonic() - arrived):.0f}".encode()
                 message["headers"] = [
                     *message.get("headers", ()),
@@ -287,7 +296,10 @@ class Stamp:
                 ]
             await send(message)
 
-        with logs.of_request(request_id):
+        house: House = scope["app"].state.house
+        path = scope["path"][:200]
+        traced = house.tracing.request(scope["method"], path, Headers(scope=scope), request_id)
+        with logs.of_request(request_id), traced as answered:
             try:
                 await self._app(scope, receive, stamped)
             finally:

@@ -411,6 +411,15 @@ def count(house: House, generation: Generation) -> None:
         metrics.closed.add(finish.closed_by_budget)
         metrics.marked.add(finish.mark.eligible if finish.mark.applied else 0)
         metrics.constrained.add(prepared.compiled is not None)
+    house.tracing.generated(
+        {
+            "gen_ai.response.id": prepared.id,
+            "gen_ai.usage.input_tokens": summary.prompt_tokens,
+            "gen_ai.usage.output_tokens": summary.completion_tokens,
+            "formwork.constrained": prepared.compiled is not None,
+        },
+        [(finish.queue_s, finish.prefill_s, finish.decode_s) for finish in summary.finishes.values()],
+    )
     decode_s = max((finish.decode_s for finish in summary.finishes.values()), default=0.0)
     if summary.completion_tokens:
         metrics.per_token.observe(decode_s / summary.completion_tokens)

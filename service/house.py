@@ -23,6 +23,7 @@ from service.marking import Marker
 from service.metrics import Metrics
 from service.names import Names
 from service.settings import Settings
+from service.tracing import Tracing
 
 VERSION = "0.1.0"
 _ALIASES = frozenset({"default", "tgi", "dummy"})  # the last is what huggingface_hub sends when told no name
@@ -42,6 +43,7 @@ class House:
     metrics: Metrics
     names: Names
     adapters: Shelf
+    tracing: Tracing
     call_form: CallForm
     thought_form: ThoughtForm | None
     started_at: int  # Unix time, as the API tells it

@@ -6,13 +6,13 @@ may not enter: what is logged. Prompts, outputs, schemas, headers and keys are n
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from typing import Any, Literal
+
+from engine import logs
 
 # A logger is called from everywhere; handing the id down to each of its calls would put it into every signature.
 _REQUEST: ContextVar[str | None] = ContextVar("request", default=None)
@@ -44,23 +44,12 @@ class TextLines(logging.Formatter):
         return text if request_id is None else f"{text} [{request_id}]"
 
 
-class JsonLines(logging.Formatter):
-    """One object a line, tracebacks included; a record's `facts` become its fields."""
+class JsonLines(logs.JsonLines):
+    """The form of all processes, with the request's id."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        facts: dict[str, Any] = getattr(record, "facts", {})
-        told = {
-            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
-            "level": record.levelname,
-            "target": record.name,
-            "message": record.getMessage(),
-            **facts,
-        }
-        if (request_id := _REQUEST.get()) is not None:
-            told["request_id"] = request_id
-        if record.exc_info:
-            told["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(told, ensure_ascii=False)
+    def facts(self, record: logging.LogRecord) -> dict[str, Any]:
+        request_id = _REQUEST.get()
+        return super().facts(record) | ({} if request_id is None else {"request_id": request_id})
 
 
 def _one_line(text: str) -> str:

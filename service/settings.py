@@ -163,6 +163,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["text", "json"] = Field(default="text", description="Lines for people, or JSON objects.")
     access_log: bool = Field(default=False, description="One line per request.")
+    otlp_endpoint: str = Field(
+        default="", description="URL of an OTLP/HTTP collector (…/v1/traces) for traces; needs the extra `tracing`."
+    )
 
     # Rehearsals.
     faults: str = Field(default="", description="What breaks on purpose (engine/faults.py); needs `allow_faults`.")

@@ -40,7 +40,9 @@ def routes(router: Any) -> set[tuple[str, str]]:
 
 
 def scope_of(path: str) -> str:
-    return {"/v1/watermark/detect": "detect", "/metrics": "admin"}.get(path, "generate")
+    if path in {"/metrics", "/v1/load_lora_adapter", "/v1/unload_lora_adapter"}:
+        return "admin"
+    return "detect" if path == "/v1/watermark/detect" else "generate"
 
 
 @pytest.mark.anyio

@@ -223,6 +223,4 @@ def test_44_nothing_that_a_client_sends_begins_a_new_line(target: Target) -> Non
     raw.close()
     assert all("x-evil" not in response.headers for response in responses)
     for line in target.log()[before:].splitlines():
-        assert line.startswith(("{", "INFO ", "WARNING ")), line
-        if line.startswith("{"):
-            json.loads(line)
+        assert json.loads(line), line

@@ -117,3 +117,22 @@ def test_27_a_request_that_kills_its_engine_is_given_up_and_the_breaker_opens(
             await client.close()
 
     loop.run_until_complete(run())
+
+
+def test_27_a_life_that_dies_while_it_loads_counts_for_the_breaker_only(
+    folder: Path, loop: asyncio.AbstractEventLoop
+) -> None:
+    """A request is not blamed for the death of a process that never had it."""
+    deaths = "drawn:kill:nth=5,life=1; load:kill:life=2; load:kill:life=3; load:kill:life=4"
+
+    async def run() -> None:
+        client = await EngineClient.start(configured(folder, deaths), Supervision(crashes=100))
+        try:
+            assert len(await collected(client, request("patient", 1))) == 24
+            assert client.continuity.restarts == 4
+            assert client.continuity.resumptions == 1
+            assert client.continuity.lost == 0
+        finally:
+            await client.close()
+
+    loop.run_until_complete(run())
