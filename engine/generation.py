@@ -27,7 +27,7 @@ from engine.marking import is_choice, standing
 from engine.masks import MaskRows
 from engine.messages import Finish, FinishReason, Generate, MarkReport, PromptToken, Token
 from engine.sampler import Drawn, Marking, Rejected, Row, Rule
-from engine.speculation import Speculator
+from engine.speculation import ForcedText, Speculator
 from engine.stops import StopScanner
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Generation:
     timing: Timing
     constraint: Constraint | None = None
     speculator: Speculator | None = None  # None: nothing is guessed
+    forced: ForcedText | None = None  # None: forced text is drawn like any other
     embedder: Embedder | None = None
     canonical: Canonical | None = None
     unmarked_reason: str | None = None
@@ -75,6 +76,8 @@ class Generation:
     stopped_by: bytes | int | None = None
     forced_tokens: int = 0
     passes: int = 0  # that brought tokens
+    jumping: list[int] = field(default_factory=list)  # tokens that come next, whatever the model says
+    jumped: int = 0
     finish: Finish | None = None
     rule: Rule = field(init=False)
     counts: TokenCounts | None = field(init=False)  # None: no penalty asks for them
@@ -103,8 +106,26 @@ class Generation:
             left, matcher = self.max_tokens - len(self.emitted), None
         else:
             left, matcher = self.constraint.budget, self.constraint.matcher
-        self.speculator.guess(self.sequence.tokens, matcher, left - 1)
+        if self.forced is not None and not self.jumping:
+            self.jumping = self._jump(self.forced)
+        self.speculator.guess(self.sequence.tokens, matcher, left - 1, self.jumping)
         return [guess.chance for guess in self.speculator.guesses]
+
+    def _jump(self, forced: ForcedText) -> list[int]:
+        """The usual tokens of the forced text that comes next, but for the last, which may join with what follows."""
+        constraint, taken = self.constraint, list[int]()
+        if constraint is None:
+            return taken
+        for token in forced.after(constraint.matcher)[:-1]:
+            if not self._try(token):
+                break
+            taken.append(token)
+            if constraint.matcher.tokens_to_finish > constraint.budget - len(taken):
+                constraint.matcher.rollback(1)
+                taken.pop()
+                break
+        constraint.matcher.rollback(len(taken))
+        return taken
 
     def take(self, count: int) -> None:
         """The next pass verifies the first `count` guesses."""
@@ -150,6 +171,7 @@ class Generation:
             alone,
             drawn_from,
             self.request.sampling.top_logprobs,
+            known=self.jumping[len(ahead)] if len(ahead) < len(self.jumping) else None,
             forced=forced,
             history=None if self.counts is None else self.counts.history(ahead),
             marking=None if forced or self.embedder is None else self._marking(self.embedder, ahead),
@@ -193,7 +215,7 @@ class Generation:
         """
         self.passes += part.is_last
         if part.is_last and part.rows == 1:
-            return [self._drawn(rows[0], draw(0))]
+            return self._landed([self._drawn(rows[0], draw(0))])
         scored = part.rows - (1 + len(self.sequence.draft)) if part.is_last else part.rows
         self._score_prompt([draw(index) for index in range(scored)])
         if not part.is_last:
@@ -207,6 +229,12 @@ class Generation:
                 break
         if self.speculator is not None:
             self.speculator.learn([token.token_id for token in tokens], len(self.sequence.draft))
+        return self._landed(tokens)
+
+    def _landed(self, tokens: list[Token]) -> list[Token]:
+        """What was jumped over is behind us; a stop string changes what may follow, so what is left is thought over."""
+        self.jumped += min(len(tokens), len(self.jumping))
+        self.jumping = [] if self.stopped_by is not None else self.jumping[len(tokens) :]
         return tokens
 
     def _drawn(self, row: Row, drawn: Drawn | Rejected) -> Token:

@@ -272,7 +272,9 @@ class EngineLoop:
     def _timed(self, generation: Generation) -> Finish | None:
         timing, finish = generation.timing, generation.finish
         if finish is not None and generation.speculator is not None:
-            finish = msgspec.structs.replace(finish, guessed=generation.speculator.report())
+            finish = msgspec.structs.replace(
+                finish, guessed=generation.speculator.report(), jumped_tokens=generation.jumped
+            )
         if finish is None or timing.started is None or timing.first_token is None:
             return finish
         return msgspec.structs.replace(

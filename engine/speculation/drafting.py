@@ -26,6 +26,7 @@ from grammar import Matcher
 
 _LEAST = 0.02  # no machine verifies a position for so little
 _SURE = (0.3, 0.6, 0.9)  # borders between kinds of guesses that come with a chance of their own
+_DECIDED = 1.0  # no learned chance is that high
 _PROBE_EVERY = 32  # steps without a verified guess before one is verified whatever its chance
 
 
@@ -87,8 +88,11 @@ class Speculator:
         self.guesses: list[Guess] = []
         self.tallies: dict[Source, Tally] = {}
 
-    def guess(self, text: Sequence[int], matcher: Matcher | None, most: int) -> None:
-        """Sets `guesses`: at most `most` behind `text`, all certain tokens; the matcher is as before."""
+    def guess(self, text: Sequence[int], matcher: Matcher | None, most: int, decided: Sequence[int] = ()) -> None:
+        """Sets `guesses`: at most `most` behind `text`, all certain tokens; the matcher is as before.
+
+        `decided`: tokens that come next whatever the model says.
+        """
         self.guesses = []
         most = min(most, self._drafter.most)
         if most <= 0:
@@ -96,6 +100,8 @@ class Speculator:
         if self._index is not None:
             self._index.extend(text[len(self._index) :])
         try:
+            for token in decided[:most]:
+                self._append(Guess(token, (Source.GRAMMAR, 0), _DECIDED), matcher)
             while self._extend(matcher, most):
                 pass
         finally:
@@ -201,6 +207,8 @@ class Speculator:
     def learn(self, drawn: Sequence[int], verified: int) -> None:
         """The first `verified` guesses were in the pass, and these tokens were drawn."""
         for index, guess in enumerate(self.guesses[:verified]):
+            if guess.chance == _DECIDED:
+                continue
             tally = self.tallies.setdefault(guess.source, Tally())
             tally.proposed += 1
             if index < len(drawn):

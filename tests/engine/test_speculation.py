@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 import grammar
 from engine.batch import StepBatch
 from engine.grammars import GrammarStore
-from engine.messages import Finish, Generate, Mark, Plan
+from engine.messages import ErrorCode, Finish, Generate, Mark, Plan
 from engine.model.heads import Foreseen
 from engine.speculation.speculation import Seer
 from tests.engine.houses import Answer, House, drafter, drive, house, request
@@ -202,3 +203,54 @@ def test_heads_that_see_ahead_save_passes_and_change_nothing(temperature: float)
     reports = {each.proposer: each for each in seen.finish.guessed}
     assert reports["heads"].accepted > 20
     assert seen.finish.passes < 35
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 6}, "age": {"type": "integer", "maximum": 999}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("guesses", [1, 3, 16])
+@pytest.mark.parametrize("stop", [(), (b"age",)])
+def test_jumping_takes_forced_text_as_it_is_usually_spelled(guesses: int, stop: tuple[bytes, ...]) -> None:
+    """Whatever a pass has room for; where the model would have spelled it so, nothing changes."""
+    constraint = grammar.compile_json_schema(SCHEMA, VOCABULARY, **OPTIONS)
+    usual = encode('{"name": "')[:-1]
+    others = 0
+    for seed in range(6):
+        plain = msgspec.structs.replace(
+            request("r", PROMPT, seed=seed, temperature=1.0, max_tokens=60, stop=stop), grammar=constraint.fingerprint
+        )
+        jumping = msgspec.structs.replace(plain, jump=True)
+        first = drive(made(constraint, guesses=16), [jumping])["r"]
+        again = drive(made(constraint, guesses=guesses), [jumping])["r"]
+        assert first.tokens == again.tokens
+        assert first.ids[: len(usual)] == usual
+        assert first.finish is not None
+        assert first.finish.jumped_tokens >= len(usual)
+        json.loads(b"".join(TOKENS[token] for token in first.ids))
+        drawn = drive(made(constraint, guesses=16), [plain])["r"]
+        others += drawn.ids[: len(usual)] != usual
+        resumed = drive(made(constraint, guesses=16), [msgspec.structs.replace(jumping, emitted=first.ids[:2])])["r"]
+        assert resumed.ids == first.ids[2:]
+    assert others, "the imaginary model spells otherwise when it may"
+
+
+def test_jumping_keeps_the_budget() -> None:
+    constraint = grammar.compile_json_schema(SCHEMA, VOCABULARY, **OPTIONS)
+    for spare in range(3):
+        wanted = request("r", PROMPT, temperature=1.0, max_tokens=constraint.least_budget + spare)
+        wanted = msgspec.structs.replace(wanted, grammar=constraint.fingerprint, jump=True)
+        answer = drive(made(constraint, guesses=16), [wanted])["r"]
+        json.loads(b"".join(TOKENS[token] for token in answer.ids))
+        assert len([token for token in answer.ids if token]) <= constraint.least_budget + spare
+
+
+def test_an_engine_that_does_not_guess_cannot_jump() -> None:
+    wanted = msgspec.structs.replace(request("r", PROMPT), jump=True)
+    failure = drive(made(guesses=0), [wanted])["r"].failure
+    assert failure is not None
+    assert failure.code is ErrorCode.BAD_REQUEST
