@@ -27,7 +27,7 @@ from engine.marking import is_choice, standing
 from engine.masks import MaskRows
 from engine.messages import Finish, FinishReason, Generate, MarkReport, PromptToken, Token
 from engine.sampler import Drawn, Marking, Rejected, Row, Rule
-from engine.speculation import ForcedText, Speculator
+from engine.speculation import ForcedText, Source, Speculator
 from engine.stops import StopScanner
 
 if TYPE_CHECKING:
@@ -109,7 +109,22 @@ class Generation:
         if self.forced is not None and not self.jumping:
             self.jumping = self._jump(self.forced)
         self.speculator.guess(self.sequence.tokens, matcher, left - 1, self.jumping)
-        return [guess.chance for guess in self.speculator.guesses]
+        return self.chances
+
+    @property
+    def chances(self) -> list[float]:
+        """Of the guesses as they stand."""
+        return [] if self.speculator is None else [guess.chance for guess in self.speculator.guesses]
+
+    def chance_of_draft(self, place: int) -> float:
+        """That a draft model's token there comes true, if those before it do."""
+        return 0.0 if self.speculator is None else self.speculator.chance((Source.MODEL, place))
+
+    def replace_guesses(self, tokens: list[int]) -> None:
+        """A draft model's tokens in place of the guesses; all but the last that the budget allows."""
+        left = self.max_tokens - len(self.emitted) if self.constraint is None else self.constraint.budget
+        if self.speculator is not None:
+            self.speculator.replace(tokens[: max(0, left - 1)])
 
     def _jump(self, forced: ForcedText) -> list[int]:
         """The usual tokens of the forced text that comes next, but for the last, which may join with what follows."""
@@ -131,6 +146,19 @@ class Generation:
         """The next pass verifies the first `count` guesses."""
         if self.speculator is not None:
             self.sequence.draft = self.speculator.take(max(count, int(self.speculator.is_due())))
+
+    def row_ahead(self, masks: MaskRows, ahead: list[int]) -> Row:
+        """How the token behind `ahead` would be drawn; the matcher must have looked ahead of those."""
+        return self._draw_row(masks, ahead)
+
+    def look_ahead(self, token: int) -> bool:
+        """Lets the matcher take a token that is not certain; False if it may not come."""
+        return self._try(token)
+
+    def look_back(self, count: int) -> None:
+        """Takes back what was only looked at."""
+        if self.constraint is not None:
+            self.constraint.matcher.rollback(count)
 
     def rows(self, part: Part, masks: MaskRows) -> list[Row]:
         """How to read the part's rows, in order: prompt tokens to score, then the next token and the draft's."""
@@ -185,7 +213,6 @@ class Generation:
         drawn_from = masks.take()
         alone = masks.take()
         if self.constraint.fill(masks.row(alone), masks.row(drawn_from), ahead):
-            self.constraint.closed_by_budget = True
             return alone, drawn_from
         masks.give_back(alone)
         return drawn_from, drawn_from
@@ -263,6 +290,8 @@ class Generation:
             eligible = row.marking.embedder.marks(row.marking.context, row.marking.kind)
             row.marking.embedder.observe(token, row.marking.context, row.marking.kind, draw.choice)
         self.forced_tokens += row.forced
+        if self.constraint is not None and row.mask != row.drawn_from:
+            self.constraint.closed_by_budget = True
         self._advance(token)
         self.sequence.tokens.append(token)
         self._note(token)

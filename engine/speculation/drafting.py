@@ -109,6 +109,18 @@ class Speculator:
             if matcher is not None:
                 matcher.rollback(len(self.guesses))
 
+    def chance(self, kind: Kind) -> float:
+        """That a guess of this kind comes true, if those before it do."""
+        return self._rates.chance(kind)
+
+    def replace(self, tokens: Sequence[int]) -> None:
+        """Another model's draft takes the place of the guesses."""
+        self.guesses = []
+        for place, token in enumerate(tokens[: self._drafter.most]):
+            kind = (Source.MODEL, place)
+            if not self._append(Guess(token, kind, self._chance * self._rates.chance(kind)), None):
+                return
+
     def foresee(self, positions: Foreseen) -> None:
         """What heads say of the tokens behind the certain ones; for the next `guess`."""
         self._foreseen = positions

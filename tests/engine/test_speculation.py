@@ -57,6 +57,7 @@ def made(
     pages: int = 200,
     runner: SlotRunner | None = None,
     seer: Seer | None = None,
+    drafting: SlotRunner | None = None,
 ) -> House:
     store = GrammarStore(lambda data: grammar.load_grammar(data, VOCABULARY), 1 << 30)
     for each in grammars:
@@ -68,6 +69,7 @@ def made(
         max_batch_tokens=40,
         drafter=drafter(TOKENS, encode, guesses) if guesses else None,
         seer=seer,
+        drafting=drafting,
     )
 
 
@@ -254,3 +256,48 @@ def test_an_engine_that_does_not_guess_cannot_jump() -> None:
     failure = drive(made(guesses=0), [wanted])["r"].failure
     assert failure is not None
     assert failure.code is ErrorCode.BAD_REQUEST
+
+
+class Nearly(CopyingRunner):
+    """A draft model: the served one, with noise on its logits."""
+
+    def _row(self, batch: StepBatch, token: int) -> NDArray[np.float32]:
+        row = super()._row(batch, token)
+        return row + np.roll(row, 7) * np.float32(0.15)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(samplings, min_size=1, max_size=4), st.booleans(), st.booleans())
+def test_a_draft_model_changes_nothing(wanted: list[dict[str, Any]], marked: bool, under_schema: bool) -> None:
+    """With and without a grammar, in company, marked or not, and where pages run out."""
+    constraint = grammar.compile_json_schema(SCHEMA, VOCABULARY, **OPTIONS)
+    requests = [
+        msgspec.structs.replace(
+            request(f"r{place}", PROMPT[place:], **each),
+            grammar=constraint.fingerprint if under_schema else None,
+            mark=Mark(scheme="gumbel", key_id="test") if marked else None,
+        )
+        for place, each in enumerate(wanted)
+    ]
+    plain = drive(made(constraint, guesses=0, pages=32), requests)
+    drafted = drive(made(constraint, guesses=16, pages=32, drafting=Nearly(32)), requests)
+    for each in requests:
+        alike(plain[each.request_id], drafted[each.request_id])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_draft_model_that_is_the_model_itself_is_always_right(temperature: float) -> None:
+    """Same logits, same noise: each of its guesses is what is drawn, so its cache holds what it should."""
+    requests = [
+        request(f"r{place}", [9 + place, 8, 7], max_tokens=40, seed=place, temperature=temperature, ignore_eos=True)
+        for place in range(3)
+    ]
+    plain, drafting = drive(made(guesses=0), requests), CopyingRunner()
+    drafted = drive(made(guesses=16, drafting=drafting), requests)
+    for each in requests:
+        alike(plain[each.request_id], drafted[each.request_id])
+        finish = drafted[each.request_id].finish
+        assert finish is not None
+        (report,) = [one for one in finish.guessed if one.proposer == "model"]
+        assert report.accepted == report.proposed > 10
+        assert finish.passes < 20
