@@ -42,7 +42,7 @@ from engine.grammars import GrammarStore
 from engine.lifetime import die_with_parent
 from engine.loop import EngineLoop, Rooms
 from engine.messages import Abort, Batch, Command, Event, Fatal, Generate, LoadGrammar, ModelInfo, Ping, Ready, Shutdown
-from engine.model import ModelError, ModelRunner, RunnerConfig, default_page_size
+from engine.model import ModelError, ModelRunner, RunnerConfig, UnsupportedModel, default_page_size
 from engine.model.memory import usable_cores
 from engine.pages import PagePool
 from engine.sampler import CpuSampler, Sampler
