@@ -16,7 +16,7 @@ from engine.generation import Generation, Spelling, Timing
 from engine.grammars import Constraint, GrammarStore
 from engine.messages import AdapterRef, Generate, Mark, Sampling
 from engine.sequence import Sequence
-from engine.speculation import Drafter, Speculator
+from engine.speculation import Drafter, ForcedText, Speculator
 from engine.stops import StopScanner
 from watermark import Embedder, KeyRing, WatermarkError, scheme
 
@@ -50,6 +50,7 @@ class Admission:
                 canonical=self.canonical,
                 stops=StopScanner(request.sampling.stop),
                 speculator=self._speculator(request),
+                forced=self._forced(request),
             )
             if request.grammar is not None:
                 matcher = self.grammars.open(request.grammar)
@@ -76,6 +77,14 @@ class Admission:
         slot = self.adapters.open(adapter)
         taken.callback(self.adapters.close, adapter)
         return slot
+
+    def _forced(self, request: Generate) -> ForcedText | None:
+        """Who spells what is jumped over; None: every token is drawn."""
+        if not request.jump:
+            return None
+        if self.drafter is None or self.drafter.forced is None:
+            raise InvalidRequest("jump: this engine does not guess with the grammar (speculate, speculate_with)")
+        return self.drafter.forced
 
     def _speculator(self, request: Generate) -> Speculator | None:
         if self.drafter is None:

@@ -10,8 +10,9 @@ in the cache. Decode is q = 1, a prefill chunk is q = its length, a draft to ver
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,61 @@ class StepBatch:
     slots: NDArray[np.int64]  # (T,): page · page_size + offset, where each token's keys and values go
     logit_rows: NDArray[np.int64]  # (R,): which of the T tokens need logits, ascending
     adapters: NDArray[np.int32] | None = None  # (S,): each sequence's adapter slot, -1 for none; None: none at all
+
+
+class Piece(NamedTuple):
+    """What one sequence brings to a step: `tokens` from position `start` on; logits of its last `rows` are wanted.
+
+    `adapter`: its slot; −1: the model as it is.
+    """
+
+    start: int
+    tokens: Sequence[int]
+    pages: Sequence[int]
+    rows: int
+    adapter: int = -1
+
+
+def pack(pieces: Sequence[Piece], page_size: int) -> StepBatch:
+    """The arrays of a step."""
+    counts = np.array([len(piece.tokens) for piece in pieces], np.int32)
+    starts = np.zeros(len(counts) + 1, np.int32)
+    np.cumsum(counts, out=starts[1:])
+    before = np.array([piece.start for piece in pieces], np.int32)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    positions = np.arange(len(owner), dtype=np.int64) + (before - starts[:-1])[owner]
+    table = _page_table(pieces, -(-(before + counts) // page_size))
+    return StepBatch(
+        token_ids=np.fromiter((token for piece in pieces for token in piece.tokens), np.int64, len(owner)),
+        positions=positions,
+        query_starts=starts,
+        context_lengths=before + counts,
+        page_table=table,
+        slots=table[owner, positions // page_size].astype(np.int64) * page_size + positions % page_size,
+        logit_rows=_logit_rows(pieces, starts),
+        adapters=_adapters(pieces),
+    )
+
+
+def _adapters(pieces: Sequence[Piece]) -> NDArray[np.int32] | None:
+    slots = np.array([piece.adapter for piece in pieces], np.int32)
+    return slots if (slots >= 0).any() else None
+
+
+def _page_table(pieces: Sequence[Piece], lengths: NDArray[np.int32]) -> NDArray[np.int32]:
+    table = np.zeros((len(pieces), int(lengths.max())), np.int32)
+    for row, piece in enumerate(pieces):
+        table[row, : lengths[row]] = piece.pages[: lengths[row]]
+    return table
+
+
+def _logit_rows(pieces: Sequence[Piece], starts: NDArray[np.int32]) -> NDArray[np.int64]:
+    wanted = [
+        np.arange(end - piece.rows, end, dtype=np.int64)
+        for piece, end in zip(pieces, starts[1:].tolist(), strict=True)
+        if piece.rows
+    ]
+    return np.concatenate(wanted) if wanted else np.empty(0, np.int64)
 
 
 class Runner(Protocol):

@@ -38,6 +38,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     prefix_sharing: bool = True
     speculate: int = 16  # guesses that one pass may verify for a sequence; 0: none; never changes what is drawn
     proposers: tuple[Proposer, ...] = ("grammar", "ngram", "heads")  # who guesses
+    draft_model: str | None = None  # a folder or hub id: a smaller model of the same vocabulary that guesses
     heads: str | None = None  # a folder with Medusa heads; None: the model's own, if it holds some
     watermark_key_file: str | None = None  # None: no key ring, so no request can be marked
     json_logs: bool = False  # lines for machines

@@ -27,7 +27,7 @@ from engine.marking import is_choice, standing
 from engine.masks import MaskRows
 from engine.messages import Finish, FinishReason, Generate, MarkReport, PromptToken, Token
 from engine.sampler import Drawn, Marking, Rejected, Row, Rule
-from engine.speculation import Speculator
+from engine.speculation import ForcedText, Source, Speculator
 from engine.stops import StopScanner
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Generation:
     timing: Timing
     constraint: Constraint | None = None
     speculator: Speculator | None = None  # None: nothing is guessed
+    forced: ForcedText | None = None  # None: forced text is drawn like any other
     embedder: Embedder | None = None
     canonical: Canonical | None = None
     unmarked_reason: str | None = None
@@ -75,6 +76,8 @@ class Generation:
     stopped_by: bytes | int | None = None
     forced_tokens: int = 0
     passes: int = 0  # that brought tokens
+    jumping: list[int] = field(default_factory=list)  # tokens that come next, whatever the model says
+    jumped: int = 0
     finish: Finish | None = None
     rule: Rule = field(init=False)
     counts: TokenCounts | None = field(init=False)  # None: no penalty asks for them
@@ -103,13 +106,59 @@ class Generation:
             left, matcher = self.max_tokens - len(self.emitted), None
         else:
             left, matcher = self.constraint.budget, self.constraint.matcher
-        self.speculator.guess(self.sequence.tokens, matcher, left - 1)
-        return [guess.chance for guess in self.speculator.guesses]
+        if self.forced is not None and not self.jumping:
+            self.jumping = self._jump(self.forced)
+        self.speculator.guess(self.sequence.tokens, matcher, left - 1, self.jumping)
+        return self.chances
+
+    @property
+    def chances(self) -> list[float]:
+        """Of the guesses as they stand."""
+        return [] if self.speculator is None else [guess.chance for guess in self.speculator.guesses]
+
+    def chance_of_draft(self, place: int) -> float:
+        """That a draft model's token there comes true, if those before it do."""
+        return 0.0 if self.speculator is None else self.speculator.chance((Source.MODEL, place))
+
+    def replace_guesses(self, tokens: list[int]) -> None:
+        """A draft model's tokens in place of the guesses; all but the last that the budget allows."""
+        left = self.max_tokens - len(self.emitted) if self.constraint is None else self.constraint.budget
+        if self.speculator is not None:
+            self.speculator.replace(tokens[: max(0, left - 1)])
+
+    def _jump(self, forced: ForcedText) -> list[int]:
+        """The usual tokens of the forced text that comes next, but for the last, which may join with what follows."""
+        constraint, taken = self.constraint, list[int]()
+        if constraint is None:
+            return taken
+        for token in forced.after(constraint.matcher)[:-1]:
+            if not self._try(token):
+                break
+            taken.append(token)
+            if constraint.matcher.tokens_to_finish > constraint.budget - len(taken):
+                constraint.matcher.rollback(1)
+                taken.pop()
+                break
+        constraint.matcher.rollback(len(taken))
+        return taken
 
     def take(self, count: int) -> None:
         """The next pass verifies the first `count` guesses."""
         if self.speculator is not None:
             self.sequence.draft = self.speculator.take(max(count, int(self.speculator.is_due())))
+
+    def row_ahead(self, masks: MaskRows, ahead: list[int]) -> Row:
+        """How the token behind `ahead` would be drawn; the matcher must have looked ahead of those."""
+        return self._draw_row(masks, ahead)
+
+    def look_ahead(self, token: int) -> bool:
+        """Lets the matcher take a token that is not certain; False if it may not come."""
+        return self._try(token)
+
+    def look_back(self, count: int) -> None:
+        """Takes back what was only looked at."""
+        if self.constraint is not None:
+            self.constraint.matcher.rollback(count)
 
     def rows(self, part: Part, masks: MaskRows) -> list[Row]:
         """How to read the part's rows, in order: prompt tokens to score, then the next token and the draft's."""
@@ -150,6 +199,7 @@ class Generation:
             alone,
             drawn_from,
             self.request.sampling.top_logprobs,
+            known=self.jumping[len(ahead)] if len(ahead) < len(self.jumping) else None,
             forced=forced,
             history=None if self.counts is None else self.counts.history(ahead),
             marking=None if forced or self.embedder is None else self._marking(self.embedder, ahead),
@@ -163,7 +213,6 @@ class Generation:
         drawn_from = masks.take()
         alone = masks.take()
         if self.constraint.fill(masks.row(alone), masks.row(drawn_from), ahead):
-            self.constraint.closed_by_budget = True
             return alone, drawn_from
         masks.give_back(alone)
         return drawn_from, drawn_from
@@ -193,7 +242,7 @@ class Generation:
         """
         self.passes += part.is_last
         if part.is_last and part.rows == 1:
-            return [self._drawn(rows[0], draw(0))]
+            return self._landed([self._drawn(rows[0], draw(0))])
         scored = part.rows - (1 + len(self.sequence.draft)) if part.is_last else part.rows
         self._score_prompt([draw(index) for index in range(scored)])
         if not part.is_last:
@@ -207,6 +256,12 @@ class Generation:
                 break
         if self.speculator is not None:
             self.speculator.learn([token.token_id for token in tokens], len(self.sequence.draft))
+        return self._landed(tokens)
+
+    def _landed(self, tokens: list[Token]) -> list[Token]:
+        """What was jumped over is behind us; a stop string changes what may follow, so what is left is thought over."""
+        self.jumped += min(len(tokens), len(self.jumping))
+        self.jumping = [] if self.stopped_by is not None else self.jumping[len(tokens) :]
         return tokens
 
     def _drawn(self, row: Row, drawn: Drawn | Rejected) -> Token:
@@ -235,6 +290,8 @@ class Generation:
             eligible = row.marking.embedder.marks(row.marking.context, row.marking.kind)
             row.marking.embedder.observe(token, row.marking.context, row.marking.kind, draw.choice)
         self.forced_tokens += row.forced
+        if self.constraint is not None and row.mask != row.drawn_from:
+            self.constraint.closed_by_budget = True
         self._advance(token)
         self.sequence.tokens.append(token)
         self._note(token)

@@ -25,6 +25,7 @@ import torch
 
 from engine.admission import Admission
 from engine.batch import Runner
+from engine.draft_model import DraftModel
 from engine.errors import DeadlineExceeded, EngineError, EngineOverloaded, EngineUnavailable, InvalidRequest
 from engine.generation import Generation
 from engine.masks import MaskRows
@@ -33,7 +34,7 @@ from engine.messages import ErrorCode, Failure, Finish, FinishReason, Generate, 
 from engine.sampler import Row, Sampler
 from engine.scheduler import Part, Scheduler, StepPlan
 from engine.sequence import Sequence
-from engine.speculation import Speculation, Speculator
+from engine.speculation import Source, Speculation, Speculator
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Rooms:
     sampler: Sampler
     admission: Admission
     speculation: Speculation | None = None
+    draft_model: DraftModel | None = None
 
 
 Constrained = tuple[list[Row], dict[Sequence, Exception]]
@@ -68,6 +70,7 @@ class EngineLoop:
         self._sampler = rooms.sampler
         self._admission = rooms.admission
         self._speculation = rooms.speculation
+        self._draft_model = rooms.draft_model
         self._ends: list[tuple[Speculator, int]] = []  # of the step: who goes on from which row
         self._clock = clock
         self._generations: dict[str, Generation] = {}
@@ -194,15 +197,33 @@ class EngineLoop:
             except Exception as error:  # one request's guard
                 self._forget(generation)
                 events.append(self._failure(sequence.request_id, error))
+        guessing = self._drafted(guessing)
         pending = sum(sequence.pending for sequence in self._scheduler.running)
         counts = self._speculation.allot([chances for _, chances in guessing], pending)
         for (generation, _), count in zip(guessing, counts, strict=True):
             generation.take(count)
         return events
 
+    def _drafted(self, guessing: list[tuple[Generation, list[float]]]) -> list[tuple[Generation, list[float]]]:
+        """With the draft model's guesses for those who know little themselves, where asking it pays."""
+        model, speculation = self._draft_model, self._speculation
+        weak = [generation for generation, chances in guessing if not chances or chances[0] < _SAFE]
+        if model is None or speculation is None or not weak:
+            return guessing
+        came_true = speculation.drafter.came_true[Source.MODEL]
+        if not model.worth.should_ask(came_true, speculation.token_s):
+            return guessing
+        began = speculation.cost.clock()
+        for generation, tokens in model.draft(weak, self._scheduler).items():
+            generation.replace_guesses(tokens)
+        model.worth.asked(speculation.cost.clock() - began, came_true)
+        return [(generation, generation.chances) for generation, _ in guessing]
+
     def _run(self, plan: StepPlan) -> torch.Tensor:
         for source, target in plan.copies:
             self._runner.copy_page(source, target)
+        if self._draft_model is not None:
+            self._draft_model.follow(plan)
         return self._runner.run(plan.batch)
 
     def _filled(self, filling: Future[Constrained]) -> Constrained:
@@ -254,6 +275,8 @@ class EngineLoop:
             return []
         if generation.timing.first_token is None:
             generation.timing.first_token = self._clock()
+        if self._draft_model is not None:
+            self._draft_model.settle(part.sequence)
         event = self._output(generation, tokens, self._timed(generation))
         if generation.finish is not None:
             self._forget(generation)
@@ -272,7 +295,9 @@ class EngineLoop:
     def _timed(self, generation: Generation) -> Finish | None:
         timing, finish = generation.timing, generation.finish
         if finish is not None and generation.speculator is not None:
-            finish = msgspec.structs.replace(finish, guessed=generation.speculator.report())
+            finish = msgspec.structs.replace(
+                finish, guessed=generation.speculator.report(), jumped_tokens=generation.jumped
+            )
         if finish is None or timing.started is None or timing.first_token is None:
             return finish
         return msgspec.structs.replace(

@@ -97,6 +97,7 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     priority: int = 0  # higher first
     deadline_s: float | None = None  # seconds from arrival in the engine
     adapter: AdapterRef | None = None  # None: the model as it is
+    jump: bool = False  # forced text is taken in its usual spelling, not drawn
 
 
 class LoadGrammar(msgspec.Struct, frozen=True, tag=True):
@@ -174,6 +175,7 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     cached_tokens: int = 0  # prompt tokens found in shared pages
     passes: int = 0  # forward passes that brought output tokens
     guessed: list[Guessed] = []  # by proposer
+    jumped_tokens: int = 0  # taken without a draw, as the request allowed
 
 
 class Output(msgspec.Struct, frozen=True, tag=True, kw_only=True):

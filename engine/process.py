@@ -35,13 +35,14 @@ from engine.admission import Admission
 from engine.canonical import Canonical
 from engine.checkpoint import locate
 from engine.config import EngineConfig
+from engine.draft_model import DraftModel
 from engine.faults import FaultPoints, FaultySocket, Site, injected, parse_faults
 from engine.generation import Spelling
 from engine.grammars import GrammarStore
 from engine.lifetime import die_with_parent
 from engine.loop import EngineLoop, Rooms
 from engine.messages import Abort, Batch, Command, Event, Fatal, Generate, LoadGrammar, ModelInfo, Ping, Ready, Shutdown
-from engine.model import ModelError, ModelRunner, RunnerConfig, default_page_size
+from engine.model import ModelError, ModelRunner, RunnerConfig, UnsupportedModel, default_page_size
 from engine.model.memory import usable_cores
 from engine.pages import PagePool
 from engine.sampler import CpuSampler, Sampler
@@ -98,6 +99,8 @@ def _serve(launch: Launch, socket: zmq.Socket[bytes], wire: Wire[Command]) -> in
 
 def build(config: EngineConfig) -> Rooms:
     """Loads everything that `config` names. Raises ModelError, TokenizerError, WatermarkError or OSError."""
+    if config.draft_model is not None and (config.speculate == 0 or config.tensor_parallel_size > 1):
+        raise UnsupportedModel("a draft model needs speculate above 0, and one rank")
     folder = locate(config.model, code=config.trust_remote_code)
     tokenizer = Tokenizer.load(folder)
     key_ring = KeyRing.from_file(config.watermark_key_file) if config.watermark_key_file else None
@@ -127,7 +130,34 @@ def build(config: EngineConfig) -> Rooms:
         canonical=Canonical(tokenizer.encode, vocabulary.tokens),
         adapters=AdapterStore(runner, config.max_adapters, config.max_adapter_rank) if config.max_adapters else None,
     )
-    return Rooms(info, runner, scheduler, make_sampler(info, runner.threads), admission, speculation)
+    drafting = None if config.draft_model is None else draft_model_of(config, config.draft_model, runner, vocabulary)
+    return Rooms(info, runner, scheduler, make_sampler(info, runner.threads), admission, speculation, drafting)
+
+
+def draft_model_of(
+    config: EngineConfig, name: str, runner: ModelRunner | TeamRunner, vocabulary: grammar.Vocabulary
+) -> DraftModel:
+    """The model that guesses, over as many pages. Raises UnsupportedModel if it cannot stand beside the served one."""
+    folder, info = locate(name, code=config.trust_remote_code), runner.info
+    drafting = ModelRunner(
+        RunnerConfig(
+            path=str(folder),
+            dtype=config.dtype,
+            cache_dtype=config.cache_dtype,
+            device=config.device,
+            page_size=info.page_size,
+            pages=info.pages,
+            cuda_graphs=config.cuda_graphs,
+            threads=config.threads,
+            max_batch_tokens=config.max_batch_tokens,
+            max_sequences=config.max_sequences,
+            trust_remote_code=config.trust_remote_code,
+        )
+    )
+    width = drafting.info.vocab_size
+    if width != info.vocab_size or Tokenizer.load(folder).padded_bytes(width) != list(vocabulary.tokens):
+        raise UnsupportedModel(f"the draft model {name} has another vocabulary than the model it is to guess for")
+    return DraftModel(drafting, make_sampler(drafting.info, drafting.threads), width, config.speculate)
 
 
 def make_runner(config: EngineConfig, folder: Path) -> ModelRunner | TeamRunner:

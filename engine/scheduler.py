@@ -13,10 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from engine.batch import StepBatch
+from engine.batch import Piece, StepBatch, pack
 from engine.pages import PagePool, next_link, root_link
 from engine.queue import WaitingQueue
 from engine.sequence import Sequence
@@ -107,6 +104,14 @@ class Scheduler:
             if part.is_last and not sequence.decoding:
                 self._publish_partial_page(sequence)  # candidates of one prompt (n > 1) then share all of it
         sequence.decoding = sequence.decoding or part.is_last
+
+    def reserve(self, sequence: Sequence, length: int) -> bool:
+        """Gives a running sequence pages for `length` tokens ahead of its step, if they are free; nobody gives way."""
+        missing = -(-length // self.pool.page_size) - len(sequence.pages)
+        if missing > self.pool.free:
+            return False
+        sequence.pages.extend(self.pool.take() for _ in range(missing))
+        return True
 
     def preempt(self, sequence: Sequence) -> None:
         """Takes all pages from a running sequence and lets it wait to be computed anew."""
@@ -288,49 +293,9 @@ class _Step:
         return parts
 
     def _batch(self) -> StepBatch:
-        size = self.scheduler.pool.page_size
-        counts = np.array([count for _, count, _ in self.chosen], np.int32)
-        starts = np.zeros(len(counts) + 1, np.int32)
-        np.cumsum(counts, out=starts[1:])
-        computed = np.array([sequence.computed for sequence, _, _ in self.chosen], np.int32)
-        owner = np.repeat(np.arange(len(counts)), counts)
-        positions = np.arange(len(owner), dtype=np.int64) + (computed - starts[:-1])[owner]
-        table = self._page_table(-(-(computed + counts) // size))
-        return StepBatch(
-            token_ids=self._token_ids(len(owner)),
-            positions=positions,
-            query_starts=starts,
-            context_lengths=computed + counts,
-            page_table=table,
-            slots=table[owner, positions // size].astype(np.int64) * size + positions % size,
-            logit_rows=self._logit_rows(starts),
-            adapters=self._adapters(),
-        )
+        return pack([self._piece(*each) for each in self.chosen], self.scheduler.pool.page_size)
 
-    def _adapters(self) -> NDArray[np.int32] | None:
-        slots = np.array([sequence.adapter for sequence, _, _ in self.chosen], np.int32)
-        return slots if (slots >= 0).any() else None
-
-    def _page_table(self, lengths: NDArray[np.int32]) -> NDArray[np.int32]:
-        table = np.zeros((len(lengths), int(lengths.max())), np.int32)
-        for row, (sequence, _, _) in enumerate(self.chosen):
-            table[row, : lengths[row]] = sequence.pages[: lengths[row]]
-        return table
-
-    def _token_ids(self, total: int) -> NDArray[np.int64]:
-        token_ids = np.empty(total, np.int64)
-        at = 0
-        for sequence, count, _ in self.chosen:
-            tokens = sequence.tokens[sequence.computed : sequence.computed + count]
-            tokens += sequence.draft[: count - len(tokens)]
-            token_ids[at : at + count] = tokens
-            at += count
-        return token_ids
-
-    def _logit_rows(self, starts: NDArray[np.int32]) -> NDArray[np.int64]:
-        wanted = [
-            np.arange(end - rows, end, dtype=np.int64)
-            for (_, _, rows), end in zip(self.chosen, starts[1:].tolist(), strict=True)
-            if rows
-        ]
-        return np.concatenate(wanted) if wanted else np.empty(0, np.int64)
+    def _piece(self, sequence: Sequence, count: int, rows: int) -> Piece:
+        tokens = sequence.tokens[sequence.computed : sequence.computed + count]
+        tokens += sequence.draft[: count - len(tokens)]
+        return Piece(sequence.computed, tokens, sequence.pages, rows, sequence.adapter)

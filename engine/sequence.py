@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from engine.pages import Link
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Sequence:
     """Changed by the scheduler and the loop only."""
 

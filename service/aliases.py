@@ -50,6 +50,7 @@ ALIASES: dict[str, Alias] = {
     "max_n": _both("max-best-of"),
     "max_stop_sequences": Alias((), ("MAX_STOP_SEQUENCES",)),
     "max_top_n_tokens": Alias((), ("MAX_TOP_N_TOKENS",)),
+    "draft_model": Alias(("speculative-model",)),
     "speculate": Alias(("num-speculative-tokens",), ("SPECULATE",)),
     "page_size": Alias(("block-size",)),
     "prefix_sharing": Alias(("enable-prefix-caching",), ("PREFIX_CACHING",)),

@@ -205,6 +205,7 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
         speculate=settings.speculate,
         proposers=settings.proposers,
         heads=settings.heads or None,
+        draft_model=settings.draft_model or None,
         watermark_key_file=key_file,
         json_logs=settings.log_format == "json",
         faults=settings.faults,

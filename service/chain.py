@@ -143,6 +143,7 @@ class Chain:
             decode_s=sum(end.decode_s for end in self.ends),
             cached_tokens=self.ends[0].cached_tokens,
             passes=sum(end.passes for end in self.ends),
+            jumped_tokens=sum(end.jumped_tokens for end in self.ends),
             guessed=_together([each for end in self.ends for each in end.guessed]),
         )
 

@@ -77,6 +77,8 @@ async def prepare(house: House, wish: Wish, prefix: str) -> Prepared:
     """Compiles the constraint and checks budget, context and policy; raises what the client is told."""
     arrived = time.monotonic()
     _check_size(house, wish)
+    if wish.options.jump and wish.constraint is None and wish.toolbox is None:
+        raise InvalidBody("nothing is forced without a constraint", param="formwork.jump")
     mark, unmarked = house.marker.mark(
         wish.watermark, greedy=wish.sampling.temperature == 0, tenant=wish.tenant or None
     )
@@ -301,6 +303,7 @@ async def choice(house: House, prepared: Prepared, index: int) -> AsyncGenerator
         priority=wish.options.priority,
         deadline_s=wish.options.deadline_s,
         adapter=wish.adapter,
+        jump=wish.options.jump,
     )
     if prepared.tools is not None or wish.thought is not None:
         parts = _in_parts(prepared, Chain.begin(house.engine, house.tokenizer, request, index))

@@ -114,6 +114,9 @@ class Settings(BaseSettings):
         description="Tokens guessed ahead for one pass to verify; 0: none. Never changes what is drawn.",
     )
     speculate_with: str = Field(default=",".join(get_args(Proposer)), description="Who guesses, comma-separated.")
+    draft_model: str = Field(
+        default="", description="A folder or hub id: a smaller model of the same vocabulary that guesses; empty: none."
+    )
     heads: str = Field(
         default="",
         description="A folder with Medusa heads for the model; empty: the model's own folder, if it has some.",

@@ -10,7 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-_METHODS = {"ngram": "grammar,ngram", "medusa": "grammar,ngram,heads"}
+_METHODS = {"ngram": "grammar,ngram", "medusa": "grammar,ngram,heads", "draft_model": "grammar,ngram"}
+_MODEL = {"medusa": "heads", "draft_model": "draft_model"}
 _NEEDLESS = {
     "prompt_lookup_max": "the longest match is found whatever its length",
     "prompt_lookup_min": "how long a match must be is learned from what came of shorter ones",
@@ -26,17 +27,17 @@ def settings_of(text: str) -> dict[str, Any]:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(told, Mapping):
         raise ValueError("a JSON object is expected")
-    method = told.get("method")
+    method = told.get("method", "draft_model" if "model" in told else None)
     if method not in _METHODS:
         raise ValueError(f"method {method!r} is not supported; use {', '.join(_METHODS)}")
     for name in told:
         if name in _NEEDLESS:
             raise ValueError(f"{name} has no counterpart: {_NEEDLESS[name]}; leave it out")
-        if name not in {"method", "num_speculative_tokens"} and (name, method) != ("model", "medusa"):
+        if name not in {"method", "num_speculative_tokens"} and not (name == "model" and method in _MODEL):
             raise ValueError(f"{name} is not supported")
     found: dict[str, Any] = {"speculate_with": _METHODS[method]}
     if "model" in told:
-        found["heads"] = told["model"]
+        found[_MODEL[method]] = told["model"]
     if "num_speculative_tokens" in told:
         found["speculate"] = told["num_speculative_tokens"]
     return found

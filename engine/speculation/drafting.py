@@ -26,6 +26,7 @@ from grammar import Matcher
 
 _LEAST = 0.02  # no machine verifies a position for so little
 _SURE = (0.3, 0.6, 0.9)  # borders between kinds of guesses that come with a chance of their own
+_DECIDED = 1.0  # no learned chance is that high
 _PROBE_EVERY = 32  # steps without a verified guess before one is verified whatever its chance
 
 
@@ -87,8 +88,11 @@ class Speculator:
         self.guesses: list[Guess] = []
         self.tallies: dict[Source, Tally] = {}
 
-    def guess(self, text: Sequence[int], matcher: Matcher | None, most: int) -> None:
-        """Sets `guesses`: at most `most` behind `text`, all certain tokens; the matcher is as before."""
+    def guess(self, text: Sequence[int], matcher: Matcher | None, most: int, decided: Sequence[int] = ()) -> None:
+        """Sets `guesses`: at most `most` behind `text`, all certain tokens; the matcher is as before.
+
+        `decided`: tokens that come next whatever the model says.
+        """
         self.guesses = []
         most = min(most, self._drafter.most)
         if most <= 0:
@@ -96,12 +100,26 @@ class Speculator:
         if self._index is not None:
             self._index.extend(text[len(self._index) :])
         try:
+            for token in decided[:most]:
+                self._append(Guess(token, (Source.GRAMMAR, 0), _DECIDED), matcher)
             while self._extend(matcher, most):
                 pass
         finally:
             self._foreseen = []
             if matcher is not None:
                 matcher.rollback(len(self.guesses))
+
+    def chance(self, kind: Kind) -> float:
+        """That a guess of this kind comes true, if those before it do."""
+        return self._rates.chance(kind)
+
+    def replace(self, tokens: Sequence[int]) -> None:
+        """Another model's draft takes the place of the guesses."""
+        self.guesses = []
+        for place, token in enumerate(tokens[: self._drafter.most]):
+            kind = (Source.MODEL, place)
+            if not self._append(Guess(token, kind, self._chance * self._rates.chance(kind)), None):
+                return
 
     def foresee(self, positions: Foreseen) -> None:
         """What heads say of the tokens behind the certain ones; for the next `guess`."""
@@ -201,6 +219,8 @@ class Speculator:
     def learn(self, drawn: Sequence[int], verified: int) -> None:
         """The first `verified` guesses were in the pass, and these tokens were drawn."""
         for index, guess in enumerate(self.guesses[:verified]):
+            if guess.chance == _DECIDED:
+                continue
             tally = self.tallies.setdefault(guess.source, Tally())
             tally.proposed += 1
             if index < len(drawn):

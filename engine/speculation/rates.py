@@ -21,6 +21,7 @@ class Source(StrEnum):
     GRAMMAR = "grammar"
     NGRAM = "ngram"
     HEADS = "heads"
+    MODEL = "model"
 
 
 Kind = tuple[Source, int]  # and what tells its guesses apart by how good they are
@@ -31,7 +32,7 @@ _FIRST: dict[Kind, float] = {  # before anything was seen; what is not named is 
     (Source.NGRAM, 1): 0.3,
     (Source.NGRAM, 2): 0.5,
 }
-_OTHERWISE = {Source.GRAMMAR: 0.4, Source.NGRAM: 0.6, Source.HEADS: 0.5}
+_OTHERWISE = {Source.GRAMMAR: 0.4, Source.NGRAM: 0.6, Source.HEADS: 0.5, Source.MODEL: 0.6}
 
 
 class Rates:

@@ -46,9 +46,7 @@ class Speculation:
         self.cost = cost
         self._seer = seer
         self._worth = Worth()
-        self._token_s = 0.0
-        self._asked_s: float | None = None  # how long the last asking took, until what it brought is known
-        self._came_true = 0
+        self.token_s = 0.0  # what a token costs, lately
 
     def allot(self, chances: Sequence[Sequence[float]], positions: int) -> list[int]:
         """How many guesses of each running sequence the step verifies."""
@@ -58,20 +56,17 @@ class Speculation:
         """A step in which all sequences decode brought so many tokens in so many seconds."""
         self.cost.note(sequences, positions, seconds)
         spent = seconds / max(1, tokens)
-        self._token_s = spent if self._token_s == 0.0 else _MEMORY * self._token_s + (1 - _MEMORY) * spent
+        self.token_s = spent if self.token_s == 0.0 else _MEMORY * self.token_s + (1 - _MEMORY) * spent
 
     def foresee(self, ends: Sequence[tuple[Speculator, int]]) -> None:
         """Lets heads look ahead of requests that go on, from the rows that their last tokens were drawn from."""
         if self._seer is None or not ends:
             return
-        came_true = self.drafter.came_true.get(Source.HEADS, 0)
-        if self._asked_s is not None:
-            self._worth.note(self._asked_s, came_true - self._came_true, self._token_s)
-        self._asked_s, self._came_true = None, came_true
-        if not self._worth.should_ask():
+        came_true = self.drafter.came_true[Source.HEADS]
+        if not self._worth.should_ask(came_true, self.token_s):
             return
         began = self.cost.clock()
         seen = self._seer.look([row for _, row in ends])
         for (speculator, _), tokens, chances in zip(ends, seen.tokens.tolist(), seen.chances.tolist(), strict=True):
             speculator.foresee([list(zip(*each, strict=True)) for each in zip(tokens, chances, strict=True)])
-        self._asked_s = self.cost.clock() - began
+        self._worth.asked(self.cost.clock() - began, came_true)

@@ -22,17 +22,24 @@ class Worth:
         self._left_out = 0
         self._cost_s = 0.0
         self._saved_s = 0.0
+        self._open: tuple[float, int] | None = None  # the last asking, until what it brought is known
 
-    def should_ask(self) -> bool:
-        """Whether to ask in this step."""
+    def should_ask(self, came_true: int, token_s: float) -> bool:
+        """Whether to ask in this step. `came_true`: of all its guesses so far; `token_s`: what a token costs."""
+        if self._open is not None:
+            self._settle(*self._open, came_true, token_s)
+            self._open = None
         if self._asked < _FIRST_ASKS or self._saved_s >= self._cost_s:
             return True
         self._left_out += 1
         return self._left_out % _ASK_EVERY == 0
 
-    def note(self, cost_s: float, accepted: int, token_s: float) -> None:
-        """It was asked for so long; so many of its guesses came true, where a token costs `token_s`."""
+    def asked(self, seconds: float, came_true: int) -> None:
+        """It was asked, which took so long."""
+        self._open = seconds, came_true
+
+    def _settle(self, cost_s: float, before: int, came_true: int, token_s: float) -> None:
         self._asked += 1
         share = max(1.0 - _MEMORY, 1.0 / self._asked)
         self._cost_s += share * (cost_s - self._cost_s)
-        self._saved_s += share * (accepted * token_s - self._saved_s)
+        self._saved_s += share * ((came_true - before) * token_s - self._saved_s)

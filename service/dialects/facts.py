@@ -93,6 +93,7 @@ def finish_facts(index: int, finish: Finish) -> dict[str, Any]:
         "closed_by_budget": finish.closed_by_budget,
         "forced_tokens": finish.forced_tokens,
         "passes": finish.passes,
+        "jumped_tokens": finish.jumped_tokens,
         "guesses": {each.proposer: {"proposed": each.proposed, "accepted": each.accepted} for each in finish.guessed},
         "stop": stop.decode(errors="replace") if isinstance(stop, bytes) else stop,
     }

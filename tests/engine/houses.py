@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from engine.adapters import AdapterStore
 from engine.admission import Admission
 from engine.batch import Runner
+from engine.draft_model import DraftModel
 from engine.generation import Spelling
 from engine.grammars import GrammarStore
 from engine.loop import EngineLoop, Rooms
@@ -71,6 +72,7 @@ def house(
     sharing: bool = True,
     drafter: Drafter | None = None,
     seer: Seer | None = None,
+    drafting: Runner | None = None,
     helper: Executor | None = None,
     adapters: AdapterStore | None = None,
 ) -> House:
@@ -97,7 +99,8 @@ def house(
     )
     clock = Clock()
     speculation = None if drafter is None else Speculation(drafter, StepCost((), clock), seer)
-    rooms = Rooms(info, runner, scheduler, CpuSampler(info.vocab_size), admission, speculation)
+    model = None if drafting is None else DraftModel(drafting, CpuSampler(info.vocab_size), info.vocab_size, 6)
+    rooms = Rooms(info, runner, scheduler, CpuSampler(info.vocab_size), admission, speculation, model)
     loop = EngineLoop(rooms, clock, helper)
     return House(runner, scheduler, loop, clock)
 

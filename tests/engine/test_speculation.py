@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 import grammar
 from engine.batch import StepBatch
 from engine.grammars import GrammarStore
-from engine.messages import Finish, Generate, Mark, Plan
+from engine.messages import ErrorCode, Finish, Generate, Mark, Plan
 from engine.model.heads import Foreseen
 from engine.speculation.speculation import Seer
 from tests.engine.houses import Answer, House, drafter, drive, house, request
@@ -56,6 +57,7 @@ def made(
     pages: int = 200,
     runner: SlotRunner | None = None,
     seer: Seer | None = None,
+    drafting: SlotRunner | None = None,
 ) -> House:
     store = GrammarStore(lambda data: grammar.load_grammar(data, VOCABULARY), 1 << 30)
     for each in grammars:
@@ -67,6 +69,7 @@ def made(
         max_batch_tokens=40,
         drafter=drafter(TOKENS, encode, guesses) if guesses else None,
         seer=seer,
+        drafting=drafting,
     )
 
 
@@ -202,3 +205,99 @@ def test_heads_that_see_ahead_save_passes_and_change_nothing(temperature: float)
     reports = {each.proposer: each for each in seen.finish.guessed}
     assert reports["heads"].accepted > 20
     assert seen.finish.passes < 35
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 6}, "age": {"type": "integer", "maximum": 999}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("guesses", [1, 3, 16])
+@pytest.mark.parametrize("stop", [(), (b"age",)])
+def test_jumping_takes_forced_text_as_it_is_usually_spelled(guesses: int, stop: tuple[bytes, ...]) -> None:
+    """Whatever a pass has room for; where the model would have spelled it so, nothing changes."""
+    constraint = grammar.compile_json_schema(SCHEMA, VOCABULARY, **OPTIONS)
+    usual = encode('{"name": "')[:-1]
+    others = 0
+    for seed in range(6):
+        plain = msgspec.structs.replace(
+            request("r", PROMPT, seed=seed, temperature=1.0, max_tokens=60, stop=stop), grammar=constraint.fingerprint
+        )
+        jumping = msgspec.structs.replace(plain, jump=True)
+        first = drive(made(constraint, guesses=16), [jumping])["r"]
+        again = drive(made(constraint, guesses=guesses), [jumping])["r"]
+        assert first.tokens == again.tokens
+        assert first.ids[: len(usual)] == usual
+        assert first.finish is not None
+        assert first.finish.jumped_tokens >= len(usual)
+        json.loads(b"".join(TOKENS[token] for token in first.ids))
+        drawn = drive(made(constraint, guesses=16), [plain])["r"]
+        others += drawn.ids[: len(usual)] != usual
+        resumed = drive(made(constraint, guesses=16), [msgspec.structs.replace(jumping, emitted=first.ids[:2])])["r"]
+        assert resumed.ids == first.ids[2:]
+    assert others, "the imaginary model spells otherwise when it may"
+
+
+def test_jumping_keeps_the_budget() -> None:
+    constraint = grammar.compile_json_schema(SCHEMA, VOCABULARY, **OPTIONS)
+    for spare in range(3):
+        wanted = request("r", PROMPT, temperature=1.0, max_tokens=constraint.least_budget + spare)
+        wanted = msgspec.structs.replace(wanted, grammar=constraint.fingerprint, jump=True)
+        answer = drive(made(constraint, guesses=16), [wanted])["r"]
+        json.loads(b"".join(TOKENS[token] for token in answer.ids))
+        assert len([token for token in answer.ids if token]) <= constraint.least_budget + spare
+
+
+def test_an_engine_that_does_not_guess_cannot_jump() -> None:
+    wanted = msgspec.structs.replace(request("r", PROMPT), jump=True)
+    failure = drive(made(guesses=0), [wanted])["r"].failure
+    assert failure is not None
+    assert failure.code is ErrorCode.BAD_REQUEST
+
+
+class Nearly(CopyingRunner):
+    """A draft model: the served one, with noise on its logits."""
+
+    def _row(self, batch: StepBatch, token: int) -> NDArray[np.float32]:
+        row = super()._row(batch, token)
+        return row + np.roll(row, 7) * np.float32(0.15)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(samplings, min_size=1, max_size=4), st.booleans(), st.booleans())
+def test_a_draft_model_changes_nothing(wanted: list[dict[str, Any]], marked: bool, under_schema: bool) -> None:
+    """With and without a grammar, in company, marked or not, and where pages run out."""
+    constraint = grammar.compile_json_schema(SCHEMA, VOCABULARY, **OPTIONS)
+    requests = [
+        msgspec.structs.replace(
+            request(f"r{place}", PROMPT[place:], **each),
+            grammar=constraint.fingerprint if under_schema else None,
+            mark=Mark(scheme="gumbel", key_id="test") if marked else None,
+        )
+        for place, each in enumerate(wanted)
+    ]
+    plain = drive(made(constraint, guesses=0, pages=32), requests)
+    drafted = drive(made(constraint, guesses=16, pages=32, drafting=Nearly(32)), requests)
+    for each in requests:
+        alike(plain[each.request_id], drafted[each.request_id])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_draft_model_that_is_the_model_itself_is_always_right(temperature: float) -> None:
+    """Same logits, same noise: each of its guesses is what is drawn, so its cache holds what it should."""
+    requests = [
+        request(f"r{place}", [9 + place, 8, 7], max_tokens=40, seed=place, temperature=temperature, ignore_eos=True)
+        for place in range(3)
+    ]
+    plain, drafting = drive(made(guesses=0), requests), CopyingRunner()
+    drafted = drive(made(guesses=16, drafting=drafting), requests)
+    for each in requests:
+        alike(plain[each.request_id], drafted[each.request_id])
+        finish = drafted[each.request_id].finish
+        assert finish is not None
+        (report,) = [one for one in finish.guessed if one.proposer == "model"]
+        assert report.accepted == report.proposed > 10
+        assert finish.passes < 20

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine import EngineOverloaded, GrammarDeadEnd
-from engine.messages import Finish, FinishReason
+from engine.messages import Finish, FinishReason, Guessed
 from schemas.chat import ChatChunk, ChatCompletion
 from tests.service.houses import BYTES, saying, served
 
@@ -27,6 +27,9 @@ def events(text: str) -> list[Any]:
 def content(chunks: list[Any], index: int = 0) -> str:
     deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"] if choice["index"] == index]
     return "".join(delta.get("content") or "" for delta in deltas)
+
+
+GUESSED = [Guessed("ngram", 5, 3)]
 
 
 async def test_a_completion_has_openais_shape(tmp_path: Path) -> None:
@@ -279,3 +282,20 @@ async def test_too_many_requests_are_told_when_to_come_back(tmp_path: Path) -> N
     assert response.headers["retry-after"]
     assert after.status_code == 200
     assert house.gate.inside == 0
+
+
+async def test_jumping_reaches_the_engine_and_needs_a_constraint(tmp_path: Path) -> None:
+    steps = [*saying('"a"')[:-1], Finish(reason=FinishReason.EOS, passes=2, jumped_tokens=1, guessed=GUESSED)]
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"const": "a"}}}
+    async with served(tmp_path, steps) as (client, engine):
+        asked = await client.post(URL, json={**HELLO, "response_format": schema, "formwork": {"jump": True}})
+        refused = await client.post(URL, json={**HELLO, "formwork": {"jump": True}})
+        metrics = (await client.get("/metrics")).text
+    assert engine.requests[0][0].jump
+    (choice,) = asked.json()["formwork"]["choices"]
+    assert (choice["passes"], choice["jumped_tokens"]) == (2, 1)
+    assert choice["guesses"] == {"ngram": {"proposed": 5, "accepted": 3}}
+    assert 'formwork_guesses_total{proposer="ngram"} 5' in metrics
+    assert 'formwork_accepted_guesses_total{proposer="ngram"} 3' in metrics
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "formwork.jump"

@@ -20,6 +20,12 @@ def test_medusa_names_its_heads() -> None:
     assert (settings.heads, settings.proposers) == ("some/heads", ("grammar", "ngram", "heads"))
 
 
+@pytest.mark.parametrize("told", ['{"model": "small"}', '{"method": "draft_model", "model": "small"}'])
+def test_a_draft_model_is_named(told: str) -> None:
+    settings = load_settings({"speculative_config": told})
+    assert (settings.draft_model, settings.proposers) == ("small", ("grammar", "ngram"))
+
+
 @pytest.mark.parametrize(
     ("told", "named"),
     [

@@ -7,11 +7,13 @@ from engine.speculation.worth import Worth
 
 def asked(worth: Worth, cost_s: float, accepted: int, steps: int) -> int:
     """In how many of so many steps it is asked, if each time it costs and brings so much; a token costs a second."""
-    count = 0
+    count = came_true = 0
     for _ in range(steps):
-        if worth.should_ask():
+        if worth.should_ask(came_true, 1.0):
             count += 1
-            worth.note(cost_s, accepted, 1.0)
+            worth.asked(cost_s, came_true)
+            came_true += accepted
+    worth.should_ask(came_true, 1.0)
     return count
 
 
