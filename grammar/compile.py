@@ -229,6 +229,7 @@ def _common() -> None:
     _exercise(_json_grammar({"properties": {"ab": {}}}, vocabulary, JsonOptions(), {}), b'{"ab":1}')
     _exercise(compile_regex("[0-9]{2}", vocabulary), b"12")
     _exercise(compile_choice(["ab"], vocabulary), b"ab")
+    _exercise(compile_ebnf('start: /[a-zA-Z]+/ "."', vocabulary), b"ab.")
 
 
 def _exercise(grammar: Grammar, text: bytes) -> None:

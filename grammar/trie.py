@@ -82,6 +82,42 @@ def pure_subtrees(end: Int32, token: Int32, same: Int32, chosen: npt.NDArray[np.
     return pure
 
 
+def part_of(trie: Trie, chosen: npt.NDArray[np.bool_]) -> Trie:
+    """The trie of some of a trie's tokens; tokens of the same bytes are chosen together."""
+    byte, end, token, depth = _chosen_part(*trie.arrays[:4], fixed(chosen))
+    longest = int(depth.max()) if len(depth) else 0
+    return Trie(fixed(byte), fixed(end), fixed(token), fixed(depth), trie.same, _tops(byte, end), longest)
+
+
+@kernel
+def _chosen_part(
+    byte: Uint8, end: Int32, token: Int32, depth: Int32, chosen: npt.NDArray[np.bool_]
+) -> tuple[Uint8, Int32, Int32, Int32]:
+    """The nodes on the way to a chosen token, in the same order."""
+    count = byte.shape[0]
+    kept = np.zeros(count + 1, np.int32)
+    for node in range(count - 1, -1, -1):
+        if token[node] >= 0 and chosen[token[node]]:
+            kept[node] = 1
+        child = node + 1
+        while child < end[node] and kept[node] == 0:
+            kept[node] = kept[child]
+            child = end[child]
+    number = np.zeros(count + 1, np.int32)
+    for node in range(count):
+        number[node + 1] = number[node] + kept[node]
+    total = number[count]
+    bytes_, ends = np.zeros(total, np.uint8), np.zeros(total, np.int32)
+    tokens, depths = np.full(total, -1, np.int32), np.zeros(total, np.int32)
+    for node in range(count):
+        if kept[node]:
+            at = number[node]
+            bytes_[at], depths[at], ends[at] = byte[node], depth[node], number[end[node]]
+            if token[node] >= 0 and chosen[token[node]]:
+                tokens[at] = token[node]
+    return bytes_, ends, tokens, depths
+
+
 def _tops(byte: Uint8, end: Int32) -> Int32:
     tops = np.full(256, -1, np.int32)
     node = 0

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from grammar import walk
 from grammar.automaton import column
 from grammar.closing import Closing
 from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
@@ -30,15 +31,19 @@ from grammar.places import PlaceKind
 from grammar.rules.contents import Contents
 from grammar.rules.network import build
 from grammar.rules.positions import DONE, END, Position, Positions
+from grammar.rules.slices import FEWEST_BYTES, Bools, Slice, loops, slice_of
 from grammar.rules.stacks import BASE, NOTHING, Items, Stacks
 from grammar.rules.terms import Rules
 from grammar.schema.atoms import Derived
 from grammar.tables import (
     ARGUMENT,
     COLUMNS,
+    DATA_SEEN,
     DEAD,
+    FLAT,
     KEEP,
     KIND,
+    OFFSET,
     PLAIN,
     POP,
     PUSH,
@@ -47,6 +52,7 @@ from grammar.tables import (
     STACK_PARENT,
     STACK_STATE,
     STEP,
+    VISIBLE,
     operation,
 )
 from grammar.vocabulary import Vocabulary
@@ -67,6 +73,34 @@ _IN_NUMBERS: Final = sum(1 << byte for byte in b"0123456789+-.eE")
 
 Begun = tuple[int, int, int, int]
 """A JSON text that may begin: (schema number, the position after it, what may follow it, the stack set below that)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """What the first two bytes of a token decide in one state, for tokens that go on in a set of bytes."""
+
+    within: bytes
+    cells: Any
+    """(256,): where the first byte leads."""
+    good: Bools
+    """(256, 256): they lead into a state that the set leaves alone."""
+    open: Bools
+    """(256, 256): they lead somewhere else."""
+    unclear: Bools
+    """(256,): the first byte leads to where the second is not looked at."""
+
+    @classmethod
+    def of(cls, within: bytes, cells: Any, found: "Sequence[tuple[int, Any, Bools]]") -> "Pairs":
+        """From (cell of the first byte, cells of the second, second bytes after which the set stays) each."""
+        inside = np.zeros(256, np.bool_)
+        inside[list(within)] = True
+        good, open_, unclear = np.zeros((256, 256), np.bool_), np.zeros((256, 256), np.bool_), cells >= 0
+        for cell, after, stays in found:
+            firsts = cells == cell
+            good[firsts] = stays & inside
+            open_[firsts] = (after >= 0) & inside & ~stays
+            unclear = unclear & ~firsts
+        return cls(within, cells, good, open_, unclear)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +133,8 @@ class RuleAutomaton(JsonAutomaton):
         self._network = build(self._derived.beside(rules), texts)
         self._positions = Positions(self._network, bytewise=bool(goals))
         self._stacks = Stacks(self._positions)
+        self._lasting = loops(self._positions.languages)
+        self._lasts: dict[tuple[int, bytes], bool] = {}
         self._rule_map = self.tables.add_map(self._column_map())
         self._readings_of: dict[int, tuple[dict[int, int], bool]] = {}
         self._options = options
@@ -170,9 +206,10 @@ class RuleAutomaton(JsonAutomaton):
         merged = operation(KEEP, state + 1)
         row = self._falling(readings) if falls else [DEAD] * self._positions.count
         for cls, moved in targets.items():
-            row[cls] = merged if falls else self._cell(tuple(moved))
+            # A byte that nothing below may take needs no look at what lies there.
+            row[cls] = self._cell(tuple(moved)) if row[cls] == DEAD else merged
         for byte, push in begun.items():
-            row[byte] = merged if falls else operation(PUSH, push)
+            row[byte] = operation(PUSH, push) if row[byte] == DEAD else merged
         self.tables.set_row(state, self.tables.add_cells(row), self._rule_map)
 
     def _falling(self, readings: dict[int, int]) -> list[int]:
@@ -265,6 +302,86 @@ class RuleAutomaton(JsonAutomaton):
             self._arrive(found, top, deeper)
         if sets.on_base[below]:
             found[DONE] = BASE
+
+    # ---------------------------------------------------------------- masks
+
+    def _compute(self, state: int, register: int, stack: int) -> tuple[Any, int, bool]:
+        """As for any state; where terminals go on as they are, most tokens are decided by their first two bytes."""
+        pairs = self._parted(state) if self._lasting and self.key_of(state)[0] == "rules" else None
+        if pairs is None:
+            return super()._compute(state, register, stack)
+        parts = slice_of(self.vocabulary, pairs.within)
+        row = parts.row(pairs.good.reshape(-1), self.vocabulary.words)
+        meta = self._begin(state, register, stack)
+        self._walk(parts.rest, -1, -1, row)
+        self._walk_from(parts, pairs, (state, register, stack), row)
+        return row, int(meta[VISIBLE]), bool(meta[DATA_SEEN])
+
+    def _walk_from(self, parts: Slice, pairs: "Pairs", here: tuple[int, int, int], row: Any) -> None:
+        """Walk those tokens of a slice whose first two bytes do not decide."""
+        tables, places = self.tables, []
+        for first in np.flatnonzero(pairs.unclear).tolist():
+            if parts.trie.tops[first] >= 0:
+                places.append((int(parts.trie.tops[first]), *here))
+        stepped: dict[int, tuple[int, int, int]] = {}
+        for first, second in np.argwhere(pairs.open & (parts.seconds >= 0).reshape(256, 256)).tolist():
+            cell = int(pairs.cells[first])
+            if cell not in stepped:
+                _, *after = walk.step(tables.mem, tables.h, *here, first)
+                stepped[cell] = int(after[0]), int(after[1]), int(after[2])
+            places.append((int(parts.seconds[first << 8 | second]), *stepped[cell]))
+        if not places:
+            return
+        if len(places) > len(self._work):
+            self._work = np.zeros((2 * len(places), 8), np.int64)
+        self._work[: len(places)] = 0
+        self._work[: len(places), :4] = places
+        self._work[: len(places), 5:7] = walk.UNFILLED, here[0]  # which is filled: the walk only goes on from there
+        self._complete(parts.trie, len(places), row)
+
+    def _parted(self, state: int) -> "Pairs | None":
+        """Which first two bytes lead into a state that all bytes of some set leave alone; None if too few do."""
+        cells = self._row(state)
+        if np.count_nonzero(cells >= 0) < FEWEST_BYTES:
+            return None
+        found: dict[bytes, list[tuple[int, Any, Bools]]] = {within: [] for within in self._lasting}
+        count = dict.fromkeys(found, 0)
+        for cell in np.unique(cells[cells >= 0]).tolist():
+            child = self._entered(cell)
+            if child is None:
+                continue
+            after = self._row(child)
+            targets = {second: self._entered(second) for second in np.unique(after[after >= 0]).tolist()}
+            for within, parted in found.items():
+                stays = np.zeros(256, np.bool_)
+                for second, target in targets.items():
+                    if target is not None and self._stays_under(target, within):
+                        stays |= after == second
+                parted.append((cell, after, stays))
+                count[within] += int(np.count_nonzero(cells == cell) * np.count_nonzero(stays))
+        best = max(count, key=lambda within: count[within])
+        return Pairs.of(best, cells, found[best]) if count[best] >= FEWEST_BYTES * FEWEST_BYTES // 2 else None
+
+    def _entered(self, cell: int) -> int | None:
+        """The state that a step or a push leads to, if it is one of rules."""
+        kind, argument = cell >> SHIFT, cell & ARGUMENT
+        if kind not in (STEP, PUSH):
+            return None
+        target = argument if kind == STEP else self.tables.get(PUSH_CHILD, argument)
+        return target if self.key_of(target)[0] == "rules" else None
+
+    def _row(self, state: int) -> Any:
+        """(256,): the cells of a state of rules."""
+        if not self.tables.is_filled(state):
+            self.fill(state)
+        offset = self.tables.get(OFFSET, state) - 1
+        return self.tables.part(FLAT, offset, offset + self._positions.count)[self._positions.classes]
+
+    def _stays_under(self, state: int, within: bytes) -> bool:
+        found = self._lasts.get((state, within))
+        if found is None:
+            found = self._lasts[state, within] = bool((self._row(state)[list(within)] == operation(STEP, state)).all())
+        return found
 
     # ---------------------------------------------------------------- values
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grammar.errors import GrammarTooLarge
+from grammar.lexical import Dfa
 from grammar.rules.network import Network
 from grammar.rules.terms import Json, Word
 
@@ -75,6 +76,11 @@ class Positions:
         self._foreign: dict[Hashable, int] = {}
         self._foreign_texts: dict[int, bytes] = {}
         self._explorers: dict[int, Callable[[], Position]] = {}
+
+    @property
+    def languages(self) -> list[Dfa]:
+        """Those of the network's words."""
+        return [word.language for word in self._languages]
 
     def entry(self, rule: str) -> int:
         """The first position of a rule."""

@@ -34,7 +34,8 @@ SCHEMAS = [
 ]
 MAKES = [lambda v, s=s: compile_json_schema(s, v) for s in SCHEMAS] + [
     lambda v: compile_regex("[a-z]{2,4}", v), lambda v: compile_choice(["yes", "no"], v),
-    lambda v: compile_ebnf("start: \\"a\\" start? \\"b\\"", v),
+    lambda v: compile_ebnf("start: \\"a\\" start? \\"b\\"", v), lambda v: compile_ebnf("start: /[a-z ]+/ \\"!\\"", v),
+    lambda v: compile_json_schema({"x-source": "input", "type": "string"}, v, source="a quotation"),
 ]
 RESTORED = Vocabulary(TOKENS, [len(TOKENS) - 1])
 RESTORED.use_tables(FULL.tables_to_bytes())
