@@ -287,11 +287,7 @@ def decided_strings(formulas: Sequence[Formula]) -> Dfa:
     if not inexact or (all(f.kind <= Kind.TRUE for f in formulas[1:]) and _monotone(formulas[0])):
         return universe
     for atom in sorted(inexact, key=lambda a: a.name):
-        decided = decided_texts(atom.name, atom.draft)
-        if decided is None:
-            reason = f"format {atom.name} cannot be negated or told apart: {INEXACT_FORMATS[atom.name]}"
-            raise UnsupportedConstraint(reason, pointer=atom.pointer, keyword="format")
-        universe = universe.intersect(decided)
+        universe = universe.intersect(decided_texts(atom.name, atom.draft))
     return universe
 
 

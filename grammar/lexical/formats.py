@@ -288,20 +288,16 @@ _SUPERSETS: Final[Mapping[str, str]] = MappingProxyType(
         "idn-hostname": r"[A-Za-z0-9.\-\u0080-\u{10FFFF}]+",
         "email": f"{_any_of(_DOTTED, _QUOTED_LOCAL)}@{_any_of(_PLAIN_NAME, _ADDRESS_LITERAL)}",
         "idn-email": r"[\s\S]+@[\s\S]+",
+        "regex": r"(?:[^*+?)][\s\S]*)?",  # no regular expression begins with what only stands after something
     }
 )
 
 
 @lru_cache(maxsize=64)
-def decided_texts(name: str, draft: int) -> Dfa | None:
-    """The texts of which it is known whether they are in the format: those offered, and those that no reading admits.
-
-    None if hardly any text outside is known not to be in it.
-    """
-    outer = _SUPERSETS.get(name)
-    if outer is None:
-        return None
-    return compile_format(name, draft).union(compile_regex(outer).complement(compile_regex(r"[\s\S]*")))
+def decided_texts(name: str, draft: int) -> Dfa:
+    """The texts of which it is known whether they are in the format, one of `INEXACT_FORMATS`: those offered, and those
+    that no reading admits."""
+    return compile_format(name, draft).union(compile_regex(_SUPERSETS[name]).complement(compile_regex(r"[\s\S]*")))
 
 
 def compile_format(name: str, draft: int = 2020) -> Dfa:

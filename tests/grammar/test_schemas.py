@@ -415,6 +415,7 @@ def test_formats_are_asserted_or_annotated_and_always_explained() -> None:
     [
         ({"not": {"format": "hostname"}}, ['"a b"', '""', '"-a"', '"a."'], ['"example.com"', '"xn--c1yn36f"']),
         ({"not": {"format": "idn-hostname"}}, ['"a b"', '"a_b"'], ['"example.com"', '"é.com"', '"a\u302eb"']),
+        ({"not": {"format": "regex"}}, ['"*a"', '")"', '"?"'], ['"a"', '"(a"', '""', '"(((a)))"']),
         ({"not": {"format": "email"}}, ['"a b@c.d"', '"@b"', '"a@-b"'], ['"a@b.c"']),
         ({"oneOf": [{"format": "hostname"}, {"format": "ipv6"}]}, ['"a.b"', '"::1"'], ['"a b"', '"1.2.3.4.xn--a"']),
         ({"enum": ["xn--a", "b c"], "not": {"format": "hostname"}}, ['"b c"'], ['"xn--a"']),

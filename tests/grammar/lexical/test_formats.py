@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grammar.lexical import FORMATS, INEXACT_FORMATS, compile_format
+from grammar.lexical.formats import decided_texts
 
 SUITE = Path(__file__).parents[1] / "data" / "json-schema-test-suite.json.xz"
 
@@ -48,6 +49,15 @@ def test_the_official_suite(title: str, draft: int, name: str, tests: list[dict[
             assert accepted <= bool(test["valid"]), test
             wide = name == "idn-hostname" or ("A-label" in title and test["data"].startswith("xn--"))
             assert accepted == test["valid"] or wide, test
+
+
+@pytest.mark.parametrize("name", INEXACT_FORMATS)
+def test_what_is_offered_of_a_narrowed_format_is_decided(name: str) -> None:
+    """And so is much that is outside of it."""
+    decided = decided_texts(name, 2020)
+    assert decided.contains(compile_format(name))
+    assert decided.accepts(b"* ")
+    assert not compile_format(name).accepts(b"* ")
 
 
 @given(st.integers(0, 9999), st.integers(0, 13), st.integers(0, 32))
