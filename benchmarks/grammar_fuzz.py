@@ -1,8 +1,9 @@
 """Fuzzing of the compiler and the matcher: `python -m benchmarks.grammar_fuzz [libFuzzer's options]`.
 
-Bytes become a schema (JSON with a taste for keywords) and then a walk. Nothing but GrammarError may leave the compiler,
-an illegal token changes nothing, and a position that is not finished always has a legal token. Needs the bench extra.
-Only the harness itself is instrumented: numba cannot compile kernels whose byte code traces branches.
+Bytes become a schema (JSON with a taste for keywords) or a grammar in Lark, and then a walk. Nothing but GrammarError
+may leave the compiler, an illegal token changes nothing, and a position that is not finished always has a legal token.
+Needs the bench extra. Only the harness itself is instrumented: numba cannot compile kernels whose byte code traces
+branches.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from typing import Any
 import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 import numpy as np
 
-from grammar import GrammarError, Vocabulary, compile_json_schema
+from grammar import GrammarError, Vocabulary, compile_ebnf, compile_json_schema
 
 BYTES = Vocabulary([bytes([byte]) for byte in range(256)] + [b'":', b'","', b"{}", b""], [259])
 KEYWORDS = [
@@ -30,10 +31,41 @@ KEYWORDS = [
         "const",
     ),
     *("anyOf", "oneOf", "allOf", "not", "if", "then", "else", "pattern", "format", "minLength", "maxLength", "minimum"),
-    *("maximum", "multipleOf", "$ref", "$defs", "$id", "$anchor", "$schema", "dependentSchemas", "dependencies"),
+    *(
+        "maximum",
+        "multipleOf",
+        "x-source",
+        "x-grammar",
+        "$ref",
+        "$defs",
+        "$id",
+        "$anchor",
+        "$schema",
+        "dependentSchemas",
+        "dependencies",
+    ),
 ]
 WORDS = [
-    *("object", "array", "string", "integer", "number", "null", "date", "#", "#/$defs/a", "a", "^a+$", "(b|c)*", "")
+    *("object", "array", "string", "integer", "number", "null", "date", "#", "#/$defs/a", "a", "^a+$", "(b|c)*", ""),
+    *("input", 'start: "a" start "b" |', 'root ::= "x" root? | [a-c]', {"definition": 'start: /a+/ | start "," start'}),
+]
+EBNF = [
+    "start: ",
+    "\n",
+    "a: ",
+    '"x"',
+    "a",
+    "start",
+    "|",
+    "(",
+    ")",
+    "?",
+    "*",
+    "~2",
+    "/[a-z]+/",
+    '"y"i',
+    "%ignore /b/",
+    "X: ",
 ]
 
 
@@ -73,10 +105,17 @@ def walk(matcher: Any, tokens: bytes) -> None:
 def attempt(raw: bytes) -> None:
     """One input of the fuzzer."""
     data = atheris.FuzzedDataProvider(raw)
-    schema = value_of(data, 5)
+    if data.ConsumeBool():
+        schema = value_of(data, 5)
+        with contextlib.suppress(GrammarError):
+            grammar = compile_json_schema(schema, BYTES, source="a quotation")
+            json.dumps(grammar.explain())
+            walk(grammar.matcher(), data.ConsumeBytes(40))
+        json.dumps(schema)  # which must not have been changed into something else
+        return
+    source = "start: " + " ".join(data.PickValueInList(EBNF) for _ in range(data.ConsumeIntInRange(1, 16)))
     with contextlib.suppress(GrammarError):
-        walk(compile_json_schema(schema, BYTES).matcher(), data.ConsumeBytes(40))
-    json.dumps(schema)  # which must not have been changed into something else
+        walk(compile_ebnf(source, BYTES, syntax="lark").matcher(), data.ConsumeBytes(40))
 
 
 def main() -> None:

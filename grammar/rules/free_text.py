@@ -4,11 +4,16 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 
+from grammar.errors import GrammarTooLarge
 from grammar.lexical import DEAD, Dfa, canonical, universe
 from grammar.rules.terms import Term, Word, encoded
+
+MAX_STRINGS: Final = 300
+MAX_CHARACTERS: Final = 10_000
 
 
 @lru_cache(maxsize=256)
@@ -34,6 +39,8 @@ class _Watch:
 
 
 def _watch(strings: Sequence[str]) -> _Watch:
+    if len(strings) > MAX_STRINGS or sum(map(len, strings)) > MAX_CHARACTERS:
+        raise GrammarTooLarge(f"free text that watches for over {MAX_STRINGS} strings or {MAX_CHARACTERS} characters")
     onward: list[dict[int, int]] = [{}]
     found: list[set[str]] = [set()]
     for string in strings:

@@ -57,10 +57,9 @@ def loops(languages: Iterable[Dfa]) -> list[bytes]:
     found: dict[bytes, int] = {}
     for language in languages:
         stays = (language.table == np.arange(language.states, dtype=np.int32)[:, None])[:, language.classes]
-        for row in np.unique(stays, axis=0):
+        for row in stays[np.count_nonzero(stays, axis=1) >= FEWEST_BYTES]:
             within = bytes(np.flatnonzero(row).tolist())
-            if len(within) >= FEWEST_BYTES:
-                found[within] = len(within)
+            found[within] = len(within)
     return sorted(found, key=lambda within: (-found[within], within))[:MOST_SETS]
 
 

@@ -17,6 +17,9 @@ from grammar.lexical import DEAD, Dfa, canonical, quotations
 from grammar.rules.terms import EMPTY, Term, Word, encoded
 
 MAX_PIECES: Final = 50_000
+MAX_CHARACTERS: Final = 1_000_000
+MAX_WORK: Final = 1_000_000
+"""Readings that are looked at in all: pieces that begin each other are read beside each other."""
 MAX_STATES: Final = 400_000
 MAX_CELLS: Final = 1 << 25
 _WORDS: Final = re.compile(r"\s+|\w+|[^\w\s]+")
@@ -25,8 +28,10 @@ _WORDS: Final = re.compile(r"\s+|\w+|[^\w\s]+")
 def substring_term(wanted: Any, pointer: str = "") -> Term:
     """`{"substring_chars": text}`, `{"substring_words": text}` or `{"substring_chunks": [text, …]}`."""
     pieces = _pieces(wanted, pointer)
-    if len(pieces) > MAX_PIECES:
-        raise GrammarTooLarge(f"a text of more than {MAX_PIECES} pieces to quote from", pointer=pointer)
+    if len(pieces) > MAX_PIECES or sum(map(len, pieces)) > MAX_CHARACTERS:
+        raise GrammarTooLarge(
+            f"a text of more than {MAX_PIECES} pieces or {MAX_CHARACTERS} characters", pointer=pointer
+        )
     if isinstance(pieces, str):
         return Word(quotations(pieces, empty=True)) if pieces else EMPTY
     spelled = [encoded(piece) for piece in pieces if piece]
@@ -85,7 +90,9 @@ def _spelled(onward: Sequence[dict[bytes, int]]) -> Dfa:
     numbers: dict[frozenset[int], int] = {frozenset([0]): 0}
     order = list(numbers)
     edges: list[tuple[int, int, int]] = []
+    work = 0
     for number, subset in enumerate(order):
+        work += len(subset)
         after: dict[int, set[int]] = {}
         for node in subset:
             for byte, child in children[node].items():
@@ -100,8 +107,8 @@ def _spelled(onward: Sequence[dict[bytes, int]]) -> Dfa:
                 numbers[key] = len(order)
                 order.append(key)
             edges.append((number, byte, numbers[key]))
-        if len(order) > MAX_STATES:
-            raise GrammarTooLarge(f"a text to quote from that needs more than {MAX_STATES} states")
+        if len(order) > MAX_STATES or work > MAX_WORK:
+            raise GrammarTooLarge(f"a text to quote from that needs more than {MAX_STATES} states, or {MAX_WORK} steps")
     whole = np.array([any(node < len(onward) for node in subset) for subset in order])
     return _dfa(edges, whole)
 

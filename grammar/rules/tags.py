@@ -28,6 +28,7 @@ from grammar.rules.terms import (
 )
 
 MAX_NESTED: Final = 60
+MAX_LISTED: Final = 10_000
 MAX_TIMES: Final = 10_000
 ReadGrammar = Callable[[str], Rules]
 
@@ -246,6 +247,8 @@ _UNSUPPORTED: Final = {
 
 def _free_and_islands(rests: Mapping[str, Term], excludes: Sequence[str], at: str) -> tuple[Term, Term]:
     """Text that no trigger ends, and text up to a trigger with what must follow it."""
+    if len(rests) + len(excludes) > free_text.MAX_STRINGS:
+        raise GrammarTooLarge(f"more than {free_text.MAX_STRINGS} strings end free text", pointer=at)
     for one in rests:
         hidden = next((other for other in rests if other != one and other in one[: len(one) - 1]), None)
         if hidden is not None:
@@ -304,6 +307,8 @@ def _listed(fields: Mapping[str, Any], name: str, at: str) -> list[Any]:
     value = fields.get(name)
     if not isinstance(value, list) or not value:
         raise GrammarError(f"{name!r} is a list that is not empty", pointer=at, keyword=name)
+    if len(value) > MAX_LISTED:
+        raise GrammarTooLarge(f"{name!r} has more than {MAX_LISTED} members", pointer=at, keyword=name)
     return value
 
 

@@ -132,6 +132,35 @@ def test_large_and_deep_grammars_end(source: str) -> None:
     survives(lambda: compile_ebnf(source, VOCABULARY, syntax="lark"))
 
 
+def many_tags(count: int) -> dict[str, Any]:
+    """A structural tag with so many triggers."""
+    text = {"type": "any_text"}
+    tags = [{"type": "tag", "begin": f"<{i}>", "content": text, "end": "</>"} for i in range(count)]
+    content = {"type": "triggered_tags", "triggers": [f"<{i}>" for i in range(count)], "tags": tags}
+    return {"type": "structural_tag", "format": content}
+
+
+@pytest.mark.parametrize(
+    "compile_it",
+    [
+        lambda: compile_ebnf("start: " + '"a" | ' * 1_700_000 + '"b"', VOCABULARY),
+        lambda: compile_ebnf("root ::= " + "(" * 1_000_000, VOCABULARY),
+        lambda: compile_structural_tags(many_tags(100_000), VOCABULARY),
+        lambda: compile_structural_tags(many_tags(400), VOCABULARY),
+        lambda: compile_structural_tags(
+            {"type": "structural_tag", "format": {"type": "any_text", "excludes": ["a" * 20_000]}}, VOCABULARY
+        ),
+        lambda: compile_substring({"substring_chunks": ["a" * i for i in range(1_500)]}, VOCABULARY),
+        lambda: compile_substring({"substring_chunks": ["a" * i for i in range(1_300)]}, VOCABULARY),
+        lambda: compile_ebnf('start: t{"a", "b"}\nt{x, y}: x t{y, x} | t{t{x, y}, y}', VOCABULARY),
+    ],
+)
+def test_what_is_too_large_is_refused_soon(compile_it: Any) -> None:
+    """Ten megabytes, a hundred thousand tags, pieces that all begin each other, templates without end."""
+    with pytest.raises(GrammarTooLarge):
+        compile_it()
+
+
 def test_a_schema_nested_in_tags_too_deeply_is_refused() -> None:
     """Formats in formats."""
     format_: dict[str, Any] = {"type": "any_text"}
