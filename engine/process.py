@@ -104,7 +104,8 @@ def build(config: EngineConfig) -> Rooms:
     runner = make_runner(config, folder)
     ends = list(dict.fromkeys((*runner.info.eos_token_ids, *tokenizer.eos_token_ids)))
     info = msgspec.structs.replace(runner.info, eos_token_ids=ends)
-    vocabulary = grammar.Vocabulary(tokenizer.padded_bytes(info.vocab_size), ends)
+    spelled = tokenizer.padded_bytes(info.vocab_size)
+    vocabulary = grammar.Vocabulary(spelled, ends, tokenizer.special_tokens)
     grammar.warm(vocabulary)
     watermark.warm()
     sampler.warm()
@@ -120,11 +121,11 @@ def build(config: EngineConfig) -> Rooms:
     speculation = speculation_of(config, tokenizer, vocabulary, runner, seer)
     admission = Admission(
         grammars=GrammarStore(lambda data: grammar.load_grammar(data, vocabulary), config.max_grammar_bytes),
-        spelling=Spelling(list(vocabulary.tokens), frozenset(ends)),
+        spelling=Spelling(spelled, frozenset(ends)),
         key_ring=key_ring,
         capacity=min(info.max_positions, scheduler.capacity),
         drafter=speculation.drafter if speculation else None,
-        canonical=Canonical(tokenizer.encode, vocabulary.tokens),
+        canonical=Canonical(tokenizer.encode, spelled),
         adapters=AdapterStore(runner, config.max_adapters, config.max_adapter_rank) if config.max_adapters else None,
     )
     return Rooms(info, runner, scheduler, make_sampler(info, runner.threads), admission, speculation)

@@ -89,10 +89,11 @@ class FieldBlock(Reply):
 
 
 class CallTokens(Reply):
-    """The tokens of one tool call, name and arguments, with their log-probs."""
+    """The tokens of a tool call up to its arguments' end, and how sure the model was of each argument."""
 
     index: int
     tokens: list[dict[str, Any]]
+    fields: list[FieldBlock] = Field(default=[], description="Of its arguments; a custom tool's text is `/input`.")
 
 
 class GuessBlock(Reply):

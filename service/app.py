@@ -133,7 +133,10 @@ async def open_house(
         marker = with_commonplaces(marker, settings.watermark_commonplaces, tokenizer.fingerprint)
         engine = await start_engine(engine_config(settings, folder, marker.key_file))
         compiler = compiler_of(
-            tokenizer.padded_bytes(engine.info.vocab_size), _ends(engine, tokenizer), compile_limits(settings)
+            tokenizer.padded_bytes(engine.info.vocab_size),
+            _ends(engine, tokenizer),
+            compile_limits(settings),
+            tokenizer.special_tokens,
         )
         try:
             await asyncio.gather(compiler.start(), asyncio.to_thread(warm_watermark))

@@ -19,6 +19,7 @@ class Setup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
     tokens: list[bytes]
     eos_token_ids: list[int]
+    special_tokens: dict[str, int] = {}
     memory_bytes: int
     cpu_s: float
 

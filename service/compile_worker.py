@@ -28,6 +28,7 @@ from grammar import (
     compile_regex,
     compile_structural_tags,
     compile_substring,
+    compile_tools,
     load_grammar,
     warm,
 )
@@ -55,6 +56,7 @@ _BUILDERS: dict[str, Callable[..., Grammar]] = {
     ConstraintKind.EBNF: compile_ebnf,
     ConstraintKind.STRUCTURAL_TAGS: compile_structural_tags,
     ConstraintKind.SUBSTRING: compile_substring,
+    ConstraintKind.TOOLS: compile_tools,
 }
 
 
@@ -71,7 +73,7 @@ def serve(tasks: BinaryIO, answers: BinaryIO) -> None:
     setup = _read(tasks)
     if not isinstance(setup, Setup):
         raise SystemExit("the first frame must be Setup")
-    vocabulary = Vocabulary(setup.tokens, setup.eos_token_ids)
+    vocabulary = Vocabulary(setup.tokens, setup.eos_token_ids, setup.special_tokens)
     warm(vocabulary)
     _limit_memory(setup.memory_bytes)
     _write(answers, Warm())
@@ -119,7 +121,9 @@ def _replayed(job: Replay, vocabulary: Vocabulary) -> Replayed:
     if job.plan is None:
         ends = frozenset(vocabulary.eos_token_ids)
         tokens = list(itertools.takewhile(lambda token: token not in ends, job.tokens))
-        found = read(tokens, [vocabulary.tokens[token] for token in tokens], job.context)
+        special = frozenset(vocabulary.special_tokens.values())
+        spelled = [b"" if token in special else vocabulary.tokens[token] for token in tokens]
+        found = read(tokens, spelled, job.context)
         return Replayed(readings={name: _told(choices) for name, choices in found.items()})
     grammar = load_grammar(job.plan, vocabulary)
     choices = free_choices(grammar, job.tokens, vocabulary.eos_token_ids, job.context)

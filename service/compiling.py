@@ -16,7 +16,7 @@ import json
 import signal
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -155,10 +155,17 @@ class Worker:
 class Compiler:
     """Owns the workers and the cache."""
 
-    def __init__(self, tokens: Sequence[bytes], eos_token_ids: Sequence[int], limits: CompileLimits) -> None:
+    def __init__(
+        self,
+        tokens: Sequence[bytes],
+        eos_token_ids: Sequence[int],
+        limits: CompileLimits,
+        special_tokens: Mapping[str, int] | None = None,
+    ) -> None:
         self._setup = Setup(
             tokens=list(tokens),
             eos_token_ids=list(eos_token_ids),
+            special_tokens=dict(special_tokens or {}),
             memory_bytes=limits.memory_bytes,
             cpu_s=limits.timeout_s,
         )

@@ -60,7 +60,7 @@ def _custom(tool: Mapping[str, Any], name: str, at: str) -> Schema:
     if kind != "text" and (syntax not in _NARROWED or not isinstance(definition, str)):
         wish = '{"type": "text"} or {"type": "grammar", "grammar": {"syntax": "lark" or "regex", "definition": …}}'
         raise GrammarError(f"tool {name!r}: a custom tool's format is {wish}", pointer=f"{at}/format", keyword="format")
-    narrowed = {} if kind == "text" else _NARROWED[syntax](definition)
+    narrowed = {} if kind == "text" else _NARROWED[syntax](str(definition))
     schema = {"type": "object", "properties": {CUSTOM_INPUT: {"type": "string", **narrowed}}}
     return Schema(
         {**schema, "required": [CUSTOM_INPUT], "additionalProperties": False}, f"tool {name!r}", f"{at}/format"

@@ -12,7 +12,7 @@ from grammar.rules import free_text
 from grammar.rules.ebnf import read_ebnf
 from grammar.rules.families import Reasoning, ToolFormat, marked
 from grammar.rules.offers import chosen, offered
-from grammar.rules.tags import TagReader
+from grammar.rules.tags import TagReader, read_tags
 from grammar.rules.terms import (
     EMPTY,
     Call,
@@ -78,6 +78,8 @@ class _Parts:
 
 
 def _answer(raw: Any) -> Rules:
+    if isinstance(raw, dict) and raw.get("type") == "structural_tag":
+        return read_tags(raw, read_ebnf)
     reader = TagReader(read_ebnf)
     return reader.rules(reader.format(raw, "/answer", ()))
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.messages import Finish, Token
-from service.constraints import ConstraintKind
 from service.fields import FieldReader, FieldValue
 from service.generation import Prepared, Summary, Told, watermark_block
-from service.text import Piece, Shown
+from service.text import CallPiece, Piece, Shown
 
 _VERY_UNLIKELY = -9999.0  # JSON has no -Infinity; OpenAI's stand-in
 
@@ -49,18 +49,40 @@ def field_facts(found: Sequence[FieldValue]) -> list[dict[str, Any]]:
 
 def field_reader(prepared: Prepared) -> FieldReader | None:
     """Reads the values of an answer, if it is sure to be JSON."""
-    compiled = prepared.compiled
-    is_json = compiled is not None and compiled.constraint.kind is ConstraintKind.JSON_SCHEMA
-    return FieldReader() if is_json else None
+    return FieldReader() if prepared.wish.says_json else None
 
 
 def call_facts(pieces: Sequence[Piece]) -> list[dict[str, Any]]:
-    """The tokens of each tool call: OpenAI's own log-probs are for text only."""
+    """The tokens and fields of each tool call: OpenAI's own log-probs are for text only."""
     calls: dict[int, list[dict[str, Any]]] = {}
+    reader = CallFields()
     for piece in pieces:
         if piece.call is not None:
             calls.setdefault(piece.call.index, []).extend(call_tokens(piece.shown))
-    return [{"index": index, "tokens": tokens} for index, tokens in sorted(calls.items())]
+            reader.feed(piece.call, piece.shown)
+    fields = reader.end()
+    return [{"index": index, "tokens": tokens, "fields": fields[index]} for index, tokens in sorted(calls.items())]
+
+
+@dataclass(slots=True)
+class CallFields:
+    """The values in the arguments of a choice's calls, as they grow."""
+
+    _readers: dict[int, FieldReader] = field(default_factory=dict)
+    _found: dict[int, list[FieldValue]] = field(default_factory=dict)
+
+    def feed(self, call: CallPiece, shown: Sequence[Shown]) -> list[dict[str, Any]]:
+        """The values that this part of a call completes."""
+        reader = self._readers.setdefault(call.index, FieldReader())
+        found = reader.feed(shown) if call.name is None else []
+        self._found.setdefault(call.index, []).extend(found)
+        return field_facts(found)
+
+    def end(self) -> dict[int, list[dict[str, Any]]]:
+        """All values, by the call's index."""
+        return {
+            index: field_facts([*self._found[index], *reader.end()]) for index, reader in sorted(self._readers.items())
+        }
 
 
 def call_tokens(shown: Sequence[Shown]) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ async def test_details_tell_tokens_and_the_end(tmp_path: Path) -> None:
     assert reply.generated_text == "xHi"
     assert reply.details is not None
     assert reply.details.finish_reason == "eos_token"
-    assert [token.text for token in reply.details.tokens] == ["H", "i", "<|end|>"]
+    assert [token.text for token in reply.details.tokens] == ["H", "i", "<|eos|>"]
     assert [token.special for token in reply.details.tokens] == [False, False, True]
 
 
@@ -145,6 +145,6 @@ async def test_chat_tokenize_shows_the_prompt(tmp_path: Path) -> None:
     async with served(tmp_path, []) as (client, _):
         response = await client.post("/chat_tokenize", json={"messages": [{"role": "user", "content": "ä"}]})
     body = response.json()
-    assert body["templated_text"] == "<|user|>user: ä<|end|>"
+    assert body["templated_text"] == "<|user|>user: ä<|eos|>"
     assert body["tokenize_response"][0]["text"] == "<|user|>"
     assert body["tokenize_response"][-1]["stop"] == len("user: ä")
