@@ -31,6 +31,7 @@ from grammar import (
     compile_tools,
     load_grammar,
     warm,
+    words_of,
 )
 from service.compile_protocol import (
     LENGTH,
@@ -38,6 +39,8 @@ from service.compile_protocol import (
     Compile,
     Compiled,
     Job,
+    Listed,
+    ListWords,
     Refused,
     Replay,
     Replayed,
@@ -86,7 +89,13 @@ def serve(tasks: BinaryIO, answers: BinaryIO) -> None:
 def answer(job: Job, vocabulary: Vocabulary) -> Answer:
     """The job's result; a refusal is a result too."""
     try:
-        return _replayed(job, vocabulary) if isinstance(job, Replay) else _compiled(job, vocabulary)
+        match job:
+            case Replay():
+                return _replayed(job, vocabulary)
+            case ListWords():
+                return Listed(words=words_of(job.regex, job.most))
+            case Compile():
+                return _compiled(job, vocabulary)
     except GrammarError as error:
         return Refused(
             error=type(error).__name__,

@@ -28,6 +28,8 @@ from service.compile_protocol import (
     Compile,
     Compiled,
     Job,
+    Listed,
+    ListWords,
     Refused,
     Replay,
     Replayed,
@@ -224,6 +226,16 @@ class Compiler:
         assert isinstance(answer, Replayed)
         return answer
 
+    async def list_words(self, regex: str, most: int, param: str) -> list[str]:
+        """The texts that a regular expression matches; GrammarError if they are more than `most`."""
+        if len(regex) > self._limits.source_bytes:
+            raise InvalidBody(f"at most {self._limits.source_bytes} characters are accepted", param=param)
+        answer = await self._bounded(ListWords(regex=regex, most=most))
+        if isinstance(answer, Refused):
+            raise _error(answer, param)
+        assert isinstance(answer, Listed)
+        return answer.words
+
     async def _compile(self, constraint: Constraint) -> CompiledConstraint:
         try:
             compiled = await self._compile_now(constraint)
@@ -237,18 +249,22 @@ class Compiler:
 
     async def _compile_now(self, constraint: Constraint) -> CompiledConstraint:
         job = Compile(kind=constraint.kind, source=constraint.source, options=constraint.options)
-        try:
-            answer = await self._ask_twice(job)
-        except TimeoutError:
-            self.counters.timeouts += 1
-            raise GrammarTooLarge(f"compiling took longer than {self._limits.timeout_s:g} s") from None
-        except WorkerDied:
-            raise GrammarTooLarge("compiling broke its limit of time or memory") from None
+        answer = await self._bounded(job)
         if isinstance(answer, Refused):
             raise _error(answer, constraint.param)
         assert isinstance(answer, Compiled)
         plan = Plan(answer.fingerprint, answer.data)
         return CompiledConstraint(constraint, plan, answer.least_budget, answer.compile_s, answer.explanation)
+
+    async def _bounded(self, job: Job) -> Answer:
+        """The answer; breaking a limit is a refusal."""
+        try:
+            return await self._ask_twice(job)
+        except TimeoutError:
+            self.counters.timeouts += 1
+            raise GrammarTooLarge(f"compiling took longer than {self._limits.timeout_s:g} s") from None
+        except WorkerDied:
+            raise GrammarTooLarge("compiling broke its limit of time or memory") from None
 
     async def _ask_twice(self, job: Job) -> Answer:
         """A worker may have been somebody else's victim; a constraint that two have died of is to blame itself."""

@@ -5,6 +5,7 @@ What it is for: the composition root asks here. What may not enter: steps, reque
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from engine.batch import Runner

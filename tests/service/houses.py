@@ -22,7 +22,7 @@ from tokenizers.models import BPE
 
 from engine import EngineConfig
 from engine.messages import Finish, FinishReason, ModelInfo, Plan, Token
-from grammar import UnsupportedConstraint, Vocabulary, compile_tools, load_grammar
+from grammar import GrammarError, UnsupportedConstraint, Vocabulary, compile_tools, load_grammar, words_of
 from service.app import create_app, open_house
 from service.compiling import CompiledConstraint, Compiler
 from service.constraints import Constraint, ConstraintKind
@@ -163,6 +163,13 @@ class ScriptedCompiler(Compiler):
         if constraint.kind is ConstraintKind.TOOLS:
             return self._message(constraint)
         return CompiledConstraint(constraint, Plan(constraint.key, b""), 5, 0.0, {"kind": constraint.kind})
+
+    async def list_words(self, regex: str, most: int, param: str) -> list[str]:
+        try:
+            return words_of(regex, most)
+        except GrammarError as error:
+            error.__dict__["param"] = param
+            raise
 
     def _message(self, constraint: Constraint) -> CompiledConstraint:
         made = self._setup
