@@ -77,6 +77,15 @@ class TokenBlock(Reply):
     forced: bool
 
 
+class QuotedFrom(Reply):
+    """Where in the input a value was quoted from: the first place, in characters, and how many there are."""
+
+    message: int = Field(description="Index in `messages`; 0 for a prompt.")
+    start: int
+    end: int
+    count: int
+
+
 class FieldBlock(Reply):
     """One value of a JSON answer and how sure the model was of it."""
 
@@ -86,6 +95,7 @@ class FieldBlock(Reply):
     constrained_logprob: float
     legal_mass: float = Field(description="The least of its tokens'.")
     tokens: int
+    source: QuotedFrom | None = Field(default=None, description="Of a string that the schema wants quoted (x-source).")
 
 
 class CallTokens(Reply):

@@ -112,9 +112,6 @@ def _check_extensions(schema: Any, param: str) -> None:
     while waiting:
         pointer, value = waiting.pop()
         if isinstance(value, dict):
-            if isinstance(value.get("x-source"), str):
-                message = "quotations of the input inside a schema are not supported"
-                raise _unsupported("x-source", message, pointer, param)
             if pointer and value.get(KEYWORD) is True:
                 raise _unsupported(KEYWORD, "only the whole answer may be refused", pointer, param)
             inner = ((name, each) for name, each in value.items() if name not in _DATA)

@@ -26,6 +26,7 @@ from service.calling import MessageForm, MessageReader
 from service.compiling import CompiledConstraint
 from service.constraints import Constraint, ConstraintKind
 from service.errors import InvalidBody, NotEnoughBudget, TooManyTokens
+from service.evidence import Texts
 from service.house import House
 from service.reasoning import LimitedThought, Thought
 from service.refusals import PREFIX, RefusalReader
@@ -53,6 +54,7 @@ class Wish:
     budget_param: str = "max_tokens"
     answer: Constraint | None = None
     form: MessageForm | None = None  # the output is a message with parts
+    texts: Texts | None = None  # what a value may be quoted from
     toolbox: Toolbox | None = None
     adapter: AdapterRef | None = None
     limited: Thought | None = None  # reasoning with a limit of its own, before all of that

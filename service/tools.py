@@ -57,6 +57,11 @@ class Toolbox:
     def names(self) -> tuple[str, ...]:
         return tuple(tool.name for tool in self.tools)
 
+    def parameters_of(self, name: str | None) -> Any:
+        """The schema of a function's arguments; None for a custom tool."""
+        found = next((tool.source.get("function") for tool in self.tools if tool.name == name), None)
+        return found["parameters"] if found else None
+
     @property
     def custom(self) -> frozenset[str]:
         return frozenset(tool.name for tool in self.tools if tool.custom)

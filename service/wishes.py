@@ -20,10 +20,11 @@ from schemas.completions import CompletionRequest
 from schemas.tgi import GenerateRequest
 from service import constraints
 from service.calling import MessageForm, message_form, thought_spelled
-from service.chat import Conversation, plain_message, template_extras, with_schema, with_system
+from service.chat import Conversation, message_text, plain_message, template_extras, with_schema, with_system
 from service.compiling import check_size
 from service.constraints import Constraint
 from service.errors import InvalidBody, far_too_long
+from service.evidence import Texts, quoting
 from service.generation import Wish, fresh_seed
 from service.house import House
 from service.names import Names
@@ -51,11 +52,14 @@ async def of_chat(house: House, body: ChatRequest, tenant: str) -> Wish:
     limited = thought is not None and thought.limit is not None
     reasoning = thought.reasoning if thought is not None and not limited else None
     whole, form = _message(house, toolbox, reasoning, constraint, options)
+    asked = ((index, message_text(each)) for index, each in enumerate(body.messages) if each.role == "user")
+    texts = Texts(tuple(asked))
     return Wish(
         prompt=prompt,
         sampling=sampling_of(body, budget, top_logprobs=body.top_logprobs or 0),
-        constraint=whole,
+        constraint=quoting(whole, texts),
         answer=constraint,
+        texts=texts,
         form=form,
         n=body.n or 1,
         watermark=options.watermark,
@@ -104,11 +108,13 @@ async def of_completion(house: House, body: CompletionRequest, tenant: str) -> l
     sampling = sampling_of(body, body.max_tokens, top_logprobs=body.logprobs or 0)
     if body.echo and body.logprobs is not None:
         sampling = msgspec.structs.replace(sampling, prompt_logprobs=body.logprobs)
+    texts = [Texts(((0, house.tokenizer.decode(prompt)),)) for prompt in prompts]
     return [
         Wish(
             prompt=prompt,
             sampling=sampling,
-            constraint=constraint,
+            constraint=quoting(constraint, text),
+            texts=text,
             n=count,
             watermark=options.watermark,
             options=options,
@@ -116,7 +122,7 @@ async def of_completion(house: House, body: CompletionRequest, tenant: str) -> l
             keep_stop=bool(body.include_stop_str_in_output),
             adapter=house.adapters.find(body.model),
         )
-        for prompt in prompts
+        for prompt, text in zip(prompts, texts, strict=True)
     ]
 
 
@@ -172,10 +178,12 @@ async def of_tgi(house: House, body: GenerateRequest, tenant: str) -> Wish:
         top_logprobs=asked.top_n_tokens or 0,
         prompt_logprobs=0 if asked.decoder_input_details else None,
     )
+    texts = Texts(((0, body.inputs),))
     return Wish(
         prompt=prompt[-asked.truncate :] if asked.truncate else prompt,
         sampling=sampling,
-        constraint=constraint,
+        constraint=quoting(constraint, texts),
+        texts=texts,
         n=best_of,
         watermark=True if asked.watermark else options.watermark,
         options=options,

@@ -15,8 +15,8 @@ from engine.tokenizer import Tokenizer
 from service.dialects.facts import (
     CallFields,
     all_shown,
+    answer_facts,
     call_tokens,
-    field_facts,
     field_reader,
     finish_facts,
     finite,
@@ -164,7 +164,7 @@ class ChatVoice:
         if (reader := self._readers[piece.index]) is not None:
             found = reader.feed(piece.shown)
             if self.events and found:
-                chunk["formwork"]["fields"] = field_facts(found)
+                chunk["formwork"]["fields"] = answer_facts(self.prepared, found)
             self._fields[piece.index] += found
         return chunk
 
@@ -174,7 +174,7 @@ class ChatVoice:
         facts = {**finish_facts(index, finish), "seed": self.prepared.seed, "watermark": watermark_block([finish])}
         if (reader := self._readers[index]) is not None:
             rest = reader.end()
-            facts["fields"] = field_facts(rest if self.events else [*self._fields[index], *rest])
+            facts["fields"] = answer_facts(self.prepared, rest if self.events else [*self._fields[index], *rest])
         if index in self._called and not self.events:
             facts["calls"] = [{"index": i, "fields": fields} for i, fields in self._called[index].end().items()]
         chunk["formwork"] = facts
@@ -185,7 +185,7 @@ class ChatVoice:
         return "function_call" if self.legacy else "tool_calls"
 
     def _call_chunk(self, index: int, call: CallPiece, shown: Sequence[Shown]) -> dict[str, Any] | None:
-        found = self._called.setdefault(index, CallFields()).feed(call, shown)
+        found = self._called.setdefault(index, CallFields(self.prepared)).feed(call, shown)
         if not call.tells:
             return None
         delta = {"function_call": legacy_delta(call)} if self.legacy else {"tool_calls": [call_delta(call)]}
