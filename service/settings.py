@@ -134,6 +134,10 @@ class Settings(BaseSettings):
     compile_timeout_s: float = Field(default=10.0, gt=0, le=600, description="Wall time of one compilation.")
     compile_memory_bytes: int = Field(default=4 << 30, ge=1 << 29, description="Address space of a compile worker.")
     grammar_cache_bytes: int = Field(default=256 << 20, ge=0, description="Compiled plans kept in this process.")
+    grammar_folder: str = Field(
+        default="", description="Keeps named constraints over restarts; empty: they are forgotten at the end."
+    )
+    grammar_folder_bytes: int = Field(default=64 << 20, ge=1024, description="All that is kept there.")
     max_schema_bytes: int = Field(default=1_000_000, ge=64, description="Larger constraints are refused.")
 
     # Who.
