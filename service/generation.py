@@ -55,6 +55,7 @@ class Wish:
     answer: Constraint | None = None
     form: MessageForm | None = None  # the output is a message with parts
     texts: Texts | None = None  # what a value may be quoted from
+    characters: int = 0  # of what was sent, as TGI counts
     toolbox: Toolbox | None = None
     adapter: AdapterRef | None = None
     limited: Thought | None = None  # reasoning with a limit of its own, before all of that
@@ -80,6 +81,7 @@ class Prepared:
     mark: Mark | None
     unmarked: str | None
     arrived: float
+    ready: float = 0.0  # when all was checked and compiled
 
     @property
     def least(self) -> int:
@@ -109,6 +111,7 @@ async def prepare(house: House, wish: Wish, prefix: str) -> Prepared:
         mark=mark,
         unmarked=unmarked,
         arrived=arrived,
+        ready=time.monotonic(),
     )
 
 
@@ -150,7 +153,7 @@ def _check_size(house: House, wish: Wish) -> None:
         raise InvalidBody(f"at most {settings.max_top_n_tokens} alternatives are told", param="top_logprobs")
     if settings.max_input_tokens and len(wish.prompt) > settings.max_input_tokens:
         raise TooManyTokens(
-            f"`inputs` must have at most {settings.max_input_tokens} tokens. Given: {len(wish.prompt)}",
+            f"`inputs` must have less than {settings.max_input_tokens + 1} tokens. Given: {len(wish.prompt)}",
             param="messages" if wish.budget_param != "parameters.max_new_tokens" else "inputs",
             facts={"prompt_tokens": len(wish.prompt), "limit": settings.max_input_tokens},
         )
@@ -183,9 +186,10 @@ def _budgeted(house: House, wish: Wish, least: int) -> Sampling:
             facts={"least_budget": least, "budget": min(budget, room)},
         )
     if asked > room:
+        budget_name = wish.budget_param.rsplit(".", 1)[-1]
         raise TooManyTokens(
-            f"`inputs` tokens + `{wish.budget_param.rsplit('.', 1)[-1]}` must be <= {limit}. "
-            f"Given: {len(wish.prompt)} `inputs` tokens and {asked}",
+            f"`inputs` tokens + `{budget_name}` must be <= {limit}. "
+            f"Given: {len(wish.prompt)} `inputs` tokens and {asked} `{budget_name}`",
             param=wish.budget_param,
             facts={"prompt_tokens": len(wish.prompt), "limit": limit},
         )

@@ -60,6 +60,7 @@ async def of_chat(house: House, body: ChatRequest, tenant: str) -> Wish:
         constraint=quoting(whole, texts),
         answer=constraint,
         texts=texts,
+        characters=sum(len(message_text(message)) for message in body.messages),
         form=form,
         n=body.n or 1,
         watermark=options.watermark,
@@ -115,6 +116,7 @@ async def of_completion(house: House, body: CompletionRequest, tenant: str) -> l
             sampling=sampling,
             constraint=quoting(constraint, text),
             texts=text,
+            characters=len(text.parts[0][1]),
             n=count,
             watermark=options.watermark,
             options=options,
@@ -153,9 +155,13 @@ async def of_tgi(house: House, body: GenerateRequest, tenant: str) -> Wish:
     )
     best_of = asked.best_of or 1
     if best_of > 1 and not drawn:
-        raise InvalidBody("`best_of` > 1 needs sampling: set do_sample", param="parameters.best_of")
+        raise InvalidBody("you must use sampling when `best_of` is > 1", param="parameters.best_of")
     if best_of > 1 and asked.seed is not None:
-        raise InvalidBody("`best_of` > 1 and `seed` exclude each other", param="parameters.best_of")
+        raise InvalidBody("`seed` must not be set when `best_of` > 1", param="parameters.best_of")
+    if asked.top_n_tokens is not None and asked.top_n_tokens > house.settings.max_top_n_tokens:
+        most = house.settings.max_top_n_tokens
+        given = f"`top_n_tokens` must be >= 0 and <= {most}. Given: {asked.top_n_tokens}"
+        raise InvalidBody(given, param="parameters.top_n_tokens")
     adapter = house.adapters.find(asked.adapter_id)
     if adapter is None and asked.adapter_id is not None:
         known = ", ".join(house.adapters) or "none"
@@ -184,6 +190,7 @@ async def of_tgi(house: House, body: GenerateRequest, tenant: str) -> Wish:
         sampling=sampling,
         constraint=quoting(constraint, texts),
         texts=texts,
+        characters=len(body.inputs),
         n=best_of,
         watermark=True if asked.watermark else options.watermark,
         options=options,
