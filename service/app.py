@@ -185,6 +185,7 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
         trust_remote_code=settings.trust_remote_code,
         dtype=settings.dtype,
         device=settings.device,
+        cache_dtype=settings.cache_dtype,
         page_size=settings.page_size or None,
         cache_bytes=settings.cache_bytes or None,
         cache_tokens=settings.cache_tokens or None,
