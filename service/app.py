@@ -48,6 +48,7 @@ from service.routes import (
     models,
     ollama,
     peers,
+    playground,
     responses,
     scoring,
     tgi,
@@ -63,21 +64,20 @@ _LOG = logging.getLogger(__name__)
 _ACCESS = logging.getLogger("formwork.access")
 _TGI_PATHS = frozenset({"/", "/generate", "/generate_stream", "/info", "/chat_tokenize", "/invocations"})
 _ROUTES = (
-    *(
-        chat,
-        completions,
-        responses,
-        messages,
-        ollama,
-        peers,
-        models,
-        tgi,
-        grammars,
-        scoring,
-        watermark,
-        adapters,
-        health,
-    ),
+    chat,
+    completions,
+    responses,
+    messages,
+    ollama,
+    peers,
+    models,
+    tgi,
+    grammars,
+    scoring,
+    watermark,
+    adapters,
+    playground,
+    health,
 )
 _MOST_ADAPTER_NAMES = 1024
 _DESCRIPTION = "Structured output that always conforms, over the APIs of OpenAI and TGI."

@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     uds: str = Field(default="", description="A Unix socket to listen on in place of host and port.")
+    playground: bool = Field(default=True, description="A page at /playground to try constraints on.")
     root_path: str = Field(default="", description="Path prefix that a proxy strips.")
     metrics_port: int = Field(
         default=0, ge=0, le=65535, description="/metrics and health on a port of their own, without keys; 0: on `port`."
