@@ -7,6 +7,7 @@ here. What may not enter: behaviour of routes, torch.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import secrets
 import time
@@ -90,6 +91,7 @@ def create_app(settings: Settings, start_engine: StartEngine) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         async with open_house(settings, start_engine) as house:
             app.state.house = house
+            _quieten_collector()
             yield
 
     app = FastAPI(
@@ -115,6 +117,15 @@ def create_app(settings: Settings, start_engine: StartEngine) -> FastAPI:
         )
     app.add_middleware(Stamp, access_log=settings.access_log)
     return app
+
+
+def _quieten_collector() -> None:
+    """Takes all that lives as long as the process out of the garbage collector's sight: it need not look there again.
+
+    A full collection over the vocabulary, the routes and the models of bodies is tens of milliseconds in every stream.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @asynccontextmanager
