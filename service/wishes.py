@@ -45,7 +45,7 @@ async def of_chat(house: House, body: ChatRequest, tenant: str) -> Wish:
         check_size(constraint, house.settings.max_schema_bytes)  # before the template spells it out
     size = sum(len(message.model_dump_json()) for message in body.messages)
     size += len(constraint.source) if constraint else 0
-    size += sum(len(tool.model_dump_json()) for tool in body.tools or ())
+    size += sum(len(constraints.as_text(tool.source)) for tool in toolbox.tools) if toolbox else 0
     prompt = await _off_loop(size, template.prompt, conversation_of(body, constraint, options, toolbox))
     budget = body.max_completion_tokens or body.max_tokens
     thought = thought_of(house.thought_form, body, prompt, house.tokenizer)
