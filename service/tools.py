@@ -72,7 +72,7 @@ def toolbox_of(body: ChatRequest, form: CallForm) -> Toolbox | None:
     _check_legacy(body)
     offered = _offered(body)
     choice = body.tool_choice if body.functions is None else _legacy_choice(body)
-    if choice not in {None, "none"} and not offered:
+    if choice is not None and choice != "none" and not offered:
         raise InvalidBody("tool_choice needs tools", param="tool_choice")
     if not offered or choice == "none":
         return None

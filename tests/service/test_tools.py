@@ -144,6 +144,11 @@ async def test_none_hides_the_tools(tmp_path: Path) -> None:
     ("changes", "param", "says"),
     [
         ({"tools": [], "tool_choice": "required"}, "tool_choice", "needs tools"),
+        (
+            {"tools": [], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [TIME]}}},
+            "tool_choice",
+            "needs tools",
+        ),
         ({"tools": [TIME, TIME]}, "tools", "two tools"),
         ({"tool_choice": "nothing"}, "tool_choice", "weather, time"),
         ({"response_format": {"type": "regex", "value": "(a"}}, "response_format.value", ""),
