@@ -37,7 +37,7 @@ from service.families import call_form, thought_form
 from service.house import VERSION, House, context_length
 from service.marking import discard_key_file, make_marker, with_commonplaces
 from service.metrics import Metrics
-from service.names import Names, Shelf
+from service.names import NameFolder, Names
 from service.openapi import DOCUMENTED
 from service.routes import (
     adapters,
@@ -168,7 +168,7 @@ async def open_house(
                 gate=Gate(settings.max_concurrent_requests),
                 allowances=Allowances(_at_once(settings, keys), settings.key_requests_per_minute, own=keys.limits),
                 metrics=Metrics(),
-                names=Names(shelf_of(settings)),
+                names=Names(name_folder(settings)),
                 adapters=shelf,
                 started_at=int(time.time()),
             )
@@ -238,10 +238,10 @@ def compile_limits(settings: Settings) -> CompileLimits:
     )
 
 
-def shelf_of(settings: Settings) -> Shelf | None:
+def name_folder(settings: Settings) -> NameFolder | None:
     """Where named constraints are kept, if anywhere."""
     folder = settings.grammar_folder
-    return Shelf(Path(folder), settings.grammar_folder_bytes) if folder else None
+    return NameFolder(Path(folder), settings.grammar_folder_bytes) if folder else None
 
 
 def family_of(path: str) -> Family:

@@ -46,7 +46,7 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class NameFolder:
     """A folder of named constraints, of at most so many bytes in all."""
 
     folder: Path
@@ -98,13 +98,13 @@ class Shelf:
 
 @dataclass(slots=True)
 class Names:
-    """The names in use; with a shelf they are read from it at first, and every change is written to it."""
+    """The names in use; with a folder they are read from it at first, and every change is written to it."""
 
-    shelf: Shelf | None = None
+    kept: NameFolder | None = None
     _by_tenant: dict[str, dict[str, Constraint]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for tenant, name, constraint in self.shelf.load() if self.shelf is not None else ():
+        for tenant, name, constraint in self.kept.load() if self.kept is not None else ():
             self._by_tenant.setdefault(tenant, {})[name] = constraint
 
     def keep(self, tenant: str, name: str, constraint: Constraint) -> None:
@@ -112,8 +112,8 @@ class Names:
         named = self._by_tenant.setdefault(tenant, {})
         if name not in named and len(named) >= _LIMIT:
             raise InvalidBody(f"{_LIMIT} names are in use; delete one first", param="name")
-        if self.shelf is not None:
-            self.shelf.write(tenant, name, constraint)
+        if self.kept is not None:
+            self.kept.write(tenant, name, constraint)
         named[name] = constraint
 
     def find(self, tenant: str, name: str) -> Constraint:
@@ -128,8 +128,8 @@ class Names:
         """Forgets a name; False if there was none."""
         if self._by_tenant.get(tenant, {}).pop(name, None) is None:
             return False
-        if self.shelf is not None:
-            self.shelf.remove(tenant, name)
+        if self.kept is not None:
+            self.kept.remove(tenant, name)
         return True
 
     def of(self, tenant: str) -> Mapping[str, Constraint]:

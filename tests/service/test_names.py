@@ -9,7 +9,7 @@ import pytest
 
 from service import constraints
 from service.errors import InvalidBody
-from service.names import Names, Shelf
+from service.names import NameFolder, Names
 from tests.service.houses import BYTES, EOS, served
 
 AGE = constraints.json_schema({"type": "integer", "x-refusal": True}, None, "response_format.json_schema.schema")
@@ -18,13 +18,13 @@ WORD = constraints.regex("[a-z]+", "response_format.value")
 
 def test_names_outlive_the_process(tmp_path: Path) -> None:
     """All of a constraint comes back, under the key that named it and no other."""
-    names = Names(Shelf(tmp_path / "kept", 10_000))
+    names = Names(NameFolder(tmp_path / "kept", 10_000))
     names.keep("ann", "age", AGE)
     names.keep("ann", "word", AGE)
     names.keep("ann", "word", WORD)
     names.keep("bob", "age", WORD)
     names.drop("bob", "age")
-    again = Names(Shelf(tmp_path / "kept", 10_000))
+    again = Names(NameFolder(tmp_path / "kept", 10_000))
     assert {name: astuple(each) for name, each in again.of("ann").items()} == {
         "age": astuple(AGE),
         "word": astuple(WORD),
@@ -36,7 +36,7 @@ def test_names_outlive_the_process(tmp_path: Path) -> None:
 
 def test_what_is_damaged_or_moved_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Under another key's file name a constraint is not that key's."""
-    shelf = Shelf(tmp_path, 10_000)
+    shelf = NameFolder(tmp_path, 10_000)
     names = Names(shelf)
     names.keep("ann", "age", AGE)
     (path,) = tmp_path.glob("*.named")
@@ -53,7 +53,7 @@ def test_what_is_damaged_or_moved_is_left_alone(tmp_path: Path, caplog: pytest.L
 
 def test_the_folder_is_bounded(tmp_path: Path) -> None:
     """A name that does not fit is refused, and nothing is left of it."""
-    names = Names(Shelf(tmp_path, 400))
+    names = Names(NameFolder(tmp_path, 400))
     names.keep("ann", "word", WORD)
     large = constraints.regex("a" * 400, "response_format.value")
     with pytest.raises(InvalidBody, match="delete one"):
