@@ -115,7 +115,7 @@ async def test_truncate_keeps_the_last_tokens(tmp_path: Path) -> None:
             {"inputs": "x", "parameters": {"grammar": {"type": "json", "value": {"title": "refused"}}}},
             "grammar is not valid: parameters.grammar.value",
         ),
-        ({"inputs": "x", "parameters": {"adapter_id": "a"}}, "adapters"),
+        ({"inputs": "x", "parameters": {"adapter_id": "a"}}, "no adapter is named"),
         ({"inputs": "x", "parameters": {"grammar": {"type": "regex", "value": ""}}}, "empty"),
         ({"inputs": "x", "parameters": {"grammar": {"type": "json", "value": "{"}}}, "not JSON"),
         ({"inputs": "x", "parameters": {"grammar": {"type": "xml", "value": "{"}}}, "json_schema"),
