@@ -104,7 +104,8 @@ def requests_of(count: int, tokens: int, fingerprint: str | None, greedy: bool) 
 
 def plan_of(folder: Path, width: int, ends: Sequence[int]) -> Plan:
     """The schema, compiled as the service compiles it."""
-    vocabulary = grammar.Vocabulary(Tokenizer.load(folder).padded_bytes(width), list(ends))
+    tokenizer = Tokenizer.load(folder)
+    vocabulary = grammar.Vocabulary(tokenizer.padded_bytes(width), list(ends), tokenizer.special_tokens)
     made = grammar.compile_json_schema(SCHEMA, vocabulary, property_order="schema", whitespace="spaced")
     return Plan(made.fingerprint, made.to_bytes())
 

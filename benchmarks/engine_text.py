@@ -86,7 +86,9 @@ class EngineWriter:
         self._loop = EngineLoop(rooms, time.monotonic)
         info = rooms.runner.info
         ends = list(dict.fromkeys((*info.eos_token_ids, *self._tokenizer.eos_token_ids)))
-        self._vocabulary = Vocabulary(self._tokenizer.padded_bytes(info.vocab_size), ends)
+        self._vocabulary = Vocabulary(
+            self._tokenizer.padded_bytes(info.vocab_size), ends, self._tokenizer.special_tokens
+        )
         self._ends = frozenset(ends)
         self._grammars: dict[tuple[str, bool], Grammar] = {}
         template = self._tokenizer.chat_template

@@ -140,7 +140,9 @@ class Machine:
         self.loop = EngineLoop(rooms, time.monotonic)
         self.tokenizer = Tokenizer.load(folder)
         self.ends = frozenset((*rooms.info.eos_token_ids, *self.tokenizer.eos_token_ids))
-        self.vocabulary = Vocabulary(self.tokenizer.padded_bytes(rooms.info.vocab_size), list(self.ends))
+        self.vocabulary = Vocabulary(
+            self.tokenizer.padded_bytes(rooms.info.vocab_size), list(self.ends), self.tokenizer.special_tokens
+        )
         template = self.tokenizer.chat_template
         assert template is not None, "the benchmark prompts a chat model"
         self._template = ChatTemplate(template, self.tokenizer)

@@ -43,18 +43,18 @@ from models.training.conversation import chat, story, tool_use
 from models.training.data import held_out_extractions
 from models.training.words import Draw
 from service.chat import ChatTemplate, Conversation
-from service.tools import OfferedTool, call_schema
 
 _BUNDLED = Path(__file__).parent.parent / "models" / "formwork-mini"
-_CALL = "<tool_call>\n"  # what the service writes before a call of this family
+_CALL = "<tool_call>\n"  # what an answer that calls begins with
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A prompt, and the schema of what may follow."""
+    """A prompt, and what may follow: a value under a schema, or calls of tools."""
 
     prompt: list[int]
     schema: dict[str, Any] | bool | None = None
+    tools: Sequence[Any] = ()
 
 
 @dataclass
@@ -120,16 +120,24 @@ class Bench:
         rooms = build(config)
         self.cost = rooms.speculation.cost if rooms.speculation else self.cost
         ends = rooms.info.eos_token_ids
-        self.vocabulary = grammar.Vocabulary(self.tokenizer.padded_bytes(rooms.info.vocab_size), ends)
+        self.vocabulary = grammar.Vocabulary(
+            self.tokenizer.padded_bytes(rooms.info.vocab_size), ends, self.tokenizer.special_tokens
+        )
         return EngineLoop(rooms, time.perf_counter, mask_helper(rooms.info.device))
 
-    def plan(self, schema: dict[str, Any] | bool | None) -> str | None:
+    def plan(self, question: Question) -> str | None:
         """The grammar's name, known to both engines."""
-        if schema is None:
+        schema, tools = question.schema, list(question.tools)
+        if schema is None and not tools:
             return None
-        key = json.dumps(schema)
+        key = json.dumps([schema, tools])
         if key not in self.plans:
-            made = grammar.compile_json_schema(schema, self.vocabulary, property_order="schema", whitespace="spaced")
+            spelled: Any = {"property_order": "schema", "whitespace": "spaced"}
+            made = (
+                grammar.compile_tools(tools, self.vocabulary, choice="required", **spelled)
+                if schema is None
+                else grammar.compile_json_schema(schema, self.vocabulary, **spelled)
+            )
             self.plans[key] = Plan(made.fingerprint, made.to_bytes())
         for loop in self.loops.values():
             loop.load_grammar(self.plans[key])
@@ -163,7 +171,7 @@ class Bench:
             temperature=self.options.temperature,
             ignore_eos=self.options.model == "random",
         )
-        return Generate(request_id=name, prompt=question.prompt, sampling=sampling, grammar=self.plan(question.schema))
+        return Generate(request_id=name, prompt=question.prompt, sampling=sampling, grammar=self.plan(question))
 
     # Workloads
 
@@ -183,13 +191,8 @@ class Bench:
             turn = tool_use(draw)
             if not turn.answer.startswith(_CALL):
                 continue
-            offered = tuple(
-                OfferedTool(each["function"]["name"], each["function"]["parameters"], None, False, "tools")
-                for each in turn.tools
-            )
             conversation = Conversation(messages=list(turn.messages), tools=list(turn.tools))
-            prompt = self.template.prompt(conversation) + self.tokenizer.encode(_CALL, special=True)
-            found.append(Question(prompt, call_schema(offered)))
+            found.append(Question(self.template.prompt(conversation), tools=turn.tools))
         return found
 
     def text(self, count: int) -> list[Question]:

@@ -115,6 +115,16 @@ class EngineLoop:
         return events
 
     @property
+    def measures(self) -> Measures:
+        """What was counted since start; changes with every step."""
+        return self._measures
+
+    @property
+    def running(self) -> int:
+        """Sequences that hold pages."""
+        return len(self._scheduler.running)
+
+    @property
     def is_idle(self) -> bool:
         return not self._generations
 

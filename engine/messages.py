@@ -214,6 +214,13 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     info: ModelInfo
 
 
+class Spread(msgspec.Struct, frozen=True, array_like=True):
+    """A histogram: how many values fell below each bound and above the last, and their sum."""
+
+    counts: list[int]
+    total: float
+
+
 class Stats(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Sent a few times a second while stepping, and when idle as the sign of life."""
 
@@ -237,6 +244,7 @@ class Stats(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     queue_s_p50: float = 0.0  # over the last minute
     decode_bytes: int = 0  # weights, keys and values that steps had to read in which all sequences decode
     decode_s: float = 0.0  # seconds of those steps, from the forward pass to the tokens
+    batches: dict[str, Spread] = {}  # engine.step_times
 
 
 class Fatal(msgspec.Struct, frozen=True, tag=True):

@@ -41,13 +41,27 @@ from engine.generation import Spelling
 from engine.grammars import GrammarStore
 from engine.lifetime import die_with_parent
 from engine.loop import EngineLoop, Rooms
-from engine.messages import Abort, Batch, Command, Event, Fatal, Generate, LoadGrammar, ModelInfo, Ping, Ready, Shutdown
+from engine.messages import (
+    Abort,
+    Batch,
+    Command,
+    Event,
+    Fatal,
+    Generate,
+    LoadGrammar,
+    ModelInfo,
+    Ping,
+    Ready,
+    Shutdown,
+    Stats,
+)
 from engine.model import ModelError, ModelRunner, RunnerConfig, UnsupportedModel, default_page_size
 from engine.model.memory import usable_cores
 from engine.pages import PagePool
 from engine.sampler import CpuSampler, Sampler
 from engine.scheduler import Scheduler
 from engine.speculation.setup import heads_folder, speculation_of
+from engine.step_times import StepTimes
 from engine.team import TeamRunner
 from engine.tokenizer import Tokenizer, TokenizerError
 from engine.wire import Launch, Wire, engine_side
@@ -107,7 +121,8 @@ def build(config: EngineConfig) -> Rooms:
     runner = make_runner(config, folder)
     ends = list(dict.fromkeys((*runner.info.eos_token_ids, *tokenizer.eos_token_ids)))
     info = msgspec.structs.replace(runner.info, eos_token_ids=ends)
-    vocabulary = grammar.Vocabulary(tokenizer.padded_bytes(info.vocab_size), ends)
+    spelled = tokenizer.padded_bytes(info.vocab_size)
+    vocabulary = grammar.Vocabulary(spelled, ends, tokenizer.special_tokens)
     grammar.warm(vocabulary)
     watermark.warm()
     sampler.warm()
@@ -123,11 +138,11 @@ def build(config: EngineConfig) -> Rooms:
     speculation = speculation_of(config, tokenizer, vocabulary, runner, seer)
     admission = Admission(
         grammars=GrammarStore(lambda data: grammar.load_grammar(data, vocabulary), config.max_grammar_bytes),
-        spelling=Spelling(list(vocabulary.tokens), frozenset(ends)),
+        spelling=Spelling(spelled, frozenset(ends)),
         key_ring=key_ring,
         capacity=min(info.max_positions, scheduler.capacity),
         drafter=speculation.drafter if speculation else None,
-        canonical=Canonical(tokenizer.encode, vocabulary.tokens),
+        canonical=Canonical(tokenizer.encode, spelled),
         adapters=AdapterStore(runner, config.max_adapters, config.max_adapter_rank) if config.max_adapters else None,
     )
     drafting = None if config.draft_model is None else draft_model_of(config, config.draft_model, runner, vocabulary)
@@ -221,6 +236,7 @@ class Server:
         self._beat_s = launch.beat_s
         self._parent = os.getppid()
         self._loop = EngineLoop(rooms, time.monotonic, mask_helper(rooms.info.device))
+        self._times = StepTimes()
         self._info = rooms.info
         self._ends_at: float | None = None  # draining until then
         self._beat_at = 0.0
@@ -233,6 +249,7 @@ class Server:
         while not self._is_over():
             self._read_commands()
             events = self._loop.step()
+            self._times.note(self._loop.measures, self._loop.running)
             if events:
                 self._send(Batch(events))
             self._beat()
@@ -263,7 +280,7 @@ class Server:
             case Abort(request_id):
                 self._loop.abort(request_id)
             case Ping(nonce):
-                self._send(self._loop.stats(nonce))
+                self._send(self._stats(nonce))
             case Shutdown(drain_s):
                 self._drain(drain_s)
 
@@ -276,8 +293,11 @@ class Server:
 
     def _beat(self) -> None:
         if time.monotonic() >= self._beat_at:
-            self._send(self._loop.stats())
+            self._send(self._stats())
             self._beat_at = time.monotonic() + self._beat_s
+
+    def _stats(self, nonce: int = 0) -> Stats:
+        return msgspec.structs.replace(self._loop.stats(nonce), batches=self._times.told())
 
     def _send(self, event: Event) -> None:
         self._socket.send_multipart(self._wire.frames(event))

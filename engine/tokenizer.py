@@ -71,6 +71,11 @@ class Tokenizer:
         """Ids that mean something other than text."""
         return self._settings.special_ids
 
+    @cached_property
+    def special_tokens(self) -> dict[str, int]:
+        """Special ids by how the vocabulary spells them: what grammars may ask for by name."""
+        return {self._pieces[index]: index for index in sorted(self.special_ids) if index < self.size}
+
     @property
     def chat_template(self) -> str | None:
         return self._settings.chat_template

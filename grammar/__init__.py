@@ -17,6 +17,7 @@ from grammar.matcher import Matcher
 from grammar.options import GrammarLimits, JsonOptions
 from grammar.places import Place, PlaceKind
 from grammar.vocabulary import Vocabulary
+from grammar.wordlists import words_of
 
 __all__ = [
     "Grammar",
@@ -39,4 +40,5 @@ __all__ = [
     "compile_tools",
     "load_grammar",
     "warm",
+    "words_of",
 ]

@@ -1,6 +1,7 @@
 """The entry points: a constraint and a vocabulary in, a `Grammar` out, or an error that names keyword and pointer."""
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
 from functools import lru_cache
@@ -19,11 +20,12 @@ from grammar.options import GrammarLimits, JsonOptions
 from grammar.rules.automaton import ENDLESS
 from grammar.rules.compile import grammar_of
 from grammar.rules.ebnf import read_ebnf, syntax_of
+from grammar.rules.families import FORMATS, Reasoning
 from grammar.rules.substrings import substring_term
 from grammar.rules.tags import read_tags
 from grammar.rules.terms import Json, Rules
 from grammar.rules.terms import Schema as EmbeddedSchema
-from grammar.rules.tools import FORMATS, read_tools
+from grammar.rules.tools import Manner, read_tools
 from grammar.schema.explained import explained, notes_of
 from grammar.schema.intricate import is_intricate
 from grammar.schema.keywords import Schema
@@ -151,24 +153,27 @@ def compile_tools(
     choice: Any = "auto",
     parallel: bool = True,
     format: str = "hermes",
-    reasoning: tuple[str, str] | list[str] | None = None,
+    reasoning: Sequence[str] | None = None,
+    answer: dict[str, Any] | None = None,
     **options: Any,
 ) -> Grammar:
     """A message that may or must call tools, as a family of models spells it: see grammar/rules/tools.py.
 
-    `choice` is OpenAI's `tool_choice`, `reasoning` what opens and closes free thought before the message. The other
-    options say how arguments are spelled: see `JsonOptions`.
+    `choice` is OpenAI's `tool_choice`; `reasoning` what opens and closes free thought before the message, and perhaps
+    what may follow it; `answer` a structural tag's format for text that calls nothing. The other options say how
+    arguments are spelled: see `JsonOptions`.
     """
     spelling = FORMATS.get(format)
     if spelling is None:
         known = ", ".join(FORMATS)
         raise UnsupportedConstraint(f"tool calls in the format {format!r}; known: {known}", keyword="format")
-    thought = None if reasoning is None else (reasoning[0], reasoning[1])
-    told = {"choice": choice, "parallel": parallel, "format": format, "reasoning": thought, **_plain(options)}
+    manner = Manner(spelling, parallel, None if reasoning is None else Reasoning(*reasoning), answer)
+    told = {"choice": choice, "parallel": parallel, "format": format, "reasoning": reasoning, "answer": answer}
+    told |= _plain(options)
     plan = Plan("tools", json.dumps(tools), told, vocabulary.fingerprint)
 
     def rules() -> Rules:
-        return read_tools(tools, vocabulary, choice, parallel=parallel, spelling=spelling, reasoning=thought)
+        return read_tools(tools, vocabulary, choice, manner)
 
     return _ready(grammar_of(rules, plan, vocabulary, JsonOptions(**options)))
 

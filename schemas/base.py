@@ -82,6 +82,15 @@ class TokenBlock(Reply):
     forced: bool
 
 
+class QuotedFrom(Reply):
+    """Where in the input a value was quoted from: the first place, in characters, and how many there are."""
+
+    message: int = Field(description="Index in `messages`; 0 for a prompt.")
+    start: int
+    end: int
+    count: int
+
+
 class FieldBlock(Reply):
     """One value of a JSON answer and how sure the model was of it."""
 
@@ -91,13 +100,15 @@ class FieldBlock(Reply):
     constrained_logprob: float
     legal_mass: float = Field(description="The least of its tokens'.")
     tokens: int
+    source: QuotedFrom | None = Field(default=None, description="Of a string that the schema wants quoted (x-source).")
 
 
 class CallTokens(Reply):
-    """The tokens of one tool call, name and arguments, with their log-probs."""
+    """The tokens of a tool call up to its arguments' end, and how sure the model was of each argument."""
 
     index: int
     tokens: list[dict[str, Any]]
+    fields: list[FieldBlock] = Field(default=[], description="Of its arguments; a custom tool's text is `/input`.")
 
 
 class GuessBlock(Reply):

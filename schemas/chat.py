@@ -314,7 +314,7 @@ class ChatRequest(Sampler):
     function_call: Literal["none", "auto"] | Named | None = Field(default=None, description="Goes with `functions`.")
     tool_prompt: str | None = Field(default=None, description="TGI's: stands in the system turn before the tools.")
     parallel_tool_calls: bool | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
         default=None, description="Passed to the chat template; none: the answer begins without reasoning."
     )
     thinking_token_budget: int | None = Field(default=None, ge=0, description="vLLM's: most tokens of reasoning.")
@@ -323,6 +323,8 @@ class ChatRequest(Sampler):
     store: bool | None = Field(default=None, description="Accepted: nothing is ever stored.")
     service_tier: str | None = Field(default=None, description="Accepted: there is one tier.")
     prompt_cache_key: str | None = Field(default=None, description="Accepted: prefixes are shared without it.")
+    prompt_cache_retention: str | None = Field(default=None, description="Accepted.")
+    prompt_cache_options: dict[str, Any] | None = Field(default=None, description="Accepted.")
     safety_identifier: str | None = Field(default=None, description="Accepted.")
     verbosity: Literal["low", "medium", "high"] | None = Field(default=None, description="Passed to the chat template.")
     modalities: list[Literal["text"]] | None = Field(default=None, description="Only text.")

@@ -141,7 +141,7 @@ class TextConfig(Request):
 
 
 class ReasoningConfig(Request):
-    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     summary: Literal["auto", "concise", "detailed"] | None = Field(
         default=None, description="Accepted: reasoning is told whole, not summarised."
     )
@@ -178,6 +178,7 @@ class ResponsesRequest(Request):
     service_tier: str | None = Field(default=None, description="Accepted: there is one tier.")
     prompt_cache_key: str | None = Field(default=None, description="Accepted: prefixes are shared without it.")
     prompt_cache_retention: str | None = Field(default=None, description="Accepted.")
+    prompt_cache_options: dict[str, Any] | None = Field(default=None, description="Accepted.")
     safety_identifier: str | None = Field(default=None, description="Accepted.")
     user: str | None = Field(default=None, description="Accepted.")
     seed: Seed | None = Field(default=None, description="Not in OpenAI's API: repeats an answer.")

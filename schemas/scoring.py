@@ -14,14 +14,18 @@ from schemas.chat import Message
 
 
 class ScoreRequest(Request):
-    """Either `prompt` or `messages`; the options stand after it. Their order changes nothing."""
+    """Either `prompt` or `messages`; the options (`choices` or `regex`) stand after it. Their order changes nothing."""
 
     model: str | None = Field(default=None, max_length=512)
     prompt: str | None = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)] | None = None
-    choices: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=10_000)]], Field(min_length=1, max_length=256)
-    ]
+    choices: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=10_000)]], Field(min_length=1, max_length=256)]
+        | None
+    ) = None
+    regex: str | None = Field(
+        default=None, min_length=1, description="In place of `choices`: all texts that it matches, at most 256."
+    )
     ends: bool = Field(default=True, description="Count the end of the output after the option as part of it.")
     tokenizations: int = Field(
         default=1,
@@ -34,6 +38,8 @@ class ScoreRequest(Request):
     def _one_source(self) -> ScoreRequest:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("send exactly one of prompt and messages")
+        if (self.choices is None) == (self.regex is None):
+            raise ValueError("send exactly one of choices and regex")
         return self
 
 

@@ -44,6 +44,8 @@ ALIASES: dict[str, Alias] = {
     "max_input_tokens": Alias(("max-input-length",), ("MAX_INPUT_TOKENS", "MAX_INPUT_LENGTH")),
     "max_batch_tokens": Alias(("max-batch-prefill-tokens", "max-num-batched-tokens"), ("MAX_BATCH_PREFILL_TOKENS",)),
     "cache_tokens": _both("max-batch-total-tokens"),
+    "cache_bytes": Alias(("kv-cache-memory-bytes",)),
+    "cache_dtype": _both("kv-cache-dtype"),
     "memory_fraction": Alias(("cuda-memory-fraction", "gpu-memory-utilization"), ("CUDA_MEMORY_FRACTION",)),
     "max_sequences": Alias(("max-batch-size", "max-num-seqs"), ("MAX_BATCH_SIZE",)),
     "max_concurrent_requests": Alias((), ("MAX_CONCURRENT_REQUESTS",)),
@@ -74,4 +76,29 @@ IDLE: dict[str, str] = {
     "shard-uds-path": "processes find each other by themselves",
     "master-addr": "processes find each other by themselves",
     "master-port": "processes find each other by themselves",
+    "max-client-batch-size": "prompts times choices of one request are bounded by --max-n",
+    "enable-reasoning": "reasoning is told apart where the chat template shows it; see --reasoning-parser",
+    "disable-log-requests": "requests are never logged with what is in them",
+}
+
+# Refused by name, for what they ask for would not happen; each with what to do instead.
+REFUSED: dict[str, str] = {
+    "enable-lora": "name the adapters with --adapters",
+    "rope-scaling": "positions are scaled as the model's config.json says; change it there",
+    "rope-factor": "positions are scaled as the model's config.json says; change it there",
+    "disable-grammar-support": "constraints are what this server is for",
+    "watermark-gamma": "the marking scheme is not chosen by parameters of one scheme; see --watermark",
+    "watermark-delta": "the marking scheme is not chosen by parameters of one scheme; see --watermark",
+    "huggingface-hub-cache": "the hub's own library keeps it; set HF_HUB_CACHE",
+    "download-dir": "the hub's own library keeps it; set HF_HUB_CACHE",
+    "weights-cache-override": "give the folder of the weights as the model",
+    "tokenizer-config-path": "give the template with --chat-template",
+    "tokenizer": "a model is served with its own tokenizer",
+    "otlp-endpoint": "traces are not sent; see /metrics and --log-format json",
+    "otlp-service-name": "traces are not sent; see /metrics and --log-format json",
+    "ngrok": "no tunnels are opened; put a proxy in front",
+    "pipeline-parallel-size": "layers are not spread over devices one after another",
+    "data-parallel-size": "start several servers behind a balancer",
+    "ssl-keyfile": "TLS is a proxy's work; put one in front",
+    "ssl-certfile": "TLS is a proxy's work; put one in front",
 }

@@ -21,12 +21,12 @@ from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
 
 from engine.tokenizer import Tokenizer
+from grammar.rules.offers import CUSTOM_INPUT
 from schemas.base import JsonSchema
 from schemas.chat import CustomToolCall, Message, MessageToolCall, RefusalPart
 from service.errors import TemplateFailure, far_too_long
 from service.sandbox import BoundedSandbox, TemplateLimit
 
-CUSTOM_INPUT = "input"  # templates know functions only: a custom tool's text is the argument of this name
 _RESERVED = frozenset(
     {"messages", "tools", "response_format", "add_generation_prompt", "bos_token", "eos_token", "raise_exception"}
 )

@@ -29,7 +29,7 @@ from grammar import (
     compile_substring,
 )
 from service.access import Scope, entry_of, make_key
-from service.aliases import ALIASES, IDLE
+from service.aliases import ALIASES, IDLE, REFUSED
 from service.detection import commonplaces_of_texts
 from service.serving import run
 from service.settings import PREFIX, Settings, SettingsError, load_settings
@@ -103,7 +103,16 @@ def _serve_parser(commands: Any) -> None:
     parser.add_argument("--sharded", choices=["true", "false"], default=None, help="TGI's; true needs --num-shard")
     for name, reason in IDLE.items():
         parser.add_argument(f"--{name}", nargs="?", const="", default=None, help=f"accepted: {reason}", metavar="X")
+    for name, reason in REFUSED.items():
+        parser.add_argument(f"--{name}", action=_Refuse, nargs="?", help=argparse.SUPPRESS, const=reason)
     parser.set_defaults(run=_serve)
+
+
+class _Refuse(argparse.Action):
+    """Ends the command with the reason why a flag of another server is not one of this."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        parser.error(f"{self.option_strings[0]}: {self.const}")
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ class Setup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
     tokens: list[bytes]
     eos_token_ids: list[int]
+    special_tokens: dict[str, int] = {}
     memory_bytes: int
     cpu_s: float
 
@@ -35,6 +36,17 @@ class Replay(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     plan: bytes | None
     tokens: list[int]
     context: int  # how many tokens of context each position is given at most
+
+
+class ListWords(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Which texts does this regular expression match, if they are no more than `most`?"""
+
+    regex: str
+    most: int
+
+
+class Listed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    words: list[str]
 
 
 class Warm(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -79,12 +91,12 @@ class Replayed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     illegal: int | None = None
 
 
-Job = Compile | Replay
-Answer = Compiled | Refused | Replayed
+Job = Compile | Replay | ListWords
+Answer = Compiled | Refused | Replayed | Listed
 
 encode = msgspec.msgpack.Encoder().encode
-decode_task = msgspec.msgpack.Decoder(Setup | Compile | Replay).decode
-decode_answer = msgspec.msgpack.Decoder(Warm | Compiled | Refused | Replayed).decode
+decode_task = msgspec.msgpack.Decoder(Setup | Compile | Replay | ListWords).decode
+decode_answer = msgspec.msgpack.Decoder(Warm | Compiled | Refused | Replayed | Listed).decode
 
 
 def frame(message: msgspec.Struct) -> bytes:

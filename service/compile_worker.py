@@ -28,8 +28,10 @@ from grammar import (
     compile_regex,
     compile_structural_tags,
     compile_substring,
+    compile_tools,
     load_grammar,
     warm,
+    words_of,
 )
 from service.compile_protocol import (
     LENGTH,
@@ -37,6 +39,8 @@ from service.compile_protocol import (
     Compile,
     Compiled,
     Job,
+    Listed,
+    ListWords,
     Refused,
     Replay,
     Replayed,
@@ -55,6 +59,7 @@ _BUILDERS: dict[str, Callable[..., Grammar]] = {
     ConstraintKind.EBNF: compile_ebnf,
     ConstraintKind.STRUCTURAL_TAGS: compile_structural_tags,
     ConstraintKind.SUBSTRING: compile_substring,
+    ConstraintKind.TOOLS: compile_tools,
 }
 
 
@@ -71,7 +76,7 @@ def serve(tasks: BinaryIO, answers: BinaryIO) -> None:
     setup = _read(tasks)
     if not isinstance(setup, Setup):
         raise SystemExit("the first frame must be Setup")
-    vocabulary = Vocabulary(setup.tokens, setup.eos_token_ids)
+    vocabulary = Vocabulary(setup.tokens, setup.eos_token_ids, setup.special_tokens)
     warm(vocabulary)
     _limit_memory(setup.memory_bytes)
     _write(answers, Warm())
@@ -84,7 +89,13 @@ def serve(tasks: BinaryIO, answers: BinaryIO) -> None:
 def answer(job: Job, vocabulary: Vocabulary) -> Answer:
     """The job's result; a refusal is a result too."""
     try:
-        return _replayed(job, vocabulary) if isinstance(job, Replay) else _compiled(job, vocabulary)
+        match job:
+            case Replay():
+                return _replayed(job, vocabulary)
+            case ListWords():
+                return Listed(words=words_of(job.regex, job.most))
+            case Compile():
+                return _compiled(job, vocabulary)
     except GrammarError as error:
         return Refused(
             error=type(error).__name__,
@@ -119,7 +130,9 @@ def _replayed(job: Replay, vocabulary: Vocabulary) -> Replayed:
     if job.plan is None:
         ends = frozenset(vocabulary.eos_token_ids)
         tokens = list(itertools.takewhile(lambda token: token not in ends, job.tokens))
-        found = read(tokens, [vocabulary.tokens[token] for token in tokens], job.context)
+        special = frozenset(vocabulary.special_tokens.values())
+        spelled = [b"" if token in special else vocabulary.tokens[token] for token in tokens]
+        found = read(tokens, spelled, job.context)
         return Replayed(readings={name: _told(choices) for name, choices in found.items()})
     grammar = load_grammar(job.plan, vocabulary)
     choices = free_choices(grammar, job.tokens, vocabulary.eos_token_ids, job.context)

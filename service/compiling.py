@@ -16,7 +16,7 @@ import json
 import signal
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -28,6 +28,8 @@ from service.compile_protocol import (
     Compile,
     Compiled,
     Job,
+    Listed,
+    ListWords,
     Refused,
     Replay,
     Replayed,
@@ -155,10 +157,17 @@ class Worker:
 class Compiler:
     """Owns the workers and the cache."""
 
-    def __init__(self, tokens: Sequence[bytes], eos_token_ids: Sequence[int], limits: CompileLimits) -> None:
+    def __init__(
+        self,
+        tokens: Sequence[bytes],
+        eos_token_ids: Sequence[int],
+        limits: CompileLimits,
+        special_tokens: Mapping[str, int] | None = None,
+    ) -> None:
         self._setup = Setup(
             tokens=list(tokens),
             eos_token_ids=list(eos_token_ids),
+            special_tokens=dict(special_tokens or {}),
             memory_bytes=limits.memory_bytes,
             cpu_s=limits.timeout_s,
         )
@@ -217,6 +226,16 @@ class Compiler:
         assert isinstance(answer, Replayed)
         return answer
 
+    async def list_words(self, regex: str, most: int, param: str) -> list[str]:
+        """The texts that a regular expression matches; GrammarError if they are more than `most`."""
+        if len(regex) > self._limits.source_bytes:
+            raise InvalidBody(f"at most {self._limits.source_bytes} characters are accepted", param=param)
+        answer = await self._bounded(ListWords(regex=regex, most=most))
+        if isinstance(answer, Refused):
+            raise _error(answer, param)
+        assert isinstance(answer, Listed)
+        return answer.words
+
     async def _compile(self, constraint: Constraint) -> CompiledConstraint:
         try:
             compiled = await self._compile_now(constraint)
@@ -230,18 +249,22 @@ class Compiler:
 
     async def _compile_now(self, constraint: Constraint) -> CompiledConstraint:
         job = Compile(kind=constraint.kind, source=constraint.source, options=constraint.options)
-        try:
-            answer = await self._ask_twice(job)
-        except TimeoutError:
-            self.counters.timeouts += 1
-            raise GrammarTooLarge(f"compiling took longer than {self._limits.timeout_s:g} s") from None
-        except WorkerDied:
-            raise GrammarTooLarge("compiling broke its limit of time or memory") from None
+        answer = await self._bounded(job)
         if isinstance(answer, Refused):
             raise _error(answer, constraint.param)
         assert isinstance(answer, Compiled)
         plan = Plan(answer.fingerprint, answer.data)
         return CompiledConstraint(constraint, plan, answer.least_budget, answer.compile_s, answer.explanation)
+
+    async def _bounded(self, job: Job) -> Answer:
+        """The answer; breaking a limit is a refusal."""
+        try:
+            return await self._ask_twice(job)
+        except TimeoutError:
+            self.counters.timeouts += 1
+            raise GrammarTooLarge(f"compiling took longer than {self._limits.timeout_s:g} s") from None
+        except WorkerDied:
+            raise GrammarTooLarge("compiling broke its limit of time or memory") from None
 
     async def _ask_twice(self, job: Job) -> Answer:
         """A worker may have been somebody else's victim; a constraint that two have died of is to blame itself."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -43,6 +42,7 @@ class ConstraintKind(StrEnum):
     EBNF = "ebnf"
     STRUCTURAL_TAGS = "structural_tags"
     SUBSTRING = "substring"
+    TOOLS = "tools"  # a whole message: reasoning, an answer or text, calls
 
 
 _DATA = frozenset({"const", "enum", "default", "examples"})  # what stands there is no schema
@@ -76,34 +76,35 @@ def json_schema(schema: JsonSchema, options: FormworkRequest | None, param: str)
     _check_extensions(schema, param)
     refusal = asks_for_refusal(schema)
     schema = with_refusal(schema, param) if refusal else schema
-    return Constraint(ConstraintKind.JSON_SCHEMA, _text(schema), _text(_settings(options)), param, refusal)
+    return Constraint(ConstraintKind.JSON_SCHEMA, as_text(schema), as_text(spelling_of(options)), param, refusal)
 
 
 def in_any_spelling(made: Constraint) -> Constraint:
     """The same constraint as a reader must take it: its JSON may have been reordered and spaced anew since."""
     options: dict[str, Any] = json.loads(made.options)
     loose = {"whitespace": "json", "property_order": "any"}
-    return replace(made, options=_text({**options, **(loose if loose.keys() <= options.keys() else {})}))
+    return replace(made, options=as_text({**options, **(loose if loose.keys() <= options.keys() else {})}))
 
 
 def ebnf(grammar: str, options: FormworkRequest | None, param: str, syntax: str | None = None) -> Constraint:
     """A grammar in Lark or GBNF; JSON inside of it has the service's defaults."""
     if not grammar.strip():
         raise InvalidBody("a grammar must not be empty", param=param)
-    return Constraint(ConstraintKind.EBNF, _text(grammar), _text({"syntax": syntax, **_settings(options)}), param)
+    return Constraint(ConstraintKind.EBNF, as_text(grammar), as_text({"syntax": syntax, **spelling_of(options)}), param)
 
 
 def structural_tag(tag: dict[str, Any] | str, options: FormworkRequest | None, param: str) -> Constraint:
     """A structural tag, as a value or as JSON text."""
-    return Constraint(ConstraintKind.STRUCTURAL_TAGS, _text(tag), _text(_settings(options)), param)
+    return Constraint(ConstraintKind.STRUCTURAL_TAGS, as_text(tag), as_text(spelling_of(options)), param)
 
 
 def substring(quotable: str | dict[str, Any], param: str) -> Constraint:
     """A quotation from a text."""
-    return Constraint(ConstraintKind.SUBSTRING, _text(quotable), param=param)
+    return Constraint(ConstraintKind.SUBSTRING, as_text(quotable), param=param)
 
 
-def _settings(options: FormworkRequest | None) -> dict[str, Any]:
+def spelling_of(options: FormworkRequest | None) -> dict[str, Any]:
+    """How JSON is spelled: the options of `grammar.JsonOptions`, with the service's defaults."""
     chosen = options or FormworkRequest()
     return {
         "property_order": chosen.property_order or "schema",
@@ -118,9 +119,6 @@ def _check_extensions(schema: Any, param: str) -> None:
     while waiting:
         pointer, value = waiting.pop()
         if isinstance(value, dict):
-            if isinstance(value.get("x-source"), str):
-                message = "quotations of the input inside a schema are not supported"
-                raise _unsupported("x-source", message, pointer, param)
             if pointer and value.get(KEYWORD) is True:
                 raise _unsupported(KEYWORD, "only the whole answer may be refused", pointer, param)
             inner = ((name, each) for name, each in value.items() if name not in _DATA)
@@ -138,13 +136,13 @@ def _unsupported(keyword: str, message: str, pointer: str, param: str) -> Unsupp
 def regex(pattern: str, param: str) -> Constraint:
     if not pattern:
         raise InvalidBody("a regular expression must not be empty", param=param)
-    return Constraint(ConstraintKind.REGEX, _text(pattern), param=param)
+    return Constraint(ConstraintKind.REGEX, as_text(pattern), param=param)
 
 
 def choice(options: list[str], param: str) -> Constraint:
     if not options:
         raise InvalidBody("a list of choices must not be empty", param=param)
-    return Constraint(ConstraintKind.CHOICE, _text(options), param=param)
+    return Constraint(ConstraintKind.CHOICE, as_text(options), param=param)
 
 
 def of_response_format(format_: ResponseFormat | None, options: FormworkRequest | None) -> Constraint | None:
@@ -251,5 +249,25 @@ def _schema_value(value: JsonSchema | str, param: str) -> JsonSchema:
     return parsed
 
 
-def _text(value: Mapping[str, Any] | bool | str | list[str]) -> str:
+def as_format(constraint: Constraint) -> dict[str, Any]:
+    """The constraint as a format of structural tags: what a message's grammar holds."""
+    source = json.loads(constraint.source)
+    match constraint.kind:
+        case ConstraintKind.JSON_SCHEMA:
+            return {"type": "json_schema", "json_schema": source}
+        case ConstraintKind.REGEX:
+            return {"type": "regex", "pattern": source}
+        case ConstraintKind.CHOICE:
+            return {"type": "or", "elements": [{"type": "const_string", "value": each} for each in source]}
+        case ConstraintKind.EBNF:
+            return {"type": "grammar", "grammar": source, "syntax": json.loads(constraint.options)["syntax"]}
+        case ConstraintKind.SUBSTRING:
+            wanted = {"substring_chars": source} if isinstance(source, str) else source
+            return {"type": "grammar", "grammar": f"start: %regex {as_text(wanted)}", "syntax": "lark"}
+    tag: dict[str, Any] = json.loads(source) if isinstance(source, str) else source
+    return tag
+
+
+def as_text(value: Any) -> str:
+    """The value's JSON, as sources and options hold it."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from engine import EngineOverloaded, EngineUnavailable
 from service.access import Scope
+from service.accounts import cost_headers
 from service.body import read_body, read_json
 from service.errors import Family, InvalidBody, Overloaded, Problem, ServiceError, problem, row_of, tgi_word
 from service.generation import Generation, Prepared, count
@@ -135,6 +136,7 @@ async def whole(visit: Visit, prepared: Prepared, work: Callable[[Generation], A
         generation = Generation(visit.house, prepared)
         response = await work(generation)
         count(visit.house, generation)
+        response.headers.update(cost_headers(visit.house, generation, visit.arrived))
         return response
 
     return await attended(visit.request, run())

@@ -60,7 +60,9 @@ class ServiceError(Exception):
 
 
 class InvalidBody(ServiceError):
-    """The body is not what the route takes."""
+    """The body is not what the route takes; `out_of_range`: a number that is too small or too large."""
+
+    out_of_range = False
 
 
 class TemplateFailure(InvalidBody):
@@ -242,10 +244,36 @@ def openai_problem(error: BaseException) -> Problem:
 def tgi_problem(error: BaseException) -> Problem:
     """The error in TGI's shape."""
     row = row_of(error)
-    body: dict[str, Any] = {"error": row.tgi_prefix + _message(error), "error_type": row.tgi_type}
+    body: dict[str, Any] = {"error": row.tgi_prefix + _tgi_message(error), "error_type": row.tgi_type}
     if facts := _facts(error):
         body["formwork"] = facts
     return Problem(row.tgi_status, body, _headers(error, row.tgi_status))
+
+
+_TGI_RANGES = {
+    "parameters.temperature": "`temperature` must be strictly positive",
+    "parameters.repetition_penalty": "`repetition_penalty` must be strictly positive",
+    "parameters.frequency_penalty": "`frequency_penalty` must be >= -2.0 and <= 2.0",
+    "parameters.top_p": "`top_p` must be > 0.0 and < 1.0",
+    "parameters.typical_p": "`typical_p` must be > 0.0 and < 1.0",
+    "parameters.top_k": "`top_k` must be strictly positive",
+    "parameters.max_new_tokens": "`max_new_tokens` must be strictly positive",
+    "parameters.truncate": "`truncate` must be strictly positive",
+    "parameters.best_of": "`best_of` must be > 0",
+    "parameters.top_n_tokens": "`top_n_tokens` must be >= 0",
+}
+"""TGI's sentences for values outside of their range, which its users' code may look for."""
+
+
+def _tgi_message(error: BaseException) -> str:
+    """In TGI's words: what a sentence in backticks names needs no other name."""
+    param = _param(error)
+    if isinstance(error, GrammarError):
+        return f"grammar is not valid: {_message(error)}"
+    if isinstance(error, InvalidBody) and error.out_of_range and param in _TGI_RANGES:
+        return _TGI_RANGES[param]
+    named = isinstance(error, ServiceError) and error.message.startswith(("`", "you must"))
+    return error.message if named and isinstance(error, ServiceError) else _message(error)
 
 
 _ANTHROPIC = {
@@ -335,7 +363,12 @@ def invalid_body(error: ValidationError, accepted: Sequence[str]) -> InvalidBody
     message = first["msg"]
     if "input" in first and isinstance(first["input"], str | int | float | bool | None):
         message += f"; got {str(first['input'])[:80]!r}"
-    return InvalidBody(message, param=path or None)
+    found = InvalidBody(message, param=path or None)
+    found.out_of_range = first["type"] in _RANGES
+    return found
+
+
+_RANGES = frozenset({"greater_than", "greater_than_equal", "less_than", "less_than_equal"})
 
 
 def _is_union_tag(part: str | int) -> bool:

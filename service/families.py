@@ -1,17 +1,15 @@
-"""How model families spell tool calls and reasoning: one table, and which line of it a chat template means.
+"""Which model family's spelling of tool calls and reasoning a chat template means.
 
-What it is for: `CallForm` and `ThoughtForm`, found by `call_form` and `thought_form`. What may not enter: running
-anything, OpenAI's shapes.
-
-The idea: a call is text of a fixed form around a name and the JSON of its arguments. The fixed parts are written by the
-service, token for token as the family's template writes them (many are special tokens, which no byte grammar can
-spell); only name and arguments are drawn, under a grammar.
+What it is for: `call_form` and `thought_form`: the flag's word or what the template shows, to a value. What may not
+enter: the spellings of calls themselves, which are the grammar's (grammar/rules/families.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+from grammar.rules.families import FORMATS, ToolFormat
 
 CallParser = Literal[
     "auto", "hermes", "llama3_json", "mistral", "mistral_args", "deepseek_v3", "deepseek_v31", "openai", "json"
@@ -21,90 +19,43 @@ ThoughtParser = Literal["auto", "none", "think", "mistral", "openai"]
 
 @dataclass(frozen=True, slots=True)
 class CallForm:
-    """One family's calls. A call is one JSON object, or (`split`) a bare name, `split`, and the arguments."""
+    """One family's calls, by the name that the grammar and the flag know it by."""
 
     name: str
-    trigger: str | None  # free text that contains it has begun a call; None: no call begins by itself
-    opening: str  # written before the first call, in place of the trigger
-    closing: str = ""  # written after each call before another
-    again: str | None = None  # written before a further call; None: one call only
-    end: str = ""  # what the family writes after the last call in place of `again`
-    arguments_key: str = "arguments"
-    split: str | None = None
-    prefix: str = ""  # of a bare name
-    talk: tuple[str, str] | None = None  # the word drawn in place of a name to speak instead, and what follows it
+
+    @property
+    def spelling(self) -> ToolFormat:
+        return FORMATS[self.name]
+
+    @property
+    def begins_by_itself(self) -> bool:
+        """Whether a model that may speak freely can be seen to call instead."""
+        return bool(self.spelling.trigger or self.spelling.saying)
 
 
 @dataclass(frozen=True, slots=True)
 class ThoughtForm:
-    """One family's reasoning: `opening` … `closing`, then `after`, then `answer` before what is no call."""
+    """One family's reasoning: `opening` … `closing`, and what is written between that and the answer."""
 
     name: str
     opening: str
     closing: str
-    after: str = ""
-    answer: str = ""
+    gap: str = ""
 
 
-HERMES = CallForm("hermes", "<tool_call>", "<tool_call>\n", "\n</tool_call>", "\n<tool_call>\n")
-PLAIN_JSON = CallForm("json", None, "")
-CALL_FORMS = {
-    form.name: form
-    for form in (
-        HERMES,
-        # Llama 3 writes nothing around the object; its own beginning is what gives it away.
-        CallForm("llama3_json", '{"name": "', "", arguments_key="parameters"),
-        CallForm("mistral", "[TOOL_CALLS]", "[TOOL_CALLS][", "", ", ", "]"),
-        CallForm("mistral_args", "[TOOL_CALLS]", "[TOOL_CALLS]", "", "[TOOL_CALLS]", split="[ARGS]"),
-        CallForm(
-            "deepseek_v3",
-            "<｜tool▁calls▁begin｜>",
-            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>",
-            "\n```<｜tool▁call▁end｜>",
-            "\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
-            "<｜tool▁calls▁end｜>",
-            split="\n```json\n",
-        ),
-        CallForm(
-            "deepseek_v31",
-            "<｜tool▁calls▁begin｜>",
-            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>",
-            "<｜tool▁call▁end｜>",
-            "<｜tool▁call▁begin｜>",
-            "<｜tool▁calls▁end｜>",
-            split="<｜tool▁sep｜>",
-        ),
-        # gpt-oss: one call a turn; the turn's header says whether it is an answer or a call, and of which function.
-        CallForm(
-            "openai",
-            None,
-            "<|channel|>",
-            split=" <|constrain|>json<|message|>",
-            prefix="commentary to=functions.",
-            talk=("final", "<|message|>"),
-        ),
-        PLAIN_JSON,
-    )
-}
 THOUGHT_FORMS = {
     form.name: form
     for form in (
         ThoughtForm("think", "<think>", "</think>", "\n\n"),
         ThoughtForm("mistral", "[THINK]", "[/THINK]"),
-        ThoughtForm(
-            "openai",
-            "<|channel|>analysis<|message|>",
-            "<|end|>",
-            "<|start|>assistant",
-            "<|channel|>final<|message|>",
-        ),
+        ThoughtForm("openai", "<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),
     )
 }
 
 
 def call_form(parser: CallParser, template: str) -> CallForm:
     """The form that the flag names, or that the template shows."""
-    return CALL_FORMS[_shown(template) if parser == "auto" else parser]
+    return CallForm(_shown(template) if parser == "auto" else parser)
 
 
 def thought_form(parser: ThoughtParser, template: str) -> ThoughtForm | None:

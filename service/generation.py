@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -22,23 +22,26 @@ from engine.messages import AdapterRef, Finish, FinishReason, Generate, Mark, Ma
 from engine.stops import StopScanner
 from grammar.errors import GrammarError
 from schemas.base import FormworkRequest
-from service.calling import CallRun, least_call
-from service.chain import Chain, unended
+from service.calling import MessageForm, MessageReader
 from service.compiling import CompiledConstraint
-from service.constraints import Constraint
+from service.constraints import Constraint, ConstraintKind
 from service.errors import InvalidBody, NotEnoughBudget, TooManyTokens
+from service.evidence import Texts
 from service.house import House
-from service.reasoning import Thought, reason
+from service.reasoning import LimitedThought, Thought
 from service.refusals import PREFIX, RefusalReader
 from service.text import Piece, TextStream
-from service.tools import CompiledToolbox, Toolbox, named
+from service.tools import Toolbox, named
 
 _QUEUED_PIECES = 256  # a slow reader holds so many, then its pump waits
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What one prompt is to become, in our words. `sampling.max_tokens` is 0 where the client gave none."""
+    """What one prompt is to become, in our words. `sampling.max_tokens` is 0 where the client gave none.
+
+    `constraint` is what all of the output is under; `answer` what its text is, where that is only a part of it.
+    """
 
     prompt: Sequence[int]
     sampling: Sampling
@@ -49,9 +52,22 @@ class Wish:
     tenant: str = ""
     keep_stop: bool = False
     budget_param: str = "max_tokens"
+    answer: Constraint | None = None
+    form: MessageForm | None = None  # the output is a message with parts
+    texts: Texts | None = None  # what a value may be quoted from
+    characters: int = 0  # of what was sent, as TGI counts
     toolbox: Toolbox | None = None
-    thought: Thought | None = None
     adapter: AdapterRef | None = None
+    limited: Thought | None = None  # reasoning with a limit of its own, before all of that
+
+    @property
+    def said(self) -> Constraint | None:
+        """What the text is under."""
+        return self.constraint if self.form is None else self.answer
+
+    @property
+    def says_json(self) -> bool:
+        return self.said is not None and self.said.kind is ConstraintKind.JSON_SCHEMA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +81,12 @@ class Prepared:
     mark: Mark | None
     unmarked: str | None
     arrived: float
-    tools: CompiledToolbox | None = None
-    reserve: int = 0  # what the answer needs of the budget after the reasoning
+    ready: float = 0.0  # when all was checked and compiled
+
+    @property
+    def least(self) -> int:
+        """The tokens that the answer cannot do without; 0 for free text."""
+        return self.compiled.least_budget if self.compiled else 0
 
     @property
     def seed(self) -> int:
@@ -82,10 +102,8 @@ async def prepare(house: House, wish: Wish, prefix: str) -> Prepared:
     mark, unmarked = house.marker.mark(
         wish.watermark, greedy=wish.sampling.temperature == 0, tenant=wish.tenant or None
     )
-    compiled = await _compiled(house, wish.constraint) if wish.constraint else None
-    tools = await _compiled_tools(house, wish.toolbox) if wish.toolbox else None
-    least = _least(house, wish, compiled, tools)
-    sampling = _budgeted(house, wish, least)
+    compiled = await _compiled(house, wish, wish.constraint) if wish.constraint else None
+    sampling = _budgeted(house, wish, _least(house, wish, compiled))
     house.metrics.validation.observe(time.monotonic() - arrived)
     return Prepared(
         id=f"{prefix}{secrets.token_hex(12)}",
@@ -95,53 +113,30 @@ async def prepare(house: House, wish: Wish, prefix: str) -> Prepared:
         mark=mark,
         unmarked=unmarked,
         arrived=arrived,
-        tools=tools,
-        reserve=_reserve(house, compiled, tools),
+        ready=time.monotonic(),
     )
 
 
-async def _compiled(house: House, constraint: Constraint) -> CompiledConstraint:
+async def _compiled(house: House, wish: Wish, constraint: Constraint) -> CompiledConstraint:
     try:
         return await house.compiler.compile(constraint)
     except GrammarError as error:
-        if not constraint.refusal:
-            raise
-        pointer = error.pointer.removeprefix("#").removeprefix(PREFIX)
-        told = type(error)(error.message, pointer=pointer, keyword=error.keyword, reason=error.reason)
-        told.__dict__["param"] = constraint.param
-        raise told from None
+        told = named(error, wish.toolbox, wish.answer) if wish.form is not None else error
+        said = wish.said
+        if said is None or not said.refusal or told.__dict__.get("param") != said.param:
+            raise told from None
+        pointer = told.pointer.removeprefix("#").removeprefix(PREFIX)
+        inner = type(told)(told.message, pointer=pointer, keyword=told.keyword, reason=told.reason)
+        inner.__dict__["param"] = said.param
+        raise inner from None
 
 
-async def _compiled_tools(house: House, box: Toolbox) -> CompiledToolbox:
-    async def compiled(constraint: Constraint | None) -> CompiledConstraint | None:
-        return await house.compiler.compile(constraint) if constraint is not None else None
-
-    try:
-        call = await compiled(box.call)
-        arguments = tuple([await house.compiler.compile(each) for each in box.arguments])
-    except GrammarError as error:
-        raise named(error, box) from None
-    word, more, answer = [await compiled(each) for each in (box.word, box.more, box.answer)]
-    return CompiledToolbox(box, call, word, arguments, more, answer)
-
-
-def _reserve(house: House, compiled: CompiledConstraint | None, tools: CompiledToolbox | None) -> int:
-    """The tokens that the answer cannot do without; 0 for free text."""
-    if tools is not None:
-        if tools.box.must or tools.answer is not None:
-            return least_call(tools, house.tokenizer) + (tools.answer.least_budget if tools.answer else 0)
-        return 0
-    return compiled.least_budget if compiled else 0
-
-
-def _least(house: House, wish: Wish, compiled: CompiledConstraint | None, tools: CompiledToolbox | None) -> int:
-    """The smallest budget that can be served, with the marks around the reasoning."""
-    least = _reserve(house, compiled, tools)
-    if wish.thought is None or not least:
+def _least(house: House, wish: Wish, compiled: CompiledConstraint | None) -> int:
+    """The smallest budget that can be served, with what is written around limited reasoning."""
+    least = compiled.least_budget if compiled else 0
+    if wish.limited is None or not least:
         return least
-    form = wish.thought.form
-    around = (form.opening, form.closing, form.after, form.answer)
-    return least + sum(len(house.tokenizer.encode(text, special=True)) for text in around if text)
+    return least + sum(len(tokens) for tokens in wish.limited.frame(house.tokenizer))
 
 
 def fresh_seed() -> int:
@@ -160,7 +155,7 @@ def _check_size(house: House, wish: Wish) -> None:
         raise InvalidBody(f"at most {settings.max_top_n_tokens} alternatives are told", param="top_logprobs")
     if settings.max_input_tokens and len(wish.prompt) > settings.max_input_tokens:
         raise TooManyTokens(
-            f"`inputs` must have at most {settings.max_input_tokens} tokens. Given: {len(wish.prompt)}",
+            f"`inputs` must have less than {settings.max_input_tokens + 1} tokens. Given: {len(wish.prompt)}",
             param="messages" if wish.budget_param != "parameters.max_new_tokens" else "inputs",
             facts={"prompt_tokens": len(wish.prompt), "limit": settings.max_input_tokens},
         )
@@ -193,9 +188,10 @@ def _budgeted(house: House, wish: Wish, least: int) -> Sampling:
             facts={"least_budget": least, "budget": min(budget, room)},
         )
     if asked > room:
+        budget_name = wish.budget_param.rsplit(".", 1)[-1]
         raise TooManyTokens(
-            f"`inputs` tokens + `{wish.budget_param.rsplit('.', 1)[-1]}` must be <= {limit}. "
-            f"Given: {len(wish.prompt)} `inputs` tokens and {asked}",
+            f"`inputs` tokens + `{budget_name}` must be <= {limit}. "
+            f"Given: {len(wish.prompt)} `inputs` tokens and {asked} `{budget_name}`",
             param=wish.budget_param,
             facts={"prompt_tokens": len(wish.prompt), "limit": limit},
         )
@@ -266,8 +262,8 @@ class Generation:
 
     async def _pump(self, index: int) -> None:
         try:
-            constraint = self.prepared.wish.constraint
-            reader = RefusalReader() if constraint is not None and constraint.refusal else None
+            said = self.prepared.wish.said
+            reader = RefusalReader() if said is not None and said.refusal else None
             async with aclosing(choice(self._house, self.prepared, index)) as pieces:
                 async for piece in pieces:
                     for each in reader.feed(piece) if reader is not None else (piece,):
@@ -292,11 +288,10 @@ async def beats(generation: Generation, quiet_s: float) -> AsyncGenerator[Piece 
 async def choice(house: House, prepared: Prepared, index: int) -> AsyncGenerator[Piece, None]:
     """The pieces of one choice."""
     wish, compiled = prepared.wish, prepared.compiled
-    sampling = msgspec.structs.replace(prepared.sampling, seed=seed_of(prepared.seed, index))
     request = Generate(
         request_id=f"{prepared.id}-{index}",
         prompt=list(wish.prompt),
-        sampling=sampling,
+        sampling=msgspec.structs.replace(prepared.sampling, seed=seed_of(prepared.seed, index)),
         grammar=compiled.plan.fingerprint if compiled else None,
         mark=prepared.mark,
         tenant=wish.tenant,
@@ -305,61 +300,57 @@ async def choice(house: House, prepared: Prepared, index: int) -> AsyncGenerator
         adapter=wish.adapter,
         jump=wish.options.jump,
     )
-    if prepared.tools is not None or wish.thought is not None:
-        parts = _in_parts(prepared, Chain.begin(house.engine, house.tokenizer, request, index))
-        async with aclosing(parts):
-            async for piece in parts:
-                yield piece
-        return
-    keep_stop = wish.keep_stop or compiled is not None
-    text = TextStream(index, house.tokenizer.token_bytes, StopScanner(sampling.stop), keep_stop=keep_stop)
+    if wish.limited is None:
+        parts = _answer(house, prepared, request, index)
+    else:
+        thought = LimitedThought(house.engine, house.tokenizer, request, wish.limited, max(1, prepared.least))
+        parts = _after_thought(house, prepared, thought, index)
+    async with aclosing(parts):
+        async for piece in parts:
+            yield _honest(piece, prepared)
+
+
+async def _answer(house: House, prepared: Prepared, request: Generate, index: int) -> AsyncGenerator[Piece, None]:
+    """The pieces of one engine request."""
+    compiled = prepared.compiled
+    read = _reader(house, prepared, index)
     outputs = house.engine.generate(request, compiled.plan if compiled else None)
     async with aclosing(outputs):
         async for output in outputs:
-            yield text.feed(_honest(output, prepared))
+            for piece in read(output):
+                yield piece
 
 
-async def _in_parts(prepared: Prepared, chain: Chain) -> AsyncGenerator[Piece, None]:
-    """A choice that reasons, or may call tools: one part after the other."""
-    thought = prepared.wish.thought
-    if thought is not None:
-        async with aclosing(reason(chain, thought, prepared.reserve)) as parts:
-            async for piece in parts:
-                yield _honest_piece(piece, prepared)
-                if piece.finish is not None:
-                    return
-    answer = CallRun(chain, prepared.tools).pieces() if prepared.tools is not None else _answer(prepared, chain)
-    async with aclosing(answer):
-        async for piece in answer:
-            yield _honest_piece(piece, prepared)
+def _reader(house: House, prepared: Prepared, index: int) -> Callable[[Output], Sequence[Piece]]:
+    """What turns the choice's outputs into pieces."""
+    wish, stops = prepared.wish, prepared.sampling.stop
+    if wish.form is not None:
+        return MessageReader(index, wish.form, house.tokenizer, () if wish.keep_stop else stops).feed
+    keep_stop = wish.keep_stop or prepared.compiled is not None
+    stream = TextStream(index, house.tokenizer.token_bytes, StopScanner(stops), keep_stop=keep_stop)
+    return lambda output: (stream.feed(output),)
 
 
-async def _answer(prepared: Prepared, chain: Chain) -> AsyncGenerator[Piece, None]:
-    """The answer after the reasoning."""
-    thought, compiled = prepared.wish.thought, prepared.compiled
-    assert thought is not None
-    chain.append(thought.form.answer)
-    parts = chain.constrained(compiled) if compiled is not None else chain.free(None, chain.budget)
-    async with aclosing(parts):
+async def _after_thought(
+    house: House, prepared: Prepared, thought: LimitedThought, index: int
+) -> AsyncGenerator[Piece, None]:
+    """Limited reasoning, and the answer behind it."""
+    async with aclosing(thought.pieces(index)) as parts:
         async for piece in parts:
-            yield unended(piece)
-    yield Piece(chain.index, "", finish=chain.finish(chain.ends[-1].reason))
+            yield piece
+    if thought.answer is None:
+        return
+    async with aclosing(_answer(house, prepared, thought.answer, index)) as parts:
+        async for piece in parts:
+            yield replace(piece, finish=thought.joined(piece.finish)) if piece.finish is not None else piece
 
 
-def _honest_piece(piece: Piece, prepared: Prepared) -> Piece:
+def _honest(piece: Piece, prepared: Prepared) -> Piece:
+    """The finish with the service's own reason where no mark was asked for."""
     if piece.finish is None or prepared.unmarked is None:
         return piece
     report = MarkReport(applied=False, reason=prepared.unmarked)
     return replace(piece, finish=msgspec.structs.replace(piece.finish, mark=report))
-
-
-def _honest(output: Output, prepared: Prepared) -> Output:
-    """The finish with the service's own reason where no mark was asked for."""
-    finish = output.finish
-    if finish is None or prepared.unmarked is None:
-        return output
-    report = MarkReport(applied=False, reason=prepared.unmarked)
-    return msgspec.structs.replace(output, finish=msgspec.structs.replace(finish, mark=report))
 
 
 @dataclass(slots=True)

@@ -11,6 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+_QUOTE, _BACKSLASH = b'"\\'
+_SCALAR = frozenset(b"0123456789+-.abcdefghijklmnopqrstuvwxyzE")
+
 
 @dataclass(slots=True)
 class MemberText:
@@ -49,6 +52,55 @@ class MemberText:
         self._at += found.end()
         value: str = json.loads(f'"{found[0]}"')
         return value
+
+
+@dataclass(slots=True)
+class JsonExtent:
+    """Finds where one JSON value ends in text that goes on after it; the text so far is JSON."""
+
+    is_over: bool = False
+    _depth: int = 0
+    _in_string: bool = False
+    _escaped: bool = False
+    _scalar: bool = False
+
+    def feed(self, data: bytes | bytearray) -> int:
+        """How many of these bytes belong to the value."""
+        for place, byte in enumerate(data):
+            if self.is_over:
+                return place
+            if self._in_string:
+                self._string(byte)
+            elif not self._outside(byte):
+                return place
+        return len(data)
+
+    def _string(self, byte: int) -> None:
+        if self._escaped:
+            self._escaped = False
+        elif byte == _BACKSLASH:
+            self._escaped = True
+        elif byte == _QUOTE:
+            self._in_string = False
+            self.is_over = self._depth == 0
+
+    def _outside(self, byte: int) -> bool:
+        """Whether a byte outside of strings belongs to the value."""
+        if byte == _QUOTE:
+            self._in_string = True
+        elif byte in b"{[":
+            self._depth += 1
+        elif self._depth:
+            self._depth -= byte in b"}]"
+            self.is_over = self._depth == 0
+        elif byte in b" \t\r\n" and not self._scalar:
+            pass
+        elif byte in _SCALAR:
+            self._scalar = True
+        else:
+            self.is_over = True
+            return False
+        return True
 
 
 def moved(schema: Any, base: str) -> Any:

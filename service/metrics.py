@@ -6,13 +6,32 @@ What it is for: `GET /metrics`. What may not enter: anything a client sent (a la
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from engine.messages import Spread
+from engine.step_times import SECOND_BOUNDS, SIZE_BOUNDS
 
 Labels = tuple[tuple[str, str], ...]
 
-SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
+SECONDS = SECOND_BOUNDS
 TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
+
+
+_METHODS = ("prefill", "decode")
+_BATCH: dict[str, tuple[str, str, tuple[float, ...], tuple[str, ...]]] = {
+    "inference": ("tgi_batch_inference_duration", "Seconds of a step.", SECOND_BOUNDS, _METHODS),
+    "forward": ("tgi_batch_forward_duration", "Seconds of a step's forward pass.", SECOND_BOUNDS, _METHODS),
+    "decode": ("tgi_batch_decode_duration", "Seconds in which a step's rows are measured.", SECOND_BOUNDS, _METHODS),
+    "filter": (
+        "tgi_batch_filter_duration",
+        "Seconds in which tokens are drawn and what has ended is let go.",
+        SECOND_BOUNDS,
+        _METHODS,
+    ),
+    "concat": ("tgi_batch_concat_duration", "Seconds in which sequences join running ones.", SECOND_BOUNDS, ("",)),
+    "next_size": ("tgi_batch_next_size", "Sequences in a step that takes prompts in.", SIZE_BOUNDS, ("",)),
+}
 
 
 @dataclass(slots=True)
@@ -50,12 +69,20 @@ class Histogram:
     def lines(self) -> Iterator[str]:
         yield f"# HELP {self.name} {self.help}"
         yield f"# TYPE {self.name} histogram"
-        running = 0
-        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
-            running += count
-            yield f'{self.name}_bucket{{le="{"+Inf" if bound == float("inf") else f"{bound:g}"}"}} {running}'
-        yield f"{self.name}_sum {self.total:g}"
-        yield f"{self.name}_count {running}"
+        yield from _histogram_lines(self.name, "", self.bounds, self.counts, self.total)
+
+
+def _histogram_lines(
+    name: str, labels: str, bounds: Sequence[float], counts: Sequence[int], total: float
+) -> Iterator[str]:
+    running = 0
+    inside = labels + "," if labels else ""
+    around = f"{{{labels}}}" if labels else ""
+    for bound, count in zip((*bounds, float("inf")), counts, strict=True):
+        running += count
+        yield f'{name}_bucket{{{inside}le="{"+Inf" if bound == float("inf") else f"{bound:g}"}"}} {running}'
+    yield f"{name}_sum{around} {total:g}"
+    yield f"{name}_count{around} {running}"
 
 
 def _labels(labels: Labels) -> str:
@@ -149,8 +176,24 @@ class Metrics:
             yield from each.lines()
 
 
+def spreads(batches: Mapping[str, Spread]) -> Iterator[str]:
+    """The engine's histograms of its steps under TGI's names; those that have no value yet are told as such."""
+    for name, (family, help_, bounds, methods) in _BATCH.items():
+        yield f"# HELP {family} {help_}"
+        yield f"# TYPE {family} histogram"
+        for method in methods:
+            found = batches.get(f"{name}/{method}" if method else name)
+            labels = f'method="{method}"' if method else ""
+            counts, total = (found.counts, found.total) if found is not None else ([0] * (len(bounds) + 1), 0.0)
+            yield from _histogram_lines(family, labels, bounds, counts, total)
+
+
 def gauges(values: Mapping[str, float], kind: str = "gauge") -> Iterable[str]:
     """Numbers that live elsewhere, read at this moment."""
+    told = ""
     for name, value in values.items():
-        yield f"# TYPE {name.partition('{')[0]} {kind}"
+        family = name.partition("{")[0]
+        if family != told:
+            yield f"# TYPE {family} {kind}"
+        told = family
         yield f"{name} {value:g}"

@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     uds: str = Field(default="", description="A Unix socket to listen on in place of host and port.")
+    playground: bool = Field(default=True, description="A page at /playground to try constraints on.")
     root_path: str = Field(default="", description="Path prefix that a proxy strips.")
     metrics_port: int = Field(
         default=0, ge=0, le=65535, description="/metrics and health on a port of their own, without keys; 0: on `port`."
@@ -89,6 +90,9 @@ class Settings(BaseSettings):
     )
     cache_bytes: int = Field(default=0, ge=0, description="Memory for pages; 0: found at start.")
     cache_tokens: int = Field(default=0, ge=0, description="The same in tokens, over all running sequences; 0: found.")
+    cache_dtype: Literal["auto", "float32", "bfloat16", "float16", "fp8"] = Field(
+        default="auto", description="Type of keys and values in the cache; auto: the weights'."
+    )
     memory_fraction: float = Field(
         default=0.0, ge=0, le=1, description="Share of the free memory for pages; 0: .9 of a GPU's, .25 of a CPU's."
     )
@@ -137,6 +141,10 @@ class Settings(BaseSettings):
     compile_timeout_s: float = Field(default=10.0, gt=0, le=600, description="Wall time of one compilation.")
     compile_memory_bytes: int = Field(default=4 << 30, ge=1 << 29, description="Address space of a compile worker.")
     grammar_cache_bytes: int = Field(default=256 << 20, ge=0, description="Compiled plans kept in this process.")
+    grammar_folder: str = Field(
+        default="", description="Keeps named constraints over restarts; empty: they are forgotten at the end."
+    )
+    grammar_folder_bytes: int = Field(default=64 << 20, ge=1024, description="All that is kept there.")
     max_schema_bytes: int = Field(default=1_000_000, ge=64, description="Larger constraints are refused.")
 
     # Who.

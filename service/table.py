@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from service.aliases import ALIASES, IDLE, Alias
+from service.aliases import ALIASES, IDLE, REFUSED, Alias
 from service.settings import PREFIX, Settings
 
 _HEAD = f"""# Settings
@@ -29,12 +29,22 @@ Accepted, so that a command line can be taken over, and changing nothing:
 """
 
 
+_REFUSED = """
+Refused by name, since what they ask for would not happen:
+
+| flag | instead |
+|:--|:--|
+"""
+
+
 def table() -> str:
     """The whole document."""
     rows = [_row(name) for name in Settings.model_fields]
     idle = [f"| `--{name}` | {reason} |" for name, reason in IDLE.items()]
     json_output = "`--json-output` is `--log-format json`; `--sharded true` asks for `--num-shard`.\n"
-    return _HEAD + "\n".join(rows) + "\n\n" + json_output + _IDLE + "\n".join(idle) + "\n"
+    refused = [f"| `--{name}` | {reason} |" for name, reason in REFUSED.items()]
+    parts = (_HEAD, "\n".join(rows), "\n\n", json_output, _IDLE, "\n".join(idle), "\n", _REFUSED, "\n".join(refused))
+    return "".join(parts) + "\n"
 
 
 def _row(name: str) -> str:

@@ -13,20 +13,23 @@ from typing import Any
 import msgspec
 
 from engine.messages import Sampling
+from grammar.rules.families import Reasoning
 from schemas.base import FormworkRequest
 from schemas.chat import ChatRequest, ResponseFormat, Sampler
 from schemas.completions import CompletionRequest
 from schemas.tgi import GenerateRequest
 from service import constraints
-from service.chat import Conversation, plain_message, template_extras, with_schema, with_system
+from service.calling import MessageForm, message_form, thought_spelled
+from service.chat import Conversation, message_text, plain_message, template_extras, with_schema, with_system
 from service.compiling import check_size
 from service.constraints import Constraint
 from service.errors import InvalidBody, far_too_long
+from service.evidence import Texts, quoting
 from service.generation import Wish, fresh_seed
 from service.house import House
 from service.names import Names
 from service.reasoning import thought_of
-from service.tools import Toolbox, check_trigger, toolbox_of
+from service.tools import Toolbox, message_constraint, toolbox_of
 
 _LONG_TEXT = 20_000  # characters; tokenising more would hold up the event loop
 
@@ -37,30 +40,56 @@ async def of_chat(house: House, body: ChatRequest, tenant: str) -> Wish:
     constraint = constraint_of(body, body.response_format, options, house.names, tenant)
     _check_chat(body)
     template = house.chat_template()
-    toolbox = toolbox_of(body, house.call_form, constraint)
-    if toolbox is not None:
-        check_trigger(toolbox, house.tokenizer)
+    toolbox = toolbox_of(body, house.call_form)
     if constraint is not None:
         check_size(constraint, house.settings.max_schema_bytes)  # before the template spells it out
     size = sum(len(message.model_dump_json()) for message in body.messages)
     size += len(constraint.source) if constraint else 0
-    size += sum(len(tool.model_dump_json()) for tool in body.tools or ())
+    size += sum(len(constraints.as_text(tool.source)) for tool in toolbox.tools) if toolbox else 0
     prompt = await _off_loop(size, template.prompt, conversation_of(body, constraint, options, toolbox))
     budget = body.max_completion_tokens or body.max_tokens
+    thought = thought_of(house.thought_form, body, prompt, house.tokenizer)
+    limited = thought is not None and thought.limit is not None
+    reasoning = thought.reasoning if thought is not None and not limited else None
+    whole, form = _message(house, toolbox, reasoning, constraint, options)
+    asked = ((index, message_text(each)) for index, each in enumerate(body.messages) if each.role == "user")
+    texts = Texts(tuple(asked))
     return Wish(
         prompt=prompt,
         sampling=sampling_of(body, budget, top_logprobs=body.top_logprobs or 0),
-        constraint=constraint,
+        constraint=quoting(whole, texts),
+        answer=constraint,
+        texts=texts,
+        characters=sum(len(message_text(message)) for message in body.messages),
+        form=form,
         n=body.n or 1,
         watermark=options.watermark,
         options=options,
         tenant=tenant,
         keep_stop=bool(body.include_stop_str_in_output),
         toolbox=toolbox,
-        thought=thought_of(house.thought_form, body, prompt, house.tokenizer),
+        limited=thought if limited else None,
         adapter=house.adapters.find(body.model),
         budget_param="max_completion_tokens" if body.max_completion_tokens else "max_tokens",
     )
+
+
+def _message(
+    house: House,
+    toolbox: Toolbox | None,
+    reasoning: Reasoning | None,
+    answer: Constraint | None,
+    options: FormworkRequest,
+) -> tuple[Constraint | None, MessageForm | None]:
+    """What holds the whole output, and how it is read; neither is needed for plain text."""
+    family, special = house.call_form, house.tokenizer.special_tokens
+    if toolbox is None and not family.spelling.saying and (reasoning is None or answer is None):
+        thought = thought_spelled(reasoning, special)
+        return answer, MessageForm(thought) if thought is not None else None
+    free = answer is None or (toolbox is not None and toolbox.must)
+    names, custom = (toolbox.names, toolbox.custom) if toolbox is not None else ((), frozenset[str]())
+    form = message_form(family.spelling, names, special, reasoning=reasoning, custom=custom, free=free)
+    return message_constraint(family, toolbox, reasoning, answer, options), form
 
 
 async def of_completion(house: House, body: CompletionRequest, tenant: str) -> list[Wish]:
@@ -80,11 +109,14 @@ async def of_completion(house: House, body: CompletionRequest, tenant: str) -> l
     sampling = sampling_of(body, body.max_tokens, top_logprobs=body.logprobs or 0)
     if body.echo and body.logprobs is not None:
         sampling = msgspec.structs.replace(sampling, prompt_logprobs=body.logprobs)
+    texts = [Texts(((0, house.tokenizer.decode(prompt)),)) for prompt in prompts]
     return [
         Wish(
             prompt=prompt,
             sampling=sampling,
-            constraint=constraint,
+            constraint=quoting(constraint, text),
+            texts=text,
+            characters=len(text.parts[0][1]),
             n=count,
             watermark=options.watermark,
             options=options,
@@ -92,7 +124,7 @@ async def of_completion(house: House, body: CompletionRequest, tenant: str) -> l
             keep_stop=bool(body.include_stop_str_in_output),
             adapter=house.adapters.find(body.model),
         )
-        for prompt in prompts
+        for prompt, text in zip(prompts, texts, strict=True)
     ]
 
 
@@ -123,9 +155,13 @@ async def of_tgi(house: House, body: GenerateRequest, tenant: str) -> Wish:
     )
     best_of = asked.best_of or 1
     if best_of > 1 and not drawn:
-        raise InvalidBody("`best_of` > 1 needs sampling: set do_sample", param="parameters.best_of")
+        raise InvalidBody("you must use sampling when `best_of` is > 1", param="parameters.best_of")
     if best_of > 1 and asked.seed is not None:
-        raise InvalidBody("`best_of` > 1 and `seed` exclude each other", param="parameters.best_of")
+        raise InvalidBody("`seed` must not be set when `best_of` > 1", param="parameters.best_of")
+    if asked.top_n_tokens is not None and asked.top_n_tokens > house.settings.max_top_n_tokens:
+        most = house.settings.max_top_n_tokens
+        given = f"`top_n_tokens` must be >= 0 and <= {most}. Given: {asked.top_n_tokens}"
+        raise InvalidBody(given, param="parameters.top_n_tokens")
     adapter = house.adapters.find(asked.adapter_id)
     if adapter is None and asked.adapter_id is not None:
         known = ", ".join(house.adapters) or "none"
@@ -148,10 +184,13 @@ async def of_tgi(house: House, body: GenerateRequest, tenant: str) -> Wish:
         top_logprobs=asked.top_n_tokens or 0,
         prompt_logprobs=0 if asked.decoder_input_details else None,
     )
+    texts = Texts(((0, body.inputs),))
     return Wish(
         prompt=prompt[-asked.truncate :] if asked.truncate else prompt,
         sampling=sampling,
-        constraint=constraint,
+        constraint=quoting(constraint, texts),
+        texts=texts,
+        characters=len(body.inputs),
         n=best_of,
         watermark=True if asked.watermark else options.watermark,
         options=options,
@@ -208,7 +247,7 @@ def conversation_of(
     for name in ("reasoning_effort", "verbosity"):
         if (value := getattr(body, name)) is not None:
             more[name] = value
-    tools = [tool.told() for tool in toolbox.tools] if toolbox else None
+    tools = [tool.shown for tool in toolbox.tools] if toolbox else None
     return Conversation(messages, tools, response_format=_told_format(body, schema), more=more)
 
 
@@ -216,7 +255,7 @@ def chat_conversation(house: House, body: ChatRequest, tenant: str) -> Conversat
     """A chat request's conversation by itself."""
     options = body.formwork or FormworkRequest()
     constraint = constraint_of(body, body.response_format, options, house.names, tenant)
-    toolbox = toolbox_of(body, house.call_form, constraint)
+    toolbox = toolbox_of(body, house.call_form)
     return conversation_of(body, constraint, options, toolbox)
 
 

@@ -13,11 +13,10 @@ from collections.abc import Callable
 from grammar import Matcher, PlaceKind
 
 _CACHED = 4096  # texts
-_FREE = (PlaceKind.STRING, PlaceKind.FREE)  # nothing is forced inside these
 
 
 class ForcedText:
-    """`encode`: the tokenizer's, on plain text."""
+    """`encode`: the tokenizer's, special tokens' names meant."""
 
     def __init__(self, encode: Callable[[str], list[int]]) -> None:
         self._encode = encode
@@ -25,7 +24,7 @@ class ForcedText:
 
     def after(self, matcher: Matcher) -> list[int]:
         """The tokens of what every completion begins with; none where the text is free."""
-        if matcher.place_kind in _FREE:
+        if matcher.place_kind == PlaceKind.STRING:  # nothing is forced inside
             return []
         forced = matcher.forced_bytes()
         return self.spelled(forced) if forced else []
@@ -33,7 +32,8 @@ class ForcedText:
     def spelled(self, text: bytes) -> list[int]:
         """The usual tokens of a text."""
         if text not in self._tokens:
-            # A text that ends inside a character is guessed up to that character.
+            # A text that ends inside a character is guessed up to that character; the byte that marks a special token
+            # in a grammar is left out, too, and its name behind that is the token.
             self._tokens[text] = self._encode(text.decode("utf-8", "ignore"))
             if len(self._tokens) > _CACHED:
                 self._tokens.popitem(last=False)

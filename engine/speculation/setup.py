@@ -5,6 +5,7 @@ What it is for: the composition root asks here. What may not enter: steps, reque
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from engine.batch import Runner
@@ -28,13 +29,14 @@ def speculation_of(
     if config.speculate == 0 or not config.proposers:
         return None
     warm()
-    forced = ForcedText(tokenizer.encode) if "grammar" in config.proposers else None
+    spelled = tokenizer.padded_bytes(vocabulary.size)  # what special tokens are called is no text
+    forced = ForcedText(partial(tokenizer.encode, special=True)) if "grammar" in config.proposers else None
     drafter = Drafter(
         most=config.speculate,
         ends=frozenset(vocabulary.eos_token_ids),
         forced=forced,
-        endings=Endings(vocabulary.tokens, forced) if forced else None,
-        folded=without_blank(vocabulary.tokens) if "ngram" in config.proposers else None,
+        endings=Endings(spelled, forced) if forced else None,
+        folded=without_blank(spelled) if "ngram" in config.proposers else None,
     )
     clock = cost_clock(runner.info.device)
     samples = measured(runner, config.max_sequences, config.max_batch_tokens, clock)

@@ -20,7 +20,10 @@ Int32s = npt.NDArray[np.int32]
 
 
 def quotations(text: str, *, empty: bool) -> Dfa:
-    """The runs of the text's characters; `empty`: nothing at all is one of them."""
+    """The runs of the text's characters; `empty`: nothing at all is one of them.
+
+    A NUL ends a text: no run holds one, so several texts may be given as one.
+    """
     try:
         raw = np.frombuffer(text.encode(), np.uint8)
     except UnicodeEncodeError:
@@ -35,6 +38,8 @@ def quotations(text: str, *, empty: bool) -> Dfa:
     classes = np.full(256, columns - 1, np.uint8)
     classes[used] = np.arange(len(used), dtype=np.uint8)
     table[0, classes[0x80:0xC0]] = DEAD
+    if 0 in used:
+        table[:, classes[0]] = DEAD
     # Where a character has ended no continuation byte may follow, and elsewhere one must.
     accepting = (table[:, np.unique(classes[0x80:0xC0])] == DEAD).all(axis=1)
     accepting[0] = empty

@@ -30,7 +30,8 @@ from grammar.rules.terms import (
 MAX_NESTED: Final = 60
 MAX_LISTED: Final = 10_000
 MAX_TIMES: Final = 10_000
-ReadGrammar = Callable[[str], Rules]
+ReadGrammar = Callable[[str, str | None], Rules]
+"""A grammar's text and its syntax (None: as the text shows)."""
 
 
 def read_tags(raw: Any, read_grammar: ReadGrammar) -> Rules:
@@ -126,8 +127,11 @@ class TagReader:
         return Word(_located(lambda: compile_regex(pattern), at, "pattern"))
 
     def _grammar(self, raw: Any, at: str, ends: tuple[str, ...]) -> Term:
-        grammar = _string(_fields(raw, at, {"type", "grammar"}), "grammar", at)
-        return self.embedded(_located(lambda: self._read_grammar(grammar), at, "grammar"))
+        fields = _fields(raw, at, {"type", "grammar"}, {"syntax"})
+        grammar, syntax = _string(fields, "grammar", at), fields.get("syntax")
+        if syntax not in (None, "lark", "gbnf"):
+            raise GrammarError(f"syntax is lark or gbnf, not {syntax!r}", pointer=f"{at}/syntax", keyword="syntax")
+        return self.embedded(_located(lambda: self._read_grammar(grammar, syntax), at, "grammar"))
 
     def _any_text(self, raw: Any, at: str, ends: tuple[str, ...]) -> Term:
         fields = _fields(raw, at, {"type"}, {"excludes", "max_tokens", "max_chars"})

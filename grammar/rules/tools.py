@@ -1,176 +1,128 @@
 """Tool calls in each model family's own spelling: text, then calls, with names that exist and arguments that validate.
 
-A family is a value: what opens and closes the calls, one call, and what stands between two. Markers that are special
-tokens of the vocabulary are those tokens, and text otherwise.
+What a message may be: free thought, then text or an answer under another constraint, then calls, all in one grammar.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from grammar.errors import GrammarError
 from grammar.lexical import compile_regex, literal_language
 from grammar.rules import free_text
-from grammar.rules.terms import EMPTY, Json, Repeat, Rules, Schema, Term, Word, choice, optional, sequence, text
-from grammar.vocabulary import Vocabulary, special_spelling
+from grammar.rules.ebnf import read_ebnf
+from grammar.rules.families import Reasoning, ToolFormat, marked
+from grammar.rules.offers import chosen, offered
+from grammar.rules.tags import TagReader, read_tags
+from grammar.rules.terms import (
+    EMPTY,
+    Call,
+    Json,
+    Repeat,
+    Rules,
+    Schema,
+    Term,
+    Word,
+    choice,
+    optional,
+    renamed,
+    sequence,
+)
+from grammar.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
-class ToolFormat:
-    """How calls are spelled; `{name}` in `before` is the tool's name as inside of a JSON string."""
+class Manner:
+    """How a message may be written."""
 
-    before: str
-    """A call up to its arguments."""
-    after: str
-    """A call from its arguments on."""
-    opening: str = ""
-    """What the calls begin with."""
-    closing: str = ""
-    between: str | None = None
-    """Between two calls; None if a message has one call only."""
-    trigger: str = ""
-    """What free text must not contain because it opens a call; if empty, no text that begins like a call is free."""
-    saying: str = ""
-    """What text begins with where it is a channel of its own; then a message is text or calls, not both."""
-    special: tuple[str, ...] = ()
-    """The markers that are special tokens if the vocabulary has them."""
+    spelling: ToolFormat
+    parallel: bool = True
+    reasoning: Reasoning | None = None
+    """Free thought before the message. If nothing opens it, the prompt has; otherwise it may be left out."""
+    answer: Any = None
+    """The format (of a structural tag) of a text that calls nothing; None: any text, also before calls."""
 
 
-FORMATS: Final[Mapping[str, ToolFormat]] = {
-    "hermes": ToolFormat(
-        before='<tool_call>\n{"name": "{name}", "arguments": ',
-        after="}\n</tool_call>",
-        between="\n",
-        trigger="<tool_call>",
-        special=("<tool_call>", "</tool_call>"),
-    ),
-    "llama3_json": ToolFormat(before='{"name": "{name}", "parameters": ', after="}", between="; "),
-    "mistral": ToolFormat(
-        before='{"name": "{name}", "arguments": ',
-        after="}",
-        opening="[TOOL_CALLS][",
-        closing="]",
-        between=", ",
-        trigger="[TOOL_CALLS]",
-        special=("[TOOL_CALLS]",),
-    ),
-    "mistral_v11": ToolFormat(
-        before="[TOOL_CALLS]{name}[ARGS]",
-        after="",
-        between="",
-        trigger="[TOOL_CALLS]",
-        special=("[TOOL_CALLS]", "[ARGS]"),
-    ),
-    "deepseek_v3": ToolFormat(
-        before="<｜tool▁call▁begin｜>function<｜tool▁sep｜>{name}\n```json\n",
-        after="\n```<｜tool▁call▁end｜>",
-        opening="<｜tool▁calls▁begin｜>",
-        closing="<｜tool▁calls▁end｜>",
-        between="\n",
-        trigger="<｜tool▁calls▁begin｜>",
-        special=(
-            *("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"),
-            *("<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>"),
-        ),
-    ),
-    "deepseek_v31": ToolFormat(
-        before="<｜tool▁call▁begin｜>{name}<｜tool▁sep｜>",
-        after="<｜tool▁call▁end｜>",
-        opening="<｜tool▁calls▁begin｜>",
-        closing="<｜tool▁calls▁end｜>",
-        between="",
-        trigger="<｜tool▁calls▁begin｜>",
-        special=(
-            *("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"),
-            *("<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>"),
-        ),
-    ),
-    "gpt_oss": ToolFormat(
-        before="<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>",
-        after="<|call|>",
-        saying="<|channel|>final<|message|>",
-        special=("<|channel|>", "<|constrain|>", "<|message|>", "<|call|>"),
-    ),
-    "json": ToolFormat(before='{"name": "{name}", "arguments": ', after="}"),
-    "json_list": ToolFormat(
-        before='{"name": "{name}", "arguments": ', after="}", opening="[", closing="]", between=", "
-    ),
-}
-NO_PARAMETERS: Final = {"type": "object", "additionalProperties": False}
+def read_tools(tools: Sequence[Any], vocabulary: Vocabulary, wanted: Any, manner: Manner) -> Rules:
+    """The rules of a message that may or must call tools; `wanted` is OpenAI's `tool_choice`."""
+    given = offered(tools)
+    picked = chosen(wanted, tuple(given))
+    parts = _Parts()
+    said = None if manner.answer is None else parts.embedded(_answer(manner.answer), "answer/")
+    calls = [(name, parts.json(given[name])) for name in picked.names]
+    speaker = _Speaker(manner, vocabulary, calls, said)
+    whole = speaker.calls() if picked.must else speaker.text_or_calls() if picked.names else speaker.text()
+    message = sequence([speaker.thought(), whole])
+    return Rules("%message", {"%message": message, **parts.bodies}, tuple(parts.schemas), tuple(parts.notes))
 
 
-@dataclass(frozen=True, slots=True)
-class ToolChoice:
-    """Which tools may be called, and whether one must be."""
+@dataclass(slots=True)
+class _Parts:
+    """What the parts of a message bring with them."""
 
-    names: tuple[str, ...]
-    must: bool
+    bodies: dict[str, Term] = field(default_factory=dict)
+    schemas: list[Schema] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def embedded(self, rules: Rules, prefix: str) -> Term:
+        """Another grammar's text: its rules get names of their own, its schemas follow those that are there."""
+        offset = len(self.schemas)
+        self.bodies |= {prefix + name: renamed(body, prefix, offset) for name, body in rules.bodies.items()}
+        self.schemas += rules.schemas
+        self.notes += rules.notes
+        return Call(prefix + rules.start)
+
+    def json(self, schema: Schema) -> Term:
+        """A JSON value under a schema."""
+        self.schemas.append(schema)
+        return Json(len(self.schemas) - 1)
 
 
-def read_tools(
-    tools: Sequence[Any],
-    vocabulary: Vocabulary,
-    wanted: Any,
-    *,
-    parallel: bool,
-    spelling: ToolFormat,
-    reasoning: tuple[str, str] | None,
-) -> Rules:
-    """The rules of a message that may or must call tools; `wanted` is OpenAI's `tool_choice`.
-
-    `reasoning` is what opens and closes a stretch of free thought before the message. If nothing opens it, the prompt
-    has done so, and it must be closed; otherwise it may be left out.
-    """
-    given = _named(tools)
-    chosen = _chosen(wanted, tuple(given))
-    speaker = _Speaker(spelling, vocabulary, chosen.names, parallel=parallel, reasoning=reasoning)
-    whole = speaker.calls() if chosen.must else speaker.text_or_calls() if chosen.names else speaker.text()
-    schemas = tuple(given[name] for name in chosen.names)
-    return Rules("%message", {"%message": sequence([speaker.thought(), whole])}, schemas)
+def _answer(raw: Any) -> Rules:
+    if isinstance(raw, dict) and raw.get("type") == "structural_tag":
+        return read_tags(raw, read_ebnf)
+    reader = TagReader(read_ebnf)
+    return reader.rules(reader.format(raw, "/answer", ()))
 
 
 class _Speaker:
     """One family's spelling of one list of tools over one vocabulary."""
 
     def __init__(
-        self,
-        spelling: ToolFormat,
-        vocabulary: Vocabulary,
-        names: Sequence[str],
-        *,
-        parallel: bool,
-        reasoning: tuple[str, str] | None,
+        self, manner: Manner, vocabulary: Vocabulary, calls: Sequence[tuple[str, Term]], answer: Term | None
     ) -> None:
-        self._spelling = spelling
-        self._names = names
-        self._parallel = parallel and spelling.between is not None
-        self._reasoning = reasoning
-        self._special = [name for name in (*spelling.special, *(reasoning or ())) if name in vocabulary.special_tokens]
+        self._spelling = manner.spelling
+        self._calls = calls
+        self._parallel = manner.parallel and manner.spelling.between is not None
+        self._reasoning = manner.reasoning
+        self._answer = answer
+        self._vocabulary = vocabulary
 
     def text(self) -> Term:
         """A message that calls nothing."""
+        if self._answer is not None:
+            return sequence([self._marked(self._spelling.saying), self._answer])
         avoided = (self._spelling.trigger,) if self._spelling.trigger else self._spelling.special
         return sequence([self._marked(self._spelling.saying), free_text.without(avoided)])
 
     def calls(self, begun: str = "") -> Term:
         """One call or several, without what has `begun` them."""
         spelling = self._spelling
-        first = self._call(spelling.opening, begun)
-        more = sequence([self._marked(spelling.between or ""), self._call("", "")])
+        first = choice([self._call(spelling.opening, begun, *each) for each in self._calls])
+        further = choice([self._call("", "", *each) for each in self._calls])
+        more = sequence([self._marked(spelling.between or ""), further])
         several = [Repeat(more, 0, None)] if self._parallel else []
         return sequence([first, *several, self._marked(spelling.closing)])
 
     def text_or_calls(self) -> Term:
-        """A message that says something, calls tools, or does one after the other."""
+        """A message that says something, calls tools, or (where any text may be said) does one after the other."""
         spelling = self._spelling
         trigger = spelling.trigger
-        if spelling.saying:
+        if spelling.saying or self._answer is not None:
             return choice([self.text(), self.calls()])
         if not trigger:
             begin = "".join(f"\\u{{{ord(c):X}}}" for c in (spelling.opening + spelling.before).split("{name}")[0])
             return choice([Word(compile_regex(rf"(?!{begin})[\s\S]*")), self.calls()])
-        if any(trigger.startswith(name) for name in self._special):
+        if any(trigger.startswith(name) for name in self._vocabulary.special_tokens):
             return sequence([self.text(), optional(self.calls())])
         return choice([self.text(), sequence([free_text.until(trigger, (trigger,)), self.calls(trigger)])])
 
@@ -178,87 +130,25 @@ class _Speaker:
         """The free stretch before the message."""
         if self._reasoning is None:
             return EMPTY
-        begin, end = self._reasoning
-        free = free_text.without((end,)) if end in self._special else free_text.until(end, (end,))
-        whole = sequence([self._marked(begin), free, self._marked(end) if end in self._special else EMPTY])
-        return optional(whole) if begin else whole
+        begin, end, gap = self._reasoning.opening, self._reasoning.closing, self._reasoning.gap
+        after = Word(literal_language([gap[:size].encode() for size in range(len(gap) + 1)])) if gap else EMPTY
+        first = next((n for n in self._vocabulary.special_tokens if end.startswith(n)), None)
+        if first is None:
+            whole = [self._marked(begin), free_text.until(end, (end,)), after]
+        else:
+            whole = [self._marked(begin), free_text.without((first,)), self._marked(end), after]
+        return optional(sequence(whole)) if begin else sequence(whole)
 
-    def _call(self, opening: str, begun: str) -> Term:
-        """Any one call."""
-        spelling, after = self._spelling, self._marked(self._spelling.after)
-        quoted = '"{name}"' in spelling.before
-        found = []
-        for number, name in enumerate(self._names):
-            before = opening + spelling.before.replace("{name}", json.dumps(name)[1:-1] if quoted else name)
-            found.append(sequence([self._marked(before.removeprefix(begun)), Json(number), after]))
-        return choice(found)
+    def _call(self, opening: str, begun: str, name: str, arguments: Term) -> Term:
+        """A call of one tool."""
+        spelling = self._spelling
+        before = opening + spelling.head(name, first=True).removeprefix(spelling.opening)
+        return sequence([self._marked(before.removeprefix(begun)), arguments, self._marked(spelling.after)])
 
     def _marked(self, value: str) -> Term:
-        """A text whose special markers are tokens."""
-        items: list[Term] = []
-        while value:
-            at, name = min(((value.find(n), n) for n in self._special if n in value), default=(len(value), ""))
-            items.append(text(value[:at]))
-            if name:
-                items.append(Word(literal_language([special_spelling(name)])))
-            value = value[at + len(name) :]
-        return sequence(items) if items else EMPTY
-
-
-def _named(tools: Sequence[Any]) -> dict[str, Schema]:
-    """Each tool's parameters by its name: OpenAI's form, the bare function, or Anthropic's."""
-    found: dict[str, Schema] = {}
-    for number, tool in enumerate(tools):
-        at = f"/{number}"
-        function = tool.get("function", tool) if isinstance(tool, dict) else None
-        name = function.get("name") if isinstance(function, dict) else None
-        if not isinstance(function, dict) or not isinstance(name, str) or not name:
-            raise GrammarError("a tool is a function with a name", pointer=at, keyword="name")
-        if name in found:
-            raise GrammarError(f"two tools are named {name!r}", pointer=at, keyword="name")
-        key = "input_schema" if "input_schema" in function else "parameters"
-        parameters = function.get(key)
-        if parameters is None:
-            parameters = NO_PARAMETERS
-        if isinstance(parameters, dict) and "type" not in parameters:
-            parameters = {"type": "object", **parameters}
-        where = f"{at}/function/{key}" if function is not tool else f"{at}/{key}"
-        found[name] = Schema(parameters, f"tool {name!r}", where)
-    return found
-
-
-def _chosen(wanted: Any, known: tuple[str, ...]) -> ToolChoice:
-    """What `tool_choice` means; a name by itself is TGI's form."""
-    if wanted is None or wanted in ("auto", "none", "required"):
-        if not known and wanted == "required":
-            raise GrammarError("a call is required, but there are no tools", keyword="tool_choice")
-        return ToolChoice(() if wanted == "none" else known, wanted == "required")
-    if isinstance(wanted, str):
-        return ToolChoice(_all_known([wanted], known), must=True)
-    if not isinstance(wanted, dict):
-        wanted = {}
-    kind = wanted.get("type")
-    if kind == "function":
-        return ToolChoice(_all_known([_function_name(wanted)], known), must=True)
-    if kind == "allowed_tools":
-        allowed: Any = wanted.get("allowed_tools", wanted)
-        mode, tools = (
-            ("", None) if not isinstance(allowed, dict) else (allowed.get("mode", "auto"), allowed.get("tools"))
-        )
-        if mode in ("auto", "required") and isinstance(tools, list) and tools:
-            return ToolChoice(_all_known([_function_name(tool) for tool in tools], known), mode == "required")
-    raise GrammarError(
-        "tool_choice is auto, none, required, a function or a list of allowed tools", keyword="tool_choice"
-    )
-
-
-def _function_name(raw: Any) -> Any:
-    function = raw.get("function", raw) if isinstance(raw, dict) else raw
-    return function.get("name") if isinstance(function, dict) else function
-
-
-def _all_known(names: Sequence[Any], known: tuple[str, ...]) -> tuple[str, ...]:
-    for name in names:
-        if name not in known:
-            raise GrammarError(f"no tool is named {name!r}; tools: {', '.join(known)}", keyword="tool_choice")
-    return tuple(dict.fromkeys(names))
+        """A text whose special markers are tokens. A marker that ends the text is what ends it anyhow: nothing here."""
+        ends = [n for n, i in self._vocabulary.special_tokens.items() if i in self._vocabulary.eos_token_ids]
+        for name in ends:
+            value = value.removesuffix(name)
+        written = marked(value, self._vocabulary.special_tokens)
+        return Word(literal_language([written])) if written else EMPTY

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.messages import Finish, Token
-from service.constraints import ConstraintKind
+from service.evidence import Texts, quoted_at
 from service.fields import FieldReader, FieldValue
 from service.generation import Prepared, Summary, Told, watermark_block
-from service.text import Piece, Shown
+from service.text import CallPiece, Piece, Shown
 
 _VERY_UNLIKELY = -9999.0  # JSON has no -Infinity; OpenAI's stand-in
 
@@ -32,35 +33,77 @@ def spelled(data: bytes) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
 
-def field_facts(found: Sequence[FieldValue]) -> list[dict[str, Any]]:
-    """Values with how sure the model was of them."""
-    return [
-        {
-            "path": each.path,
-            "value": each.value,
-            "logprob": finite(each.logprob),
-            "constrained_logprob": finite(each.constrained_logprob),
-            "legal_mass": each.legal_mass,
-            "tokens": each.tokens,
-        }
-        for each in found
-    ]
+def field_facts(found: Sequence[FieldValue], schema: Any = None, texts: Texts | None = None) -> list[dict[str, Any]]:
+    """Values with how sure the model was of them; where the schema wants a quotation, also where it stands."""
+    return [_field_fact(each, schema, texts) for each in found]
+
+
+def _field_fact(each: FieldValue, schema: Any, texts: Texts | None) -> dict[str, Any]:
+    fact: dict[str, Any] = {
+        "path": each.path,
+        "value": each.value,
+        "logprob": finite(each.logprob),
+        "constrained_logprob": finite(each.constrained_logprob),
+        "legal_mass": each.legal_mass,
+        "tokens": each.tokens,
+    }
+    if texts is not None and (place := quoted_at(schema, each.path, each.value, texts)) is not None:
+        fact["source"] = place
+    return fact
+
+
+def answer_facts(prepared: Prepared, found: Sequence[FieldValue]) -> list[dict[str, Any]]:
+    """The values of an answer."""
+    said = prepared.wish.said
+    return field_facts(found, said.schema if said is not None else None, prepared.wish.texts)
 
 
 def field_reader(prepared: Prepared) -> FieldReader | None:
     """Reads the values of an answer, if it is sure to be JSON."""
-    compiled = prepared.compiled
-    is_json = compiled is not None and compiled.constraint.kind is ConstraintKind.JSON_SCHEMA
-    return FieldReader() if is_json else None
+    return FieldReader() if prepared.wish.says_json else None
 
 
-def call_facts(pieces: Sequence[Piece]) -> list[dict[str, Any]]:
-    """The tokens of each tool call: OpenAI's own log-probs are for text only."""
+def call_facts(prepared: Prepared, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
+    """The tokens and fields of each tool call: OpenAI's own log-probs are for text only."""
     calls: dict[int, list[dict[str, Any]]] = {}
+    reader = CallFields(prepared)
     for piece in pieces:
         if piece.call is not None:
             calls.setdefault(piece.call.index, []).extend(call_tokens(piece.shown))
-    return [{"index": index, "tokens": tokens} for index, tokens in sorted(calls.items())]
+            reader.feed(piece.call, piece.shown)
+    fields = reader.end()
+    return [{"index": index, "tokens": tokens, "fields": fields[index]} for index, tokens in sorted(calls.items())]
+
+
+@dataclass(slots=True)
+class CallFields:
+    """The values in the arguments of a choice's calls, as they grow."""
+
+    prepared: Prepared
+    _names: dict[int, str] = field(default_factory=dict)
+    _readers: dict[int, FieldReader] = field(default_factory=dict)
+    _found: dict[int, list[FieldValue]] = field(default_factory=dict)
+
+    def feed(self, call: CallPiece, shown: Sequence[Shown]) -> list[dict[str, Any]]:
+        """The values that this part of a call completes."""
+        reader = self._readers.setdefault(call.index, FieldReader())
+        if call.name is not None:
+            self._names[call.index] = call.name
+        found = reader.feed(shown) if call.name is None else []
+        self._found.setdefault(call.index, []).extend(found)
+        return self._told(call.index, found)
+
+    def end(self) -> dict[int, list[dict[str, Any]]]:
+        """All values, by the call's index."""
+        return {
+            index: self._told(index, [*self._found[index], *reader.end()])
+            for index, reader in sorted(self._readers.items())
+        }
+
+    def _told(self, index: int, found: Sequence[FieldValue]) -> list[dict[str, Any]]:
+        box = self.prepared.wish.toolbox
+        schema = box.parameters_of(self._names.get(index)) if box is not None else None
+        return field_facts(found, schema, self.prepared.wish.texts)
 
 
 def call_tokens(shown: Sequence[Shown]) -> list[dict[str, Any]]:
@@ -108,8 +151,8 @@ def formwork_block(prepared: Prepared, summary: Summary, told: Sequence[Told] = 
             pieces = told[index].pieces
             facts["tokens"] = token_facts(all_shown(pieces))
             if (reader := field_reader(prepared)) is not None:
-                facts["fields"] = field_facts([*reader.feed(all_shown(pieces)), *reader.end()])
-            if calls := call_facts(pieces):
+                facts["fields"] = answer_facts(prepared, [*reader.feed(all_shown(pieces)), *reader.end()])
+            if calls := call_facts(prepared, pieces):
                 facts["calls"] = calls
         choices.append(facts)
     finishes = list(summary.finishes.values())

@@ -13,9 +13,10 @@ from engine import EngineUnavailable
 from engine.messages import Finish, FinishReason
 from engine.tokenizer import Tokenizer
 from service.dialects.facts import (
+    CallFields,
     all_shown,
+    answer_facts,
     call_tokens,
-    field_facts,
     field_reader,
     finish_facts,
     finite,
@@ -130,7 +131,7 @@ class ChatVoice:
     legacy: bool = False  # the request had `functions`
     _readers: dict[int, FieldReader | None] = field(default_factory=dict)
     _fields: dict[int, list[FieldValue]] = field(default_factory=dict)
-    _called: set[int] = field(default_factory=set)
+    _called: dict[int, CallFields] = field(default_factory=dict)
 
     def completion(self, summary: Summary, told: Sequence[Told]) -> dict[str, Any]:
         """The whole response."""
@@ -163,7 +164,7 @@ class ChatVoice:
         if (reader := self._readers[piece.index]) is not None:
             found = reader.feed(piece.shown)
             if self.events and found:
-                chunk["formwork"]["fields"] = field_facts(found)
+                chunk["formwork"]["fields"] = answer_facts(self.prepared, found)
             self._fields[piece.index] += found
         return chunk
 
@@ -173,7 +174,9 @@ class ChatVoice:
         facts = {**finish_facts(index, finish), "seed": self.prepared.seed, "watermark": watermark_block([finish])}
         if (reader := self._readers[index]) is not None:
             rest = reader.end()
-            facts["fields"] = field_facts(rest if self.events else [*self._fields[index], *rest])
+            facts["fields"] = answer_facts(self.prepared, rest if self.events else [*self._fields[index], *rest])
+        if index in self._called and not self.events:
+            facts["calls"] = [{"index": i, "fields": fields} for i, fields in self._called[index].end().items()]
         chunk["formwork"] = facts
         return chunk
 
@@ -182,13 +185,14 @@ class ChatVoice:
         return "function_call" if self.legacy else "tool_calls"
 
     def _call_chunk(self, index: int, call: CallPiece, shown: Sequence[Shown]) -> dict[str, Any] | None:
-        self._called.add(index)
+        found = self._called.setdefault(index, CallFields(self.prepared)).feed(call, shown)
         if not call.tells:
             return None
         delta = {"function_call": legacy_delta(call)} if self.legacy else {"tool_calls": [call_delta(call)]}
         chunk = self._chunk(index, delta)
         if tokens := call_tokens(shown):
-            chunk["formwork"] = {"calls": [{"index": call.index, "tokens": tokens}]}
+            told: dict[str, Any] = {"index": call.index, "tokens": tokens}
+            chunk["formwork"] = {"calls": [told | {"fields": found} if self.events and found else told]}
         return chunk
 
     def usage_chunk(self, summary: Summary) -> dict[str, Any]:

@@ -147,7 +147,7 @@ async def tokenize(request: Request) -> Response:
             tokens = await wishes.encode(house, body.inputs, special=True, add_bos=bos)
             return JsonReply(text_tokens(house.tokenizer, tokens))
         if body.messages is not None:
-            tools = [tool.told() for tool in callables(body.tools)] if body.tools else None
+            tools = [tool.shown for tool in callables(body.tools)] if body.tools else None
             turns = [plain_message(message) for message in body.messages]
             tokens = house.chat_template().prompt(Conversation(turns, tools))
         else:

@@ -1,11 +1,12 @@
 """`/v1/grammars`: compile a constraint ahead of its use, read what it means, give it a name.
 
 What it is for: a compiled constraint is warm in the cache; a named one can be asked for by `formwork.grammar`. What may
-not enter: compiling itself. Names live as long as the process and belong to the key that made them.
+not enter: compiling itself. Names belong to the key that made them (service.names).
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter
@@ -45,7 +46,7 @@ async def make(request: Request) -> Response:
             raise InvalidBody("text is no constraint", param="response_format")
         compiled = await attended(request, house.compiler.compile(constraint))
         if body.name is not None:
-            house.names.keep(visit.tenant, body.name, constraint)
+            await asyncio.to_thread(house.names.keep, visit.tenant, body.name, constraint)
         return JsonReply(_reply(body.name, compiled))
 
     return await receive(request, work)
@@ -74,7 +75,7 @@ async def one(request: Request, name: str) -> Response:
 async def forget(request: Request, name: str) -> Response:
     """Takes a name away."""
     tenant = tenant_of(request)
-    if not house_of(request).names.drop(tenant, name):
+    if not await asyncio.to_thread(house_of(request).names.drop, tenant, name):
         raise NotFound(f"no constraint is named {name[:128]!r}")
     return JsonReply({"name": name, "object": "grammar", "deleted": True})
 

@@ -20,7 +20,7 @@ from engine import EngineState
 from service.access import Scope
 from service.desk import house_of, tenant_of
 from service.house import House
-from service.metrics import gauges
+from service.metrics import gauges, spreads
 from service.streaming import JsonReply
 
 router = APIRouter(tags=["Health"])
@@ -82,7 +82,12 @@ def metrics_app(house: House) -> Starlette:
 
 
 def _metrics(house: House) -> Response:
-    lines = [*house.metrics.lines(), *gauges(_gauges(house)), *gauges(_counters(house), "counter")]
+    lines = [
+        *house.metrics.lines(),
+        *spreads(house.engine.stats.batches),
+        *gauges(_gauges(house)),
+        *gauges(_counters(house), "counter"),
+    ]
     return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
 
 
@@ -101,6 +106,7 @@ def _gauges(house: House) -> dict[str, float]:
         "tgi_queue_size": stats.waiting,
         "tgi_batch_current_size": stats.running,
         "tgi_batch_max_total_tokens": stats.pages_total * house.engine.info.page_size,
+        "tgi_batch_total_tokens": stats.pages_used * house.engine.info.page_size,
         "tgi_batch_current_max_tokens": stats.pages_used * house.engine.info.page_size,
         "formwork_requests_inside": house.gate.inside,
         "formwork_pages_used": stats.pages_used,
@@ -122,17 +128,15 @@ def _bandwidth_share(house: House) -> float:
 
 def _counters(house: House) -> dict[str, float]:
     stats, compiled, continuity = house.engine.stats, house.compiler.counters, house.engine.continuity
-    step_s = stats.mask_s + stats.forward_s + stats.sample_s + stats.schedule_s
+    counted = {name: sum(spread.counts) for name, spread in stats.batches.items()}
     return {
-        # One kind of step does prefill and decoding here; dashboards divide these sums by their counts.
-        'tgi_batch_inference_count{method="decode"}': stats.steps,
-        'tgi_batch_inference_success{method="decode"}': stats.steps,
-        'tgi_batch_inference_duration_sum{method="decode"}': step_s,
-        'tgi_batch_inference_duration_count{method="decode"}': stats.steps,
-        'tgi_batch_forward_duration_sum{method="decode"}': stats.forward_s,
-        'tgi_batch_forward_duration_count{method="decode"}': stats.steps,
-        'tgi_batch_decode_duration_sum{method="decode"}': stats.sample_s,
-        'tgi_batch_decode_duration_count{method="decode"}': stats.steps,
+        **{
+            f'tgi_batch_inference_{word}{{method="{method}"}}': counted.get(f"inference/{method}", 0)
+            for word in ("count", "success")
+            for method in ("prefill", "decode")
+        },
+        'tgi_batch_inference_failure{method="decode"}': continuity.restarts,
+        "tgi_batch_concat": counted.get("concat", 0),
         "formwork_refused_total": house.gate.refused,
         "formwork_key_limited_total": house.allowances.refused,
         "formwork_generated_tokens_total": stats.generated_tokens,

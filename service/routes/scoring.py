@@ -44,13 +44,12 @@ async def _score(visit: Visit) -> Response:
     model = house.model_named(body.model)
     if model in house.adapters:
         raise InvalidBody("options are scored by the model itself, not with an adapter", param="model")
-    if len(set(body.choices)) < len(body.choices):
-        raise InvalidBody("an option stands twice", param="choices")
-    if len(body.choices) * body.tokenizations > _MOST:
+    wanted = await attended(visit.request, _choices(visit, body))
+    if len(wanted) * body.tokenizations > _MOST:
         raise InvalidBody(f"options times tokenizations may be at most {_MOST}", param="tokenizations")
     prompt = await _prompt(visit, body)
     options = await asyncio.to_thread(
-        lambda: [spellings(house.tokenizer, choice, body.tokenizations) for choice in body.choices]
+        lambda: [spellings(house.tokenizer, choice, body.tokenizations) for choice in wanted]
     )
     longest = max(len(tokens) for option in options for tokens in option.tokens) + 2
     if not prompt or len(prompt) + longest > house.context_length:
@@ -60,7 +59,20 @@ async def _score(visit: Visit) -> Response:
             param="prompt" if body.prompt is not None else "messages",
         )
     scores = await attended(visit.request, score(house, prompt, options, ends=body.ends, tenant=visit.tenant))
-    return JsonReply(_reply(body, model, len(prompt), scores))
+    return JsonReply(_reply(wanted, model, len(prompt), scores))
+
+
+async def _choices(visit: Visit, body: ScoreRequest) -> list[str]:
+    """The options, each once."""
+    if body.regex is not None:
+        words = await visit.house.compiler.list_words(body.regex, _MOST, "regex")
+        if "" in words:
+            raise InvalidBody("the regular expression matches the empty text, which cannot be measured", param="regex")
+        return words
+    choices = body.choices or []
+    if len(set(choices)) < len(choices):
+        raise InvalidBody("an option stands twice", param="choices")
+    return choices
 
 
 async def _prompt(visit: Visit, body: ScoreRequest) -> list[int]:
@@ -70,7 +82,7 @@ async def _prompt(visit: Visit, body: ScoreRequest) -> list[int]:
     return visit.house.chat_template().prompt(wishes.chat_conversation(visit.house, chat, visit.tenant))
 
 
-def _reply(body: ScoreRequest, model: str, prompt_tokens: int, scores: list[Score]) -> dict[str, Any]:
+def _reply(wanted: list[str], model: str, prompt_tokens: int, scores: list[Score]) -> dict[str, Any]:
     top = max(each.logprob for each in scores)
     weights = [math.exp(each.logprob - top) for each in scores]
     choices = [
@@ -83,13 +95,13 @@ def _reply(body: ScoreRequest, model: str, prompt_tokens: int, scores: list[Scor
             "tokenizations": len(each.spellings.tokens),
             "complete": each.spellings.complete,
         }
-        for choice, each, weight in zip(body.choices, scores, weights, strict=True)
+        for choice, each, weight in zip(wanted, scores, weights, strict=True)
     ]
     return {
         "object": "choices.score",
         "model": model,
         "choices": choices,
-        "best": body.choices[weights.index(max(weights))],
+        "best": wanted[weights.index(max(weights))],
         "mass": sum(math.exp(each.logprob) for each in scores),
         "prompt_tokens": prompt_tokens,
     }

@@ -5,7 +5,6 @@ What it is for: clients of text-generation-inference. What may not enter: its sh
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -19,12 +18,13 @@ from schemas.errors import TgiError
 from schemas.peers import SglangReply, SglangRequest
 from schemas.tgi import ChatTokenizeReply, GenerateReply, GenerateRequest, Info, StreamEvent
 from service import wishes
+from service.accounts import compute_type
 from service.body import parse
 from service.desk import Visit, body_of, counted, house_of, json_of, receive, tenant_of, whole
 from service.dialects.tgi import TgiVoice, text_tokens
 from service.errors import Family, InvalidBody
 from service.generation import Generation, Prepared, beats, gather, prepare
-from service.house import VERSION, House
+from service.house import VERSION
 from service.openapi import DOCUMENTED
 from service.routes.chat import answer_chat
 from service.routes.completions import answer_completion
@@ -167,28 +167,29 @@ async def _prepared(visit: Visit, body: GenerateRequest) -> Prepared:
 
 
 async def _generate(visit: Visit, body: GenerateRequest, *, array: bool) -> Response:
-    validated = time.monotonic()
     prepared = await _prepared(visit, body)
     voice = TgiVoice(body, visit.house.tokenizer)
 
     async def answer(generation: Generation) -> Response:
         told = await gather(generation)
         reply = voice.reply(prepared, generation.summary, told)
-        headers = _headers(visit, generation, validated, len(body.inputs))
-        return JsonReply([reply] if array else reply, headers=headers)
+        return JsonReply([reply] if array else reply)
 
     return await whole(visit, prepared, answer)
 
 
 async def _stream(visit: Visit, body: GenerateRequest) -> Response:
     if (body.parameters.best_of or 1) > 1:
-        raise InvalidBody("`best_of` > 1 is not available on a stream", param="parameters.best_of")
+        raise InvalidBody("`best_of` != 1 is not supported when streaming tokens", param="parameters.best_of")
     if body.parameters.decoder_input_details:
-        raise InvalidBody("not available on a stream", param="parameters.decoder_input_details")
+        raise InvalidBody(
+            "`decoder_input_details` == true is not supported when streaming tokens",
+            param="parameters.decoder_input_details",
+        )
     prepared = await _prepared(visit, body)
     response = await visit.stream(_events(visit, prepared, TgiVoice(body, visit.house.tokenizer)), Family.TGI)
-    response.headers["x-compute-type"] = _compute_type(visit.house)
-    response.headers["x-compute-characters"] = str(len(body.inputs))
+    response.headers["x-compute-type"] = compute_type(visit.house)
+    response.headers["x-compute-characters"] = str(prepared.wish.characters)
     return response
 
 
@@ -200,28 +201,3 @@ async def _events(visit: Visit, prepared: Prepared, voice: TgiVoice) -> AsyncGen
                 continue
             for each in voice.events(piece, prepared, generation.summary):
                 yield event(each, gap=b"")
-
-
-def _compute_type(house: House) -> str:
-    return f"{house.engine.info.device.partition(':')[0]}+optimized"
-
-
-def _headers(visit: Visit, generation: Generation, validated: float, characters: int) -> dict[str, str]:
-    """TGI's timing headers, in whole milliseconds."""
-    finishes = generation.summary.finishes.values()
-    total_s = time.monotonic() - visit.arrived
-    queue_s = max(finish.queue_s for finish in finishes)
-    inference_s = max(finish.prefill_s + finish.decode_s for finish in finishes)
-    generated = generation.summary.completion_tokens
-    return {
-        "x-compute-type": _compute_type(visit.house),
-        "x-compute-time": f"{total_s:.3f}",
-        "x-compute-characters": str(characters),
-        "x-total-time": str(round(1e3 * total_s)),
-        "x-validation-time": str(round(1e3 * (validated - visit.arrived))),
-        "x-queue-time": str(round(1e3 * queue_s)),
-        "x-inference-time": str(round(1e3 * inference_s)),
-        "x-time-per-token": str(round(1e3 * inference_s / max(1, generated))),
-        "x-prompt-tokens": str(generation.summary.prompt_tokens),
-        "x-generated-tokens": str(generated),
-    }

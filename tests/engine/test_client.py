@@ -133,7 +133,9 @@ def test_a_grammar_travels_with_its_first_request(
     byte_level: Tokenizer,  # noqa: F811
     loop: asyncio.AbstractEventLoop,
 ) -> None:
-    vocabulary = grammar.Vocabulary(byte_level.padded_bytes(client.info.vocab_size), client.info.eos_token_ids)
+    vocabulary = grammar.Vocabulary(
+        byte_level.padded_bytes(client.info.vocab_size), client.info.eos_token_ids, byte_level.special_tokens
+    )
     made = grammar.compile_choice(["yes", "no"], vocabulary)
     plan = Plan(made.fingerprint, made.to_bytes())
     wanted = Generate(request_id="c", prompt=[9], sampling=Sampling(max_tokens=8, seed=1), grammar=made.fingerprint)

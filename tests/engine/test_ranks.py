@@ -61,7 +61,9 @@ def second_rank(client: EngineClient) -> int:
 
 def constrained(client: EngineClient, tokenizer: Tokenizer) -> tuple[list[Generate], Plan]:
     """Requests under a schema, sampled and greedy."""
-    vocabulary = grammar.Vocabulary(tokenizer.padded_bytes(client.info.vocab_size), client.info.eos_token_ids)
+    vocabulary = grammar.Vocabulary(
+        tokenizer.padded_bytes(client.info.vocab_size), client.info.eos_token_ids, tokenizer.special_tokens
+    )
     made = grammar.compile_json_schema(SCHEMA, vocabulary)
     wanted = [
         Generate(

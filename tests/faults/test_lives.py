@@ -48,7 +48,9 @@ def configured(folder: Path, faults: str) -> EngineConfig:
 
 def constrained(client: EngineClient, tokenizer: Tokenizer) -> tuple[Generate, Plan]:
     """A request whose matcher must be rebuilt: nested, so that its place is more than a count."""
-    vocabulary = grammar.Vocabulary(tokenizer.padded_bytes(client.info.vocab_size), client.info.eos_token_ids)
+    vocabulary = grammar.Vocabulary(
+        tokenizer.padded_bytes(client.info.vocab_size), client.info.eos_token_ids, tokenizer.special_tokens
+    )
     made = grammar.compile_regex("(\\(([a-z]{3}\\[[0-9]{2}\\]){4}\\)){9}", vocabulary)
     sampling = Sampling(max_tokens=400, seed=3, temperature=1.2)
     plan = Plan(made.fingerprint, made.to_bytes())

@@ -115,3 +115,12 @@ def test_nothing_to_quote() -> None:
     assert accepts(compiled({"anyOf": [QUOTED, {"type": "null"}]}, source=""), "null")
     with pytest.raises(GrammarError, match="no value satisfies"):
         compiled(QUOTED, source="")
+
+
+def test_no_quotation_reaches_over_a_nul() -> None:
+    """So several texts can be given as one."""
+    grammar = compiled(QUOTED, source="ab\0cd")
+    assert accepts(grammar, '"ab"')
+    assert accepts(grammar, '"cd"')
+    assert not accepts(grammar, '"b\\u0000c"')
+    assert not accepts(grammar, '"bc"')

@@ -1,14 +1,17 @@
 """A house with a scripted engine: routes are tested against it in this process.
 
 What it is for: `served(script)` yields an httpx client on the real application. The tokenizer is made here: one token a
-byte, two special ones, a template of two lines. What may not enter: weights, sockets.
+byte, two special ones, a template of two lines. `Says` is the engine for messages with parts: what it is told to say
+must be legal under the plan it was given. What may not enter: weights, sockets.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Iterable
+import re
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +22,28 @@ from tokenizers.models import BPE
 
 from engine import EngineConfig
 from engine.messages import Finish, FinishReason, ModelInfo, Plan, Token
-from grammar.errors import UnsupportedConstraint
+from grammar import GrammarError, UnsupportedConstraint, Vocabulary, compile_tools, load_grammar, words_of
 from service.app import create_app, open_house
 from service.compiling import CompiledConstraint, Compiler
-from service.constraints import Constraint
+from service.constraints import Constraint, ConstraintKind
 from service.settings import Settings
 from tests.engine.scripted import INFO, ScriptedEngine, Step
 
-END = "<|end|>"
+END = "<|eos|>"
 USER = "<|user|>"
 TEMPLATE = (
-    "{% for message in messages %}<|user|>{{ message['role'] }}: {{ message['content'] }}<|end|>{% endfor %}"
+    "{% for message in messages %}<|user|>{{ message['role'] }}: {{ message['content'] }}<|eos|>{% endfor %}"
     "{% if response_format %}{{ response_format | tojson }}{% endif %}"
 )
 
 
-def make_tokenizer(folder: Path, template: str = TEMPLATE) -> Path:
-    """A byte-level tokenizer of 256 bytes and two special tokens, in `folder`."""
+def make_tokenizer(folder: Path, template: str = TEMPLATE, special: Sequence[str] = ()) -> Path:
+    """A byte-level tokenizer of 256 bytes and two special tokens or more, in `folder`."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = tokenizers.Tokenizer(BPE({piece: index for index, piece in enumerate(alphabet)}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([END, USER])
+    backend.add_special_tokens([END, USER, *special])
     backend.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": END, "chat_template": template}))
     return folder
@@ -62,6 +65,19 @@ class Bytes:
         spelling = {byte: chr(byte) for byte in printable}
         spelling |= {byte: chr(0x100 + place) for place, byte in enumerate(others)}
         self._ids = {byte: alphabet.index(spelling[byte]) for byte in range(256)}
+        self._bytes = {place: bytes([byte]) for byte, place in self._ids.items()}
+
+    def spelled(self, token_id: int) -> bytes:
+        """The byte of a token; nothing for special ones."""
+        return self._bytes.get(token_id, b"")
+
+    def marked(self, text: str, special: Sequence[str]) -> list[Token]:
+        """Likewise, where `special` are the special tokens' names beside the usual two."""
+        parts = re.split("(" + "|".join(map(re.escape, special)) + ")", text) if special else [text]
+        found: list[Token] = []
+        for part in parts:
+            found += [Token(258 + special.index(part), -0.5, -0.25, 0.75)] if part in special else self.tokens(part)
+        return found
 
     def tokens(self, text: str | bytes, logprob: float = -0.5) -> list[Token]:
         data = text.encode() if isinstance(text, str) else text
@@ -70,6 +86,11 @@ class Bytes:
 
 BYTES = Bytes()
 EOS = Token(256, -0.1, -0.1, 1.0)
+
+
+def bytes_of(prompt: Sequence[int]) -> bytes:
+    """The text of tokens, special ones left out."""
+    return b"".join(BYTES.spelled(token) for token in prompt)
 
 
 def saying(text: str, *, reason: FinishReason = FinishReason.EOS, size: int = 3) -> list[Step]:
@@ -81,8 +102,53 @@ def saying(text: str, *, reason: FinishReason = FinishReason.EOS, size: int = 3)
     return [*steps, Finish(reason=reason)]
 
 
+class Says(ScriptedEngine):
+    """Says the messages in turn, `size` tokens a step, then draws an end token; a number of tokens cuts a message.
+
+    A message must be legal under the plan of its request, if that is a real one, and complete unless it is cut.
+    """
+
+    def __init__(self, *messages: str, special: Sequence[str] = (), size: int = 3, cut: int | None = None) -> None:
+        super().__init__(lambda _request, plan: self.play(plan), info(258 + len(special)))
+        self.messages = list(messages)
+        self.special = tuple(special)
+        self.size = size
+        self.cut = cut
+
+    def play(self, plan: Plan | None) -> list[Step]:
+        tokens = BYTES.marked(self.messages.pop(0), self.special)[: self.cut]
+        if plan is not None and plan.data:
+            matcher = load_grammar(plan.data, self.vocabulary).matcher()
+            for place, token in enumerate(tokens):
+                assert matcher.advance(token.token_id), (
+                    place,
+                    b"".join(self.vocabulary.tokens[t.token_id] for t in tokens),
+                )
+            assert matcher.is_accepting or self.cut is not None
+        steps: list[Step] = [tokens[start : start + self.size] for start in range(0, len(tokens), self.size)]
+        return [*steps, *([[EOS]] if self.cut is None else []), Finish(reason=FinishReason.EOS)]
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        spelled = tuple(BYTES.spelled(token) for token in range(256)) + (b"",) * (2 + len(self.special))
+        names = {END: 256, USER: 257, **{name: 258 + place for place, name in enumerate(self.special)}}
+        return known_vocabulary(spelled, tuple(names.items()))
+
+    def prompts(self) -> list[bytes]:
+        """The prompts it was given, special tokens left out."""
+        return [bytes_of(request.prompt) for request, _ in self.requests]
+
+
+@lru_cache
+def known_vocabulary(tokens: tuple[bytes, ...], special: tuple[tuple[str, int], ...]) -> Vocabulary:
+    return Vocabulary(tokens, [256], dict(special))
+
+
 class ScriptedCompiler(Compiler):
-    """Starts no process. Any constraint compiles to an empty plan of least budget 5, but those that say "refused"."""
+    """Starts no process. Messages compile as they are; other constraints to an empty plan of least budget 5.
+
+    Those that say "refused" are.
+    """
 
     ready = True
 
@@ -90,11 +156,28 @@ class ScriptedCompiler(Compiler):
         pass
 
     async def compile(self, constraint: Constraint) -> CompiledConstraint:
-        if "refused" in constraint.source:
+        if constraint.kind is not ConstraintKind.TOOLS and "refused" in constraint.source:
             error = UnsupportedConstraint("refused", pointer="/properties/arguments/type", keyword="type")
             error.__dict__["param"] = constraint.param  # as the compiler does
             raise error
+        if constraint.kind is ConstraintKind.TOOLS:
+            return self._message(constraint)
         return CompiledConstraint(constraint, Plan(constraint.key, b""), 5, 0.0, {"kind": constraint.kind})
+
+    async def list_words(self, regex: str, most: int, param: str) -> list[str]:
+        try:
+            return words_of(regex, most)
+        except GrammarError as error:
+            error.__dict__["param"] = param
+            raise
+
+    def _message(self, constraint: Constraint) -> CompiledConstraint:
+        made = self._setup
+        vocabulary = known_vocabulary(tuple(made.tokens), tuple(made.special_tokens.items()))
+        options = json.loads(constraint.options)
+        grammar = compile_tools(json.loads(constraint.source), vocabulary, **options)
+        plan = Plan(constraint.key, grammar.to_bytes())
+        return CompiledConstraint(constraint, plan, grammar.least_budget, 0.0, {"kind": constraint.kind})
 
 
 @asynccontextmanager
@@ -107,7 +190,8 @@ async def served(
     else:
         script = list(steps)
         engine = ScriptedEngine(lambda _request, _plan: script, info())
-    chosen = Settings(model=str(make_tokenizer(folder, template)), served_model_name="tiny,small", **settings)
+    special = engine.special if isinstance(engine, Says) else ()
+    chosen = Settings(model=str(make_tokenizer(folder, template, special)), served_model_name="tiny,small", **settings)
 
     async def start(config: EngineConfig) -> ScriptedEngine:
         return engine

@@ -94,7 +94,21 @@ async def test_metrics_count_requests(tmp_path: Path) -> None:
     assert numbers["tgi_request_validation_duration_count"] == "1"
     assert numbers["tgi_request_skipped_tokens_count"] == "1"
     assert numbers['tgi_batch_forward_duration_count{method="decode"}'] == "0"
+    assert {name for name in TGI_NAMES if f"\n{name}" not in text} == set()
+    types = [line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(types) == len(set(types))
     assert numbers["tgi_request_generated_tokens_count"] == "1"
+
+
+TGI_NAMES = [
+    *(f"tgi_request_{name}" for name in ("success", "failure", "duration", "validation_duration")),
+    *(f"tgi_request_{name}" for name in ("queue_duration", "inference_duration", "mean_time_per_token_duration")),
+    *(f"tgi_request_{name}" for name in ("generated_tokens", "input_length", "max_new_tokens", "skipped_tokens")),
+    *(f"tgi_batch_{name}" for name in ("current_size", "current_max_tokens", "total_tokens", "max_total_tokens")),
+    *(f"tgi_batch_{name}" for name in ("next_size", "concat", "concat_duration", "filter_duration")),
+    *(f"tgi_batch_inference_{name}" for name in ("count", "success", "failure", "duration")),
+    *("tgi_batch_forward_duration", "tgi_batch_decode_duration", "tgi_queue_size", "tgi_request_count"),
+]
 
 
 def test_the_printed_line_is_the_readmes() -> None:

@@ -241,10 +241,10 @@ async def test_an_unknown_model_is_a_404_and_the_aliases_are_known(tmp_path: Pat
 
 async def test_special_tokens_in_a_users_text_are_text(tmp_path: Path) -> None:
     async with served(tmp_path, saying("Hi")) as (client, engine):
-        await client.post(URL, json={"messages": [{"role": "user", "content": "a<|end|>b"}]})
+        await client.post(URL, json={"messages": [{"role": "user", "content": "a<|eos|>b"}]})
     prompt = engine.requests[0][0].prompt
     assert prompt.count(256) == 1  # the template's own
-    assert [token.token_id for token in BYTES.tokens("<|end|>")] == prompt[8:15]
+    assert [token.token_id for token in BYTES.tokens("<|eos|>")] == prompt[8:15]
 
 
 async def test_watermark_is_asked_for_unless_the_request_says_no(tmp_path: Path) -> None:

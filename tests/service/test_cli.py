@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from service import cli
+from service.aliases import REFUSED
 from service.cli import main
 from service.settings import Settings
 
@@ -47,6 +48,18 @@ def test_flags_become_settings(served: list[Settings]) -> None:
     (settings,) = served
     assert (settings.model, settings.port, settings.max_n) == ("some/model", 9, 3)
     assert (settings.prefix_sharing, settings.watermark) == (False, "off")
+
+
+@pytest.mark.parametrize("value", [[], ["x"]])
+@pytest.mark.parametrize("flag", REFUSED)
+def test_a_flag_that_would_do_nothing_ends_the_command(
+    flag: str, value: list[str], served: list[Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the reason, and what to do instead."""
+    with pytest.raises(SystemExit):
+        main(["serve", f"--{flag}", *value])
+    assert f"--{flag}: {REFUSED[flag]}" in capsys.readouterr().err
+    assert not served
 
 
 def test_tgis_flags_work_too(served: list[Settings]) -> None:

@@ -1,18 +1,25 @@
 """Other people's clients doing their ordinary work against a real server process.
 
-They are in the extra `clients`. Each test looks at what its client hands to its user, not at the wire.
+They are in the extra `clients`; two that ask for older packages run in environments that their test makes. Each
+test looks at what its client hands to its user, not at the wire.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, Field
 
+from tests.service import outside
 from tests.service.processes import Running
 from tests.service.test_end_to_end import FORMAT, MESSAGES, PERSON, TEXT, WEATHER, valid
 
@@ -101,17 +108,6 @@ def test_langchain(server: Running) -> None:
     assert isinstance(responses.with_structured_output(Person).invoke(TEXT), Person)
 
 
-def test_instructor(server: Running) -> None:
-    instructor, openai = client_of("instructor"), client_of("openai")
-    # Its JSON mode asks for any object and hopes for the right one: nothing of ours to test.
-    for mode in (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA):
-        client = instructor.from_openai(openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused"), mode=mode)
-        person = client.chat.completions.create(
-            model="default", messages=MESSAGES, response_model=Person, max_tokens=96, max_retries=0
-        )
-        assert isinstance(person, Person)
-
-
 def test_pydantic_ai(server: Running) -> None:
     ai = client_of("pydantic_ai")
     models = client_of("pydantic_ai.models.openai")
@@ -135,15 +131,31 @@ def test_litellm(server: Running) -> None:
     valid("".join(part.choices[0].delta.content or "" for part in parts))
 
 
-def test_text_generation(server: Running) -> None:
-    client = client_of("text_generation").Client(server.url, timeout=120)
-    types = client_of("text_generation.types")
-    grammar = types.Grammar(type=types.GrammarType.Json, value=PERSON)
-    answer = client.generate(TEXT, max_new_tokens=96, grammar=grammar)
-    valid(answer.generated_text)
-    assert answer.details.finish_reason == "eos_token"
-    parts = list(client.generate_stream(TEXT, max_new_tokens=96, grammar=grammar))
-    valid(parts[-1].generated_text)
-    best = client.generate(TEXT, max_new_tokens=8, best_of=2, do_sample=True, decoder_input_details=True)
-    assert len(best.details.best_of_sequences) == 1
-    assert best.details.prefill
+@pytest.mark.parametrize(
+    ("script", "requirement"),
+    [("use_instructor", "instructor>=1.7"), ("use_text_generation", "text-generation>=0.7")],
+)
+def test_clients_that_need_an_environment_of_their_own(
+    server: Running, pytestconfig: pytest.Config, script: str, requirement: str
+) -> None:
+    """They ask for older packages than ours do; the environment is kept for the next run."""
+    python = environment(pytestconfig.cache, script, requirement)
+    file = Path(outside.__file__).with_name(f"{script}.py")
+    done = subprocess.run(
+        [str(python), str(file), server.url], check=False, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def environment(cache: Any, name: str, requirement: str) -> Path:
+    """The interpreter of a virtual environment that has what is required; made at first."""
+    folder = Path(cache.mkdir("environments")) / f"{name}-{hashlib.sha256(requirement.encode()).hexdigest()[:12]}"
+    python = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement]
+        installed = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert installed.returncode == 0, installed.stderr
+        (folder / "ready").touch()
+    return python

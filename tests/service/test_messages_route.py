@@ -12,9 +12,9 @@ from engine import GrammarDeadEnd
 from engine.messages import Finish, FinishReason
 from schemas.messages import AnthropicError, MessageEvent, MessageReply
 from tests.engine.scripted import Step
-from tests.service.houses import BYTES, saying, served
-from tests.service.test_families import Parts
-from tests.service.test_tools import CALL, bytes_of
+from tests.service.houses import BYTES, Says, bytes_of, saying, served
+from tests.service.test_families import Limited
+from tests.service.test_tools import CALL
 
 pytestmark = pytest.mark.anyio
 URL = "/v1/messages"
@@ -46,7 +46,7 @@ async def test_a_message_has_anthropics_shape(tmp_path: Path) -> None:
 
 
 async def test_a_stream_of_text_and_calls(tmp_path: Path) -> None:
-    engine = Parts(("Let me look.", "<tool_call>"), (CALL, None), ("", None))
+    engine = Says(f"Let me look.{CALL}")
     async with served(tmp_path, engine, tool_call_parser="hermes") as (client, _):
         response = await client.post(URL, json={**ASK, "max_tokens": 400, "tools": [WEATHER], "stream": True})
     told = events(response.text)
@@ -65,7 +65,7 @@ async def test_a_stream_of_text_and_calls(tmp_path: Path) -> None:
 
 
 async def test_a_whole_message_with_a_call_has_its_input_as_a_value(tmp_path: Path) -> None:
-    async with served(tmp_path, Parts((CALL, None))) as (client, _):
+    async with served(tmp_path, Says(CALL), tool_call_parser="hermes") as (client, _):
         response = await client.post(URL, json={**ASK, "tools": [WEATHER], "tool_choice": {"type": "any"}})
     answer = MessageReply.model_validate_json(response.content)
     assert answer.stop_reason == "tool_use"
@@ -104,15 +104,15 @@ async def test_an_output_format_is_a_constraint(tmp_path: Path, word: str) -> No
 
 
 async def test_thinking_is_a_block_of_its_own(tmp_path: Path) -> None:
-    async with served(tmp_path, Parts(("Hm.", "</think>"), ("Yes.", None)), reasoning_parser="think") as (
+    async with served(tmp_path, Limited("Hm.</think>", "Yes."), reasoning_parser="think") as (
         client,
         engine,
     ):
-        wish = {"thinking": {"type": "enabled", "budget_tokens": 7}}
+        wish = {"thinking": {"type": "enabled", "budget_tokens": 20}}
         response = await client.post(URL, json={**ASK, **wish})
     first, second = response.json()["content"]
     assert (first["type"], first["thinking"], second["text"]) == ("thinking", "Hm.", "Yes.")
-    assert engine.requests[0][0].sampling.max_tokens == 7
+    assert engine.requests[0][0].sampling.max_tokens == 20
 
 
 @pytest.mark.parametrize(

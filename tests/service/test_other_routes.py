@@ -131,7 +131,7 @@ async def test_tokens_there_and_back(tmp_path: Path) -> None:
     [
         ({"max_stop_sequences": 1}, {"stop": ["a", "b"]}, "up to 1 stop sequences. Given: 2"),
         ({"max_top_n_tokens": 2}, {"logprobs": 3}, "at most 2 alternatives"),
-        ({"max_input_tokens": 3}, {"prompt": "abcd"}, "at most 3 tokens. Given: 4"),
+        ({"max_input_tokens": 3}, {"prompt": "abcd"}, "less than 4 tokens. Given: 4"),
         ({"max_n": 1}, {"n": 2}, "at most 1"),
     ],
 )

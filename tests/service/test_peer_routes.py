@@ -13,9 +13,8 @@ from engine.messages import Alternative, Finish, FinishReason, Token
 from schemas.ollama import OllamaChatReply, OllamaGenerateReply
 from schemas.peers import LlamaReply, SglangReply
 from tests.engine.scripted import Step
-from tests.service.houses import BYTES, EOS, saying, served
-from tests.service.test_families import Parts
-from tests.service.test_tools import CALL, WEATHER, bytes_of
+from tests.service.houses import BYTES, EOS, Says, bytes_of, saying, served
+from tests.service.test_tools import CALL, WEATHER
 
 pytestmark = pytest.mark.anyio
 SCHEMA = {"type": "object"}
@@ -61,7 +60,7 @@ async def test_ollamas_format_is_a_constraint(tmp_path: Path, format_: Any) -> N
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_ollamas_calls_have_their_arguments_as_a_value(tmp_path: Path, stream: bool) -> None:
-    engine = Parts(("Well. ", "<tool_call>"), (CALL, None), ("", None))
+    engine = Says(f"Well. {CALL}")
     body = {**CHAT, "tools": [WEATHER], "stream": stream}
     async with served(tmp_path, engine, tool_call_parser="hermes") as (client, _):
         response = await client.post("/api/chat", json=body)
@@ -81,7 +80,7 @@ async def test_ollamas_generate_uses_the_template_unless_raw(tmp_path: Path) -> 
 
 
 async def test_ollamas_thinking_is_told_apart_or_declined(tmp_path: Path) -> None:
-    engine = Parts(("Hm.", "</think>"), ("Yes.", None), ("No.", None))
+    engine = Says("<think>Hm.</think>Yes.", "No.")
     async with served(tmp_path, engine, reasoning_parser="think") as (client, _):
         thought = (await client.post("/api/chat", json={**CHAT, "stream": False, "think": True})).json()
         plain = (await client.post("/api/chat", json={**CHAT, "stream": False, "think": False})).json()

@@ -48,12 +48,12 @@ def test_a_property_of_this_name_is_not_confused_with_it() -> None:
         constraints.json_schema({"x-refusal": True, "properties": {"refusal": {}}}, None, "x")
 
 
-@pytest.mark.parametrize("schema", [{"items": {"x-refusal": True}}, {"properties": {"q": {"x-source": "input"}}}])
+@pytest.mark.parametrize("schema", [{"items": {"x-refusal": True}}, {"properties": {"q": {"x-refusal": True}}}])
 def test_what_would_not_be_enforced_is_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedConstraint) as caught:
         constraints.json_schema(schema, None, "response_format")
     assert caught.value.pointer in {"/items", "/properties/q"}
-    assert caught.value.keyword in {"x-refusal", "x-source"}
+    assert caught.value.keyword == "x-refusal"
 
 
 def test_a_property_may_be_named_like_a_keyword() -> None:

@@ -14,9 +14,9 @@ from engine import GrammarDeadEnd
 from engine.messages import Finish, FinishReason
 from schemas.responses import ResponseEvent, ResponseObject
 from tests.engine.scripted import ScriptedEngine, Step
-from tests.service.houses import BYTES, info, saying, served
-from tests.service.test_families import Parts, dial
-from tests.service.test_tools import CALL, bytes_of
+from tests.service.houses import BYTES, Says, bytes_of, info, saying, served
+from tests.service.test_families import dial, dialled
+from tests.service.test_tools import CALL
 
 pytestmark = pytest.mark.anyio
 URL = "/v1/responses"
@@ -109,7 +109,7 @@ async def test_a_stream_tells_the_response_as_it_grows(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_calls_are_items(tmp_path: Path, stream: bool) -> None:
     body = {"input": "x", "tools": [WEATHER], "tool_choice": "required", "stream": stream}
-    async with served(tmp_path, Parts((CALL, None))) as (client, _):
+    async with served(tmp_path, Says(CALL), tool_call_parser="hermes") as (client, _):
         response = await client.post(URL, json=body)
     if stream:
         told = events(response.text)
@@ -126,25 +126,24 @@ async def test_calls_are_items(tmp_path: Path, stream: bool) -> None:
 async def test_a_custom_tools_input_is_text(tmp_path: Path) -> None:
     custom = dial()["custom"]
     tool = {"type": "custom", "name": "dial", "format": {"type": "grammar", **custom["format"]["grammar"]}}
-    call = '{"name": "dial", "arguments": {"input": "+49"}}'
     body = {"input": "x", "tools": [tool], "tool_choice": {"type": "custom", "name": "dial"}, "stream": True}
-    async with served(tmp_path, Parts((call, None))) as (client, _):
+    async with served(tmp_path, Says(dialled("+491")), tool_call_parser="hermes") as (client, _):
         response = await client.post(URL, json=body)
     told = events(response.text)
     done = next(each for each in told if each["type"] == "response.custom_tool_call_input.done")
-    assert done["input"] == "+49"
+    assert done["input"] == "+491"
     assert told[-1]["response"]["output"][0]["type"] == "custom_tool_call"
 
 
 async def test_reasoning_is_an_item_before_the_answer(tmp_path: Path) -> None:
-    engine = Parts(("Hm.", "</think>"), ("Yes.", None))
+    engine = Says("<think>Hm.</think>Yes.")
     async with served(tmp_path, engine, reasoning_parser="think") as (client, _):
         response = await client.post(URL, json={"input": "x", "stream": True})
     told = events(response.text)
     first, second = told[-1]["response"]["output"]
     assert (first["type"], first["content"][0]["text"], first["status"]) == ("reasoning", "Hm.", "completed")
     assert (second["type"], second["content"][0]["text"]) == ("message", "Yes.")
-    assert told[-1]["response"]["usage"]["output_tokens_details"]["reasoning_tokens"] == 3
+    assert told[-1]["response"]["usage"]["output_tokens_details"]["reasoning_tokens"] == len("<think>Hm.</think>")
 
 
 async def test_a_cut_answer_is_incomplete(tmp_path: Path) -> None:

@@ -53,6 +53,22 @@ async def test_options_are_measured_and_compared(tmp_path: Path) -> None:
     assert len(engine.requests) == 4
 
 
+async def test_a_regular_expression_is_all_its_texts(tmp_path: Path) -> None:
+    """At most 256, none of them empty."""
+    async with served(tmp_path, Measured({})) as (client, engine):
+        answer = (await client.post(URL, json={"prompt": "q", "regex": "[ab]c?"})).json()
+        endless = await client.post(URL, json={"prompt": "q", "regex": "a+"})
+        large = await client.post(URL, json={"prompt": "q", "regex": "[0-9]{3}"})
+        empty = await client.post(URL, json={"prompt": "q", "regex": "a?"})
+        both = await client.post(URL, json={"prompt": "q", "regex": "a", "choices": ["a"]})
+    assert [each["choice"] for each in answer["choices"]] == ["a", "ac", "b", "bc"]
+    assert len(engine.requests) == 4
+    for refused, says in ((endless, "without end"), (large, "1000 texts"), (empty, "empty"), (both, "exactly one")):
+        assert refused.status_code == 400
+        assert says in refused.json()["error"]["message"]
+    assert endless.json()["error"]["param"] == "regex"
+
+
 async def test_a_conversation_is_scored_after_its_prompt(tmp_path: Path) -> None:
     body = {"messages": [{"role": "user", "content": "x"}], "choices": ["a"]}
     async with served(tmp_path, Measured({})) as (client, engine):

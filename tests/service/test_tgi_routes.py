@@ -37,7 +37,7 @@ async def test_details_tell_tokens_and_the_end(tmp_path: Path) -> None:
     assert reply.generated_text == "xHi"
     assert reply.details is not None
     assert reply.details.finish_reason == "eos_token"
-    assert [token.text for token in reply.details.tokens] == ["H", "i", "<|end|>"]
+    assert [token.text for token in reply.details.tokens] == ["H", "i", "<|eos|>"]
     assert [token.special for token in reply.details.tokens] == [False, False, True]
 
 
@@ -93,13 +93,29 @@ async def test_truncate_keeps_the_last_tokens(tmp_path: Path) -> None:
     ("body", "says"),
     [
         ({"inputs": ""}, "`inputs` cannot be empty"),
-        ({"inputs": "x", "parameters": {"temperature": 0.0}}, "greater than 0"),
-        ({"inputs": "x", "parameters": {"top_p": 1.0}}, "less than 1"),
-        ({"inputs": "x", "parameters": {"max_new_tokens": 0}}, "greater than 0"),
-        ({"inputs": "x", "parameters": {"max_new_tokens": 100000}}, "must be <= 4096"),
-        ({"inputs": "x", "parameters": {"best_of": 2}}, "sampling"),
-        ({"inputs": "x", "parameters": {"best_of": 2, "do_sample": True, "seed": 1}}, "seed"),
-        ({"inputs": "x", "parameters": {"adapter_id": "a"}}, "adapters"),
+        ({"inputs": "x", "parameters": {"temperature": 0.0}}, "`temperature` must be strictly positive"),
+        ({"inputs": "x", "parameters": {"top_p": 1.0}}, "`top_p` must be > 0.0 and < 1.0"),
+        ({"inputs": "x", "parameters": {"typical_p": 0.0}}, "`typical_p` must be > 0.0 and < 1.0"),
+        ({"inputs": "x", "parameters": {"top_k": 0}}, "`top_k` must be strictly positive"),
+        ({"inputs": "x", "parameters": {"repetition_penalty": 0.0}}, "`repetition_penalty` must be strictly positive"),
+        ({"inputs": "x", "parameters": {"frequency_penalty": 3.0}}, "`frequency_penalty` must be >= -2.0 and <= 2.0"),
+        ({"inputs": "x", "parameters": {"max_new_tokens": 0}}, "`max_new_tokens` must be strictly positive"),
+        (
+            {"inputs": "x", "parameters": {"max_new_tokens": 100000}},
+            "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 1 `inputs` tokens and 100000 `max_new_tokens`",
+        ),
+        ({"inputs": "x", "parameters": {"best_of": 2}}, "you must use sampling when `best_of` is > 1"),
+        (
+            {"inputs": "x", "parameters": {"best_of": 2, "do_sample": True, "seed": 1}},
+            "`seed` must not be set when `best_of` > 1",
+        ),
+        ({"inputs": "x", "parameters": {"top_n_tokens": -1}}, "`top_n_tokens` must be >= 0"),
+        ({"inputs": "x", "parameters": {"stop": ["a"] * 17}}, "at most 16"),
+        (
+            {"inputs": "x", "parameters": {"grammar": {"type": "json", "value": {"title": "refused"}}}},
+            "grammar is not valid: parameters.grammar.value",
+        ),
+        ({"inputs": "x", "parameters": {"adapter_id": "a"}}, "no adapter is named"),
         ({"inputs": "x", "parameters": {"grammar": {"type": "regex", "value": ""}}}, "empty"),
         ({"inputs": "x", "parameters": {"grammar": {"type": "json", "value": "{"}}}, "not JSON"),
         ({"inputs": "x", "parameters": {"grammar": {"type": "xml", "value": "{"}}}, "json_schema"),
@@ -145,6 +161,6 @@ async def test_chat_tokenize_shows_the_prompt(tmp_path: Path) -> None:
     async with served(tmp_path, []) as (client, _):
         response = await client.post("/chat_tokenize", json={"messages": [{"role": "user", "content": "ä"}]})
     body = response.json()
-    assert body["templated_text"] == "<|user|>user: ä<|end|>"
+    assert body["templated_text"] == "<|user|>user: ä<|eos|>"
     assert body["tokenize_response"][0]["text"] == "<|user|>"
     assert body["tokenize_response"][-1]["stop"] == len("user: ä")

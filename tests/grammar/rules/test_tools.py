@@ -1,5 +1,6 @@
 """Tool calls: each family's spelling by example, choices, text before calls, thought before text, special tokens."""
 
+import json
 from typing import Any
 
 import pytest
@@ -65,8 +66,8 @@ def compiled(**options: Any) -> Grammar:
         ({"reasoning": ("", "</think>")}, ["so</think>", f"</think>yes {HERMES_NOW}"], ["so", HERMES_NOW]),
         (
             {"format": "llama3_json"},
-            ["Hi", '{"x": 1}', f'{{"name": "add", "parameters": {SUM}}}; {{"name": "now", "parameters": {{}}}}'],
-            ['{"name": "sub"}', f'{{"name": "add", "parameters": {SUM}}};'],
+            ["Hi", '{"x": 1}', f'{{"name": "add", "parameters": {SUM}}}', 'Let me: {"name": "now", "parameters": {}}'],
+            ['{"name": "sub"}', f'{{"name": "add", "parameters": {SUM}}};', f'x {{"name": "add", "parameters": {SUM}'],
         ),
         (
             {"format": "mistral"},
@@ -74,7 +75,7 @@ def compiled(**options: Any) -> Grammar:
             ["[TOOL_CALLS][]", "[TOOL_CALLS]"],
         ),
         (
-            {"format": "mistral_v11"},
+            {"format": "mistral_args"},
             [f"[TOOL_CALLS]add[ARGS]{SUM}[TOOL_CALLS]now[ARGS]{{}}"],
             ["[TOOL_CALLS]add[ARGS]"],
         ),
@@ -92,12 +93,57 @@ def compiled(**options: Any) -> Grammar:
             [f"{DEEPSEEK[0]}{DEEPSEEK[1]}"],
         ),
         (
-            {"format": "gpt_oss"},
+            {"format": "openai"},
             [
                 "<|channel|>final<|message|>Hi",
                 f"<|channel|>commentary to=functions.add <|constrain|>json<|message|>{SUM}<|call|>",
             ],
             ["Hi", "<|channel|>commentary to=functions.sub "],
+        ),
+        (
+            {"answer": {"type": "json_schema", "json_schema": {"type": "object", "required": ["x"]}}},
+            ['{"x": 1}', HERMES_ADD, f"{HERMES_ADD}\n{HERMES_NOW}"],
+            ["", "{}", "Hi", f'{{"x": 1}}{HERMES_ADD}'],
+        ),
+        (
+            {
+                "format": "llama3_json",
+                "answer": {
+                    "type": "json_schema",
+                    "json_schema": {
+                        "type": "object",
+                        "properties": {"name": {"type": "string"}},
+                        "additionalProperties": False,
+                    },
+                },
+            },
+            ['{"name": "Bo"}', f'{{"name": "add", "parameters": {SUM}}}', '{"name": "now", "parameters": {}}'],
+            ['{"name": 1}'],
+        ),
+        (
+            {"format": "mistral_args", "choice": "none", "answer": {"type": "regex", "pattern": "a+"}},
+            ["a", "aa"],
+            ["", "b", "[TOOL_CALLS]now[ARGS]{}"],
+        ),
+        (
+            {
+                "reasoning": ("<think>", "</think>", "\n\n"),
+                "answer": {"type": "grammar", "grammar": 'start: "x"', "syntax": "lark"},
+            },
+            ["x", "<think>{</think>x", "<think></think>\nx", f"<think></think>\n\n{HERMES_NOW}"],
+            ["<think>x", "<think></think>\n\n\nx", f"x{HERMES_NOW}"],
+        ),
+        (
+            {
+                "format": "openai",
+                "reasoning": ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),
+                "answer": {"type": "const_string", "value": "yes"},
+            },
+            [
+                "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>yes",
+                "<|channel|>final<|message|>yes",
+            ],
+            ["<|channel|>analysis<|message|>hm<|end|><|start|>assistant", "<|channel|>final<|message|>no"],
         ),
         ({"format": "json", "choice": "required"}, [f'{{"name": "add", "arguments": {SUM}}}'], ["", "[]"]),
         ({"format": "json_list", "choice": "required"}, ['[{"name": "now", "arguments": {}}]'], ["", "[]"]),
@@ -110,6 +156,48 @@ def test_families_and_choices_by_example(options: dict[str, Any], yes: list[str]
         assert accepts(grammar, text), text
     for text in no:
         assert not accepts(grammar, text), text
+
+
+def custom(syntax: str, definition: str) -> dict[str, Any]:
+    """A custom tool in OpenAI's form."""
+    grammar = {"syntax": syntax, "definition": definition}
+    return {"type": "custom", "custom": {"name": "run", "format": {"type": "grammar", "grammar": grammar}}}
+
+
+LINES = 'start: LINE ("\\n" LINE)*\nLINE: /[a-z"]+/'
+
+
+@pytest.mark.parametrize(
+    ("tool", "inside", "outside"),
+    [
+        (custom("lark", LINES), ["a", 'say "hi"'.replace(" ", "\n"), "a\nb\nc"], ["", "A", "a\n", "a\tb"]),
+        (custom("regex", r"[\s\S]{2}"), ["ab", "\x00\x1f", '\\"', "é\n", "\b\f"], ["a", "abc"]),
+        ({"type": "custom", "custom": {"name": "run"}}, ["", "any\n"], []),
+    ],
+)
+def test_a_custom_tools_text_is_under_its_grammar(tool: Any, inside: list[str], outside: list[str]) -> None:
+    """Spelled as the string of the one argument that templates show."""
+    grammar = compile_tools([tool, NOW], VOCABULARY, choice="required", whitespace="spaced")
+    for text, wanted in [*((text, True) for text in inside), *((text, False) for text in outside)]:
+        arguments = json.dumps({"input": text}, ensure_ascii=False)
+        call = f'<tool_call>\n{{"name": "run", "arguments": {arguments}}}\n</tool_call>'
+        assert accepts(grammar, call) is wanted, text
+
+
+def test_json_inside_a_custom_tools_text_is_refused() -> None:
+    """Its quotes would have to be spelled twice over."""
+    with pytest.raises(UnsupportedConstraint) as caught:
+        compile_tools([custom("lark", "start: %json {}")], VOCABULARY)
+    assert caught.value.pointer == "/0/custom/format/properties/input/x-grammar"
+
+
+def test_a_marker_that_ends_the_message_is_its_end() -> None:
+    """gpt-oss ends a call with a token that ends the generation, too."""
+    tokens = [*TOKENS[:2], b"", *TOKENS[2:]]
+    vocabulary = Vocabulary(tokens, [2], {"<|call|>": 2})
+    matcher = compile_tools([NOW], vocabulary, choice="required", format="openai", whitespace="spaced").matcher()
+    assert take(matcher, b"<|channel|>commentary to=functions.now <|constrain|>json<|message|>{}", tokens)
+    assert mask(matcher, None, vocabulary) == {2}
 
 
 def test_a_call_is_forced_once_it_is_begun() -> None:

@@ -1,0 +1,1 @@
+"""Scripts of clients that cannot live beside us: each runs in a virtual environment that its test makes."""

@@ -1,0 +1,81 @@
+"""Names of constraints: each key's own, kept over restarts where a folder is given, nothing trusted that is damaged."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from pathlib import Path
+
+import pytest
+
+from service import constraints
+from service.errors import InvalidBody
+from service.names import NameFolder, Names
+from tests.service.houses import BYTES, EOS, served
+
+AGE = constraints.json_schema({"type": "integer", "x-refusal": True}, None, "response_format.json_schema.schema")
+WORD = constraints.regex("[a-z]+", "response_format.value")
+
+
+def test_names_outlive_the_process(tmp_path: Path) -> None:
+    """All of a constraint comes back, under the key that named it and no other."""
+    names = Names(NameFolder(tmp_path / "kept", 10_000))
+    names.keep("ann", "age", AGE)
+    names.keep("ann", "word", AGE)
+    names.keep("ann", "word", WORD)
+    names.keep("bob", "age", WORD)
+    names.drop("bob", "age")
+    again = Names(NameFolder(tmp_path / "kept", 10_000))
+    assert {name: astuple(each) for name, each in again.of("ann").items()} == {
+        "age": astuple(AGE),
+        "word": astuple(WORD),
+    }
+    assert not again.of("bob")
+    with pytest.raises(InvalidBody, match="known: none"):
+        again.find("bob", "age")
+
+
+def test_what_is_damaged_or_moved_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Under another key's file name a constraint is not that key's."""
+    shelf = NameFolder(tmp_path, 10_000)
+    names = Names(shelf)
+    names.keep("ann", "age", AGE)
+    (path,) = tmp_path.glob("*.named")
+    data = path.read_bytes()
+    names.keep("bob", "age", WORD)
+    (other,) = set(tmp_path.glob("*.named")) - {path}
+    other.write_bytes(data)
+    path.write_bytes(data[:-1] + b"x")
+    again = Names(shelf)
+    assert not again.of("ann")
+    assert not again.of("bob")
+    assert caplog.text.count("is no named constraint") == 2
+
+
+def test_the_folder_is_bounded(tmp_path: Path) -> None:
+    """A name that does not fit is refused, and nothing is left of it."""
+    names = Names(NameFolder(tmp_path, 400))
+    names.keep("ann", "word", WORD)
+    large = constraints.regex("a" * 400, "response_format.value")
+    with pytest.raises(InvalidBody, match="delete one"):
+        names.keep("ann", "large", large)
+    with pytest.raises(InvalidBody, match="delete one"):
+        names.keep("ann", "word", large)
+    assert names.find("ann", "word") == WORD
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.anyio
+async def test_a_name_can_be_asked_for_after_a_restart(tmp_path: Path) -> None:
+    """Through the routes: named by one server, used under the next."""
+    folder = str(tmp_path / "kept")
+    body = {"name": "word", "response_format": {"type": "regex", "value": "[a-z]+"}}
+    async with served(tmp_path, [], grammar_folder=folder) as (client, _):
+        made = await client.post("/v1/grammars", json=body)
+    asked = {"messages": [{"role": "user", "content": "x"}], "formwork": {"grammar": "word"}}
+    async with served(tmp_path, [BYTES.tokens("abc"), [EOS]], grammar_folder=folder) as (client, engine):
+        answer = await client.post("/v1/chat/completions", json=asked)
+        gone = await client.delete("/v1/grammars/word")
+    async with served(tmp_path, [], grammar_folder=folder) as (client, _):
+        missing = await client.post("/v1/chat/completions", json=asked)
+    assert (made.status_code, answer.status_code, gone.status_code, missing.status_code) == (200, 200, 200, 400)
+    assert engine.requests[0][1] is not None
