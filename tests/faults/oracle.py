@@ -107,9 +107,13 @@ def family(pid: int) -> list[int]:
 
 
 def text_of(events: list[Any]) -> str:
-    """What the chunks of a chat stream say together."""
-    chunks = [event for event in events if event is not None and "choices" in event]
-    return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
+    """What the chunks of a chat stream say, choice by choice: in which order choices take turns is chance."""
+    said: dict[int, str] = {}
+    for event in events:
+        for choice in (event or {}).get("choices", ()):
+            index = choice["index"]
+            said[index] = said.get(index, "") + (choice["delta"].get("content") or "")
+    return "\n".join(said[index] for index in sorted(said))
 
 
 @dataclass
