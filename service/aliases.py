@@ -70,6 +70,7 @@ IDLE: dict[str, str] = {
     "validation-workers": "requests are validated where they arrive; long texts in a thread",
     "enable-prefill-logprobs": "prompt log-probs are always available",
     "enable-auto-tool-choice": "tools may always be called",
+    "enable-lora": "adapters are served wherever --adapters names some",
     "enable-chunked-prefill": "prefill is always chunked",
     "disable-custom-kernels": "there are none to disable on a CPU, and on a GPU the choice is measured",
     "usage-stats": "nothing is ever reported to anyone",
@@ -83,7 +84,6 @@ IDLE: dict[str, str] = {
 
 # Refused by name, for what they ask for would not happen; each with what to do instead.
 REFUSED: dict[str, str] = {
-    "enable-lora": "name the adapters with --adapters",
     "rope-scaling": "positions are scaled as the model's config.json says; change it there",
     "rope-factor": "positions are scaled as the model's config.json says; change it there",
     "disable-grammar-support": "constraints are what this server is for",
@@ -94,8 +94,7 @@ REFUSED: dict[str, str] = {
     "weights-cache-override": "give the folder of the weights as the model",
     "tokenizer-config-path": "give the template with --chat-template",
     "tokenizer": "a model is served with its own tokenizer",
-    "otlp-endpoint": "traces are not sent; see /metrics and --log-format json",
-    "otlp-service-name": "traces are not sent; see /metrics and --log-format json",
+    "otlp-service-name": "traces name the service formwork",
     "ngrok": "no tunnels are opened; put a proxy in front",
     "pipeline-parallel-size": "layers are not spread over devices one after another",
     "data-parallel-size": "start several servers behind a balancer",
