@@ -869,7 +869,7 @@ def _distinct(work: npt.NDArray[np.int64]) -> list[tuple[int, int, int]]:
 
 def bit_words(bits: int, words: int) -> Int32:
     """A bit set as 32-bit words."""
-    return np.array([bits >> (32 * w) & 0xFFFFFFFF for w in range(words)], np.uint32).view(np.int32)
+    return np.frombuffer(bits.to_bytes(4 * words, "little"), np.int32)
 
 
 def _byte_classes(machine: Machine, kind: int) -> npt.NDArray[np.uint8]:
