@@ -10,9 +10,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from grammar import walk
-from grammar.automaton import Automaton, Mask
+from grammar import gathering
+from grammar.automaton import Automaton
 from grammar.kernels import kernel
+from grammar.states import Mask
 from grammar.tables import DEAD, KEY, KIND, STACK_DATA, STACK_DEPTH, STACK_PARENT, STACK_STATE
 
 Int32 = npt.NDArray[np.int32]
@@ -288,7 +289,7 @@ class Closing:
         bounds = np.unique(counts)
         ranks = np.searchsorted(bounds, counts) + 1
         rows = np.zeros((len(bounds) + 1, vocabulary.words), np.int32)
-        walk.set_ranked(tokens, which, ranks, rows)
+        gathering.set_ranked(tokens, which, ranks, rows)
         for (row, _), rank in zip(resting, ranks[len(ends) :], strict=True):
             rows[rank] |= row
         return bounds, list(np.bitwise_or.accumulate(rows, axis=0))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grammar import plain
+from grammar.codes import IMPOSSIBLE
 from grammar.frames.languages import Machine, any_string, characters_needed
 from grammar.kernels import fixed
 from grammar.lexical.graphs import alike_within
@@ -57,7 +58,7 @@ class Content:
     @cached_property
     def most_needed(self) -> int:
         """One more than the most characters that any state of this counted machine can still need."""
-        return int(self.needed[self.needed < plain.IMPOSSIBLE].max()) + 1
+        return int(self.needed[self.needed < IMPOSSIBLE].max()) + 1
 
     @cached_property
     def all_live(self) -> tuple[Int32, Int32]:

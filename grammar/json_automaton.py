@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from grammar import walk
-from grammar.automaton import Automaton, bit_words, column
+from grammar.automaton import Automaton
+from grammar.codes import RECORDED_LABEL
 from grammar.formula import FALSE, TRUE, Formula, Formulas
 from grammar.frames.arrays import UNKNOWN, ArrayFrame, Item
 from grammar.frames.languages import Machine, number_machine, string_machine
@@ -20,11 +20,14 @@ from grammar.frames.objects import Member, ObjectFrame
 from grammar.frames.satisfy import Satisfiability
 from grammar.json_completions import Completions
 from grammar.kernels import fixed
+from grammar.lexical.graphs import key_reach
+from grammar.masks import bit_words
 from grammar.options import JsonOptions
 from grammar.places import PlaceKind
 from grammar.pointers import open_pointer, opening_bracket
 from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, Constant, restrict
 from grammar.schema.constants import constant_in
+from grammar.states import column
 from grammar.tables import ALLOW_OFFSET, DEAD, KEY, PLAIN, POP, PUSH, SPEC, STACK_STATE, STEP, operation
 from grammar.tables import STRING as STRING_KIND
 from grammar.vocabulary import Vocabulary
@@ -136,7 +139,7 @@ class JsonAutomaton(Automaton):
     def _close(self, row: list[int], byte: int, frame: ObjectFrame | ArrayFrame) -> None:
         verdict = frame.verdict()
         if verdict is not None:
-            mark = walk.RECORDED_LABEL if frame.recorded else 0
+            mark = RECORDED_LABEL if frame.recorded else 0
             row[column(byte)] = operation(POP, self.labels.number(verdict) + mark)
 
     def _spaced(self, key: Any) -> int:
@@ -168,10 +171,10 @@ class JsonAutomaton(Automaton):
         if found is None:
             machine = shape.machine
             words = shape.words
-            reach = walk.key_reach(fixed(machine.table), fixed(machine.labels), words)
+            reach = key_reach(fixed(machine.table), fixed(machine.labels), words)
             recorded = np.array([c.name is None for c in shape.classes])
             labels = machine.labels.copy()
-            labels[labels >= 0] += np.where(recorded[labels[labels >= 0]], walk.RECORDED_LABEL, 0).astype(np.int32)
+            labels[labels >= 0] += np.where(recorded[labels[labels >= 0]], RECORDED_LABEL, 0).astype(np.int32)
             marked = Machine(machine.classes, machine.table, labels)
             found = self.machine_block(marked, KEY, "in key", strict=self.strict)
             self.tables.add_reach(self.tables.get(SPEC, found), reach.reshape(-1), words)
@@ -194,7 +197,7 @@ class JsonAutomaton(Automaton):
         key = (goal.number, tuple(f.number for f in tracked), recorded)
         found = self._entries.get(key)
         if found is None:
-            found = self._entries[key] = self._beginnings(goal, tracked, walk.RECORDED_LABEL if recorded else 0)
+            found = self._entries[key] = self._beginnings(goal, tracked, RECORDED_LABEL if recorded else 0)
         return found
 
     def _beginnings(self, goal: Formula, tracked: Tracked, mark: int) -> list[tuple[int, int]]:
@@ -313,7 +316,7 @@ class JsonAutomaton(Automaton):
 
     def used_at_worst(self, parent: int, label: int, used: int) -> int:
         """As `Automaton.used_at_worst`: the shortest unused key, for that is the one a later key would have been."""
-        key, number = self.key_of(parent), label & (walk.RECORDED_LABEL - 1)
+        key, number = self.key_of(parent), label & (RECORDED_LABEL - 1)
         if key[0] != "key" or key[1].shape.classes[number].name is not None or not key[1].owes_further_keys:
             return used
         shortest = self.completions.unused_key(key[1].shape, number, self.tables.used_keys(used))
@@ -368,12 +371,12 @@ class JsonAutomaton(Automaton):
             case "end":
                 return self.done
             case "key":
-                return self._after_key(key[1], label & (walk.RECORDED_LABEL - 1))
+                return self._after_key(key[1], label & (RECORDED_LABEL - 1))
             case "member":
                 return self._after_member(key[1].member(key[2]), label)
             case "item":
                 value = UNKNOWN if key[1].is_recorded else None
-                return self._after_item(key[1].item, label & (walk.RECORDED_LABEL - 1), value)
+                return self._after_item(key[1].item, label & (RECORDED_LABEL - 1), value)
             case _:
                 return DEAD
 
@@ -394,14 +397,14 @@ class JsonAutomaton(Automaton):
         item = self.key_of(parent)[1].item
         if text is None:
             return self.returned_at_worst(parent, label)
-        return self._after_item(item, label & (walk.RECORDED_LABEL - 1), self._last_value(self.key_of(state), text))
+        return self._after_item(item, label & (RECORDED_LABEL - 1), self._last_value(self.key_of(state), text))
 
     def returned_at_worst(self, parent: int, label: int) -> int:
         """As `returned`; an item that is not known is taken for the shortest, which a later one would have been."""
         key = self.key_of(parent)
         if key[0] != "item" or not self.owes_others(parent):
             return self.returned(parent, label)
-        item, number = key[1].item, label & (walk.RECORDED_LABEL - 1)
+        item, number = key[1].item, label & (RECORDED_LABEL - 1)
         shortest = constant_in(self.completions.value(item.goal, item.tracked)[1])
         frame = item.frame.after(item.judged, self.labels.verdict(number), shortest)
         return self.state(("after item", frame)) if frame.feasible else self.returned(parent, label)

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from grammar import walk
+from grammar.codes import OK, STUCK
 from grammar.formula import FALSE, TRUE, Formula
 from grammar.frames.arrays import ArrayFrame
 from grammar.frames.languages import Machine, characters_needed
 from grammar.frames.members import Shape, Way, lowest, numbers_of
 from grammar.frames.objects import Member, ObjectFrame
 from grammar.kernels import fixed
+from grammar.lexical.graphs import relax
 from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, restrict
 from grammar.schema.constants import constant_in
+from grammar.steps import step
 
 if TYPE_CHECKING:
     from grammar.json_automaton import JsonAutomaton
@@ -76,7 +78,7 @@ class Route:
     def distances(self, final: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """[state]: what the cheapest way to a final state costs."""
         distance = np.where(final, 0, _FAR).astype(np.int64)
-        walk.relax(fixed(self.machine.table), self.costs, distance)
+        relax(fixed(self.machine.table), self.costs, distance)
         return distance
 
     def from_state(self, state: int) -> Finished:
@@ -234,8 +236,8 @@ class Completions:
         tables = self._automaton.tables
         while register & 31:
             for byte in b'n"\\/brtfu0123456789abcdef':
-                code, s, reg, _ = walk.step(tables.mem, tables.h, state, register, stack, byte)
-                if code == walk.OK:
+                code, s, reg, _ = step(tables.mem, tables.h, state, register, stack, byte)
+                if code == OK:
                     state, register, spelled = int(s), int(reg), spelled + bytes([byte])
                     break
             else:
@@ -548,15 +550,15 @@ class Completions:
         for _ in range(512):
             following = []
             for s, reg, word in level:
-                code, *_rest = walk.step(tables.mem, tables.h, s, reg, stack, 0x22)
-                if code not in (walk.STUCK,):
+                code, *_rest = step(tables.mem, tables.h, s, reg, stack, 0x22)
+                if code not in (STUCK,):
                     label = int(machine.labels[s - base])
                     return label, prefix + word + b'"'
                 for letter in route.letters(s - base):
                     at, q, r = 0, s, reg
                     while at < len(letter):
-                        code, q, r, _ = walk.step(tables.mem, tables.h, q, r, stack, letter[at])
-                        if code != walk.OK:
+                        code, q, r, _ = step(tables.mem, tables.h, q, r, stack, letter[at])
+                        if code != OK:
                             break
                         at += 1
                     if at == len(letter):

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from grammar.codes import IMPOSSIBLE
 from grammar.kernels import kernel
 
 Int32 = npt.NDArray[np.int32]
@@ -29,8 +30,6 @@ FIELDS: Final = 5
 
 ENDLESS: Final = 1 << 20
 """More characters than any token has."""
-IMPOSSIBLE: Final = 1 << 30
-"""From here on, a number of characters that no text makes up for."""
 _MOST_STEPS: Final = 20_000
 
 

@@ -13,9 +13,10 @@ from typing import Final
 
 import numpy as np
 
-from grammar.automaton import Automaton, Mask
+from grammar.automaton import Automaton
 from grammar.closing import UNSPELLABLE, Closing, Int32, spelling
 from grammar.errors import UnsatisfiableConstraint
+from grammar.states import Mask
 
 MOST_STEPS: Final = 400
 Node = tuple[int, bytes]

@@ -4,11 +4,11 @@
 import numpy as np
 import numpy.typing as npt
 
-from grammar import walk
 from grammar.automaton import Automaton
 from grammar.errors import UnsatisfiableConstraint
 from grammar.frames.languages import Machine, overlay
 from grammar.json_completions import Route, alphabet
+from grammar.lexical.graphs import farthest
 from grammar.lexical.regex import compile_regex
 from grammar.places import PlaceKind
 from grammar.tables import CLASSMAP, DEAD, OFFSET
@@ -84,7 +84,7 @@ class TextAutomaton(Automaton):
         """The most bytes that the plan of any state takes to which this one leads."""
         if self._farthest is None:
             self._farthest = self._route.distance.copy()
-            walk.farthest(self._machine.table, self._farthest)
+            farthest(self._machine.table, self._farthest)
         return {0: int(self._farthest[state - self._base])}
 
     def returned(self, parent: int, label: int) -> int:

@@ -20,7 +20,7 @@ from grammar.kernels import fixed
 from grammar.lexical import Dfa, canonical
 from grammar.lexical.formats import INEXACT_FORMATS, compile_format, decided_texts
 from grammar.lexical.graphs import behind_cycles, capped_counts, leading_to
-from grammar.lexical.literals import literal_trie, states_along
+from grammar.lexical.literals import overlaid
 from grammar.lexical.numbers import NumberSpec
 from grammar.lexical.numbers import number_language as spelled_numbers
 from grammar.lexical.numbersets import MOST_SPELLED_FREELY, is_plain, number_set, plain_numbers
@@ -479,30 +479,11 @@ def overlay(rest: Machine | None, literals: dict[bytes, int]) -> Machine:
     """`rest` with these words relabelled (-1: excluded): a trie whose nodes shadow the states of `rest`."""
     if not literals:
         return rest if rest is not None else _empty()
-    ordered = sorted(literals)
-    parent, byte, finals = literal_trie(ordered)
-    nodes = len(parent)
-    # A column for each byte of a word, beside those of the automaton below.
-    base = rest.classes if rest is not None and not rest.is_empty else np.zeros(256, np.uint8)
-    codes = base.astype(np.int32)
-    used = np.unique(byte[1:])
-    codes[used] = 256 + used.astype(np.int32)
-    kinds, inverse = np.unique(codes, return_inverse=True)
-    classes = inverse.reshape(-1).astype(np.uint8)
-    if nodes * len(kinds) > 40_000_000:
-        raise GrammarTooLarge(f"literals of {nodes} characters in all")
-    labels = np.full(nodes, -1, np.int32)
-    table = np.full((nodes, len(kinds)), -1, np.int32)
-    if rest is not None and not rest.is_empty:
-        below = np.where(kinds >= 256, base[kinds & 255], kinds)
-        rest_table = np.where(rest.table >= 0, rest.table + nodes, -1)[:, below].astype(np.int32)
-        at = states_along(fixed(parent), fixed(byte), fixed(rest.table), fixed(rest.classes))
-        table[at >= 0] = rest_table[at[at >= 0]]
-        labels[at >= 0] = rest.labels[at[at >= 0]]
-        table = np.concatenate([table, rest_table])
-        labels = np.concatenate([labels, rest.labels])
-    table[parent[1:], classes[byte[1:]]] = np.arange(1, nodes, dtype=np.int32)
-    labels[finals] = [literals[word] for word in ordered]
+    below = rest if rest is not None and not rest.is_empty else _empty()
+    found = overlaid(literals, below.classes, below.table, below.labels)
+    if found is None:
+        raise GrammarTooLarge(f"literals of {sum(map(len, literals))} characters in all")
+    classes, table, labels = found
     if min(literals.values()) >= 0:
         # Each node leads to a word, and `rest` is trimmed.
         return Machine(classes, table, labels, literal=rest is None)

@@ -150,3 +150,56 @@ def capped_counts(table: Int32s, sizes: Int64s, final: Bools, most: int) -> Int6
                 counts[state] = count
                 grows = True
     return counts
+
+
+@kernel
+def key_reach(table: Int32s, labels: Int32s, words: int) -> Int32s:
+    """[state, word]: the labels that words from each state can still end with, as bit sets."""
+    states, columns = table.shape
+    reach = np.zeros((states, words), np.int32)
+    for q in range(states):
+        if labels[q] >= 0:
+            reach[q, labels[q] >> 5] |= np.int32(1) << np.int32(labels[q] & 31)
+    changed = True
+    while changed:
+        changed = False
+        for q in range(states - 1, -1, -1):
+            for c in range(columns):
+                target = table[q, c]
+                if target >= 0:
+                    for w in range(words):
+                        more = reach[q, w] | reach[target, w]
+                        if more != reach[q, w]:
+                            reach[q, w] = more
+                            changed = True
+    return reach
+
+
+@kernel
+def relax(table: Int32s, costs: Int64s, distance: Int64s) -> None:
+    """Lower distances until none can be: each state's is at most a step's cost more than its target's."""
+    states, columns = table.shape
+    changed = True
+    while changed:
+        changed = False
+        for q in range(states - 1, -1, -1):
+            for c in range(columns):
+                target = table[q, c]
+                if target >= 0 and distance[target] + costs[c] < distance[q]:
+                    distance[q] = distance[target] + costs[c]
+                    changed = True
+
+
+@kernel
+def farthest(table: Int32s, distance: Int64s) -> None:
+    """Raise each state's distance to the most of all states that it leads to."""
+    states, columns = table.shape
+    changed = True
+    while changed:
+        changed = False
+        for q in range(states - 1, -1, -1):
+            for c in range(columns):
+                target = table[q, c]
+                if target >= 0 and distance[target] > distance[q]:
+                    distance[q] = distance[target]
+                    changed = True

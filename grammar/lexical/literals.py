@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grammar.errors import GrammarTooLarge
-from grammar.kernels import kernel
+from grammar.kernels import fixed, kernel
 from grammar.lexical.dfa import DEAD, Dfa, canonical
 
 Int32s = npt.NDArray[np.int32]
@@ -21,6 +21,8 @@ Bools = npt.NDArray[np.bool_]
 
 _MOST_CELLS = 1 << 25
 """Entries of the largest table made (128 MiB)."""
+MAX_OVERLAID = 40_000_000
+"""Entries of the part that belongs to the words, in an automaton that they are laid over."""
 
 
 def literal_language(words: Iterable[bytes]) -> Dfa:
@@ -28,9 +30,7 @@ def literal_language(words: Iterable[bytes]) -> Dfa:
     ordered = sorted(set(words))
     if not ordered:
         return Dfa.empty()
-    parent, byte, ends = literal_trie(ordered)
-    final = np.zeros(len(parent), np.bool_)
-    final[ends] = True
+    parent, byte, final = _trie(*_joined(ordered))
     used = np.unique(byte[1:])
     # Bytes that occur in no word share the class after the last; if all 256 occur, there is none.
     classes = np.full(256, len(used) % 256, np.uint8)
@@ -46,25 +46,77 @@ def literal_language(words: Iterable[bytes]) -> Dfa:
     return canonical(table, accepting, classes, int(number[0]))
 
 
-def literal_trie(words: Iterable[bytes]) -> tuple[Int32s, Bytes, Int32s]:
-    """The trie of sorted, different words: parent and incoming byte of each node (0 is the root), each word's node.
+def overlaid(
+    marks: dict[bytes, int], classes: Bytes, table: Int32s, labels: Int32s
+) -> tuple[Bytes, Int32s, Int32s] | None:
+    """An automaton (classes, table, labels; maybe without states) with these words relabelled (-1: not a word).
 
-    A node is created after its parent, and a word's last node after those of the words before.
+    A trie of the words whose nodes shadow the states below: it goes on in these where a word is left. None: too large.
     """
-    ordered = list(words)
-    ends = np.cumsum([len(word) for word in ordered]).astype(np.int64)
-    parent, byte, final = _trie(np.frombuffer(b"".join(ordered), np.uint8), ends)
-    return parent, byte, np.flatnonzero(final).astype(np.int32)
+    ordered = sorted(marks)
+    text, ends = _joined(ordered)
+    ranks = np.array([marks[word] for word in ordered], np.int32)
+    found = _overlaid(text, ends, ranks, fixed(classes), fixed(table), fixed(labels), MAX_OVERLAID)
+    return found if len(found[1]) else None
+
+
+def _joined(ordered: list[bytes]) -> tuple[Bytes, Int64s]:
+    """Sorted, different words as one text, and where each ends in it."""
+    return np.frombuffer(b"".join(ordered), np.uint8), np.array([len(word) for word in ordered], np.int64).cumsum()
 
 
 @kernel
-def states_along(parent: Int32s, byte: Bytes, table: Int32s, classes: Bytes) -> Int32s:
-    """[node]: the state of another automaton, or -1, once the path to this node of a trie was read."""
-    found = np.zeros(parent.shape[0], np.int32)
-    for node in range(1, parent.shape[0]):
-        before = found[parent[node]]
-        found[node] = table[before, classes[byte[node]]] if before >= 0 else -1
-    return found
+def _overlaid(  # noqa: C901, PLR0912  (arrays filled in one pass)
+    text: Bytes, ends: Int64s, marks: Int32s, classes: Bytes, table: Int32s, labels: Int32s, most: int
+) -> tuple[Bytes, Int32s, Int32s]:
+    parent, byte, final = _trie(text, ends)
+    nodes, states = parent.shape[0], table.shape[0]
+    # A column for each byte of a word, beside those of the automaton below.
+    own = np.zeros(256, np.bool_)
+    for node in range(1, nodes):
+        own[byte[node]] = True
+    found = np.zeros(256, np.uint8)
+    below = np.zeros(256, np.int32)
+    column = np.full(256, -1, np.int32)
+    kinds = 0
+    for b in range(256):
+        known = np.int32(-1) if own[b] else column[classes[b]]
+        if known < 0:
+            known = np.int32(kinds)
+            below[kinds] = classes[b]
+            kinds += 1
+            if not own[b]:
+                column[classes[b]] = known
+        found[b] = known
+    if nodes * kinds > most:
+        return found, np.empty((0, kinds), np.int32), np.empty(0, np.int32)
+    joint = np.full((nodes + states, kinds), -1, np.int32)
+    marked = np.full(nodes + states, -1, np.int32)
+    at = np.full(nodes, -1, np.int32)
+    word = 0
+    for node in range(nodes):
+        if node == 0:
+            at[node] = 0 if states else -1
+        elif at[parent[node]] >= 0:
+            at[node] = table[at[parent[node]], classes[byte[node]]]
+        if at[node] >= 0:
+            marked[node] = labels[at[node]]
+        if final[node]:
+            # A word's last node is created after those of the words before.
+            marked[node] = marks[word]
+            word += 1
+    for row in range(nodes + states):
+        state = at[row] if row < nodes else row - nodes
+        if row >= nodes:
+            marked[row] = labels[state]
+        if state >= 0:
+            for kind in range(kinds):
+                target = table[state, below[kind]]
+                if target >= 0:
+                    joint[row, kind] = target + nodes
+    for node in range(1, nodes):
+        joint[parent[node], found[byte[node]]] = node
+    return found, joint, marked
 
 
 @kernel

@@ -18,8 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from grammar import walk
-from grammar.automaton import column
+from grammar import codes, steps
 from grammar.closing import Closing
 from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import TRUE, Formula, Formulas, Kind, atoms
@@ -35,6 +34,7 @@ from grammar.rules.slices import FEWEST_BYTES, Bools, Slice, loops, slice_of
 from grammar.rules.stacks import BASE, NOTHING, Items, Stacks
 from grammar.rules.terms import Rules
 from grammar.schema.atoms import Derived
+from grammar.states import column
 from grammar.tables import (
     ARGUMENT,
     COLUMNS,
@@ -327,7 +327,7 @@ class RuleAutomaton(JsonAutomaton):
         for first, second in np.argwhere(pairs.open & (parts.seconds >= 0).reshape(256, 256)).tolist():
             cell = int(pairs.cells[first])
             if cell not in stepped:
-                _, *after = walk.step(tables.mem, tables.h, *here, first)
+                _, *after = steps.step(tables.mem, tables.h, *here, first)
                 stepped[cell] = int(after[0]), int(after[1]), int(after[2])
             places.append((int(parts.seconds[first << 8 | second]), *stepped[cell]))
         if not places:
@@ -336,7 +336,7 @@ class RuleAutomaton(JsonAutomaton):
             self._work = np.zeros((2 * len(places), 8), np.int64)
         self._work[: len(places)] = 0
         self._work[: len(places), :4] = places
-        self._work[: len(places), 5:7] = walk.UNFILLED, here[0]  # which is filled: the walk only goes on from there
+        self._work[: len(places), 5:7] = codes.UNFILLED, here[0]  # which is filled: the walk only goes on from there
         self._complete(parts.trie, len(places), row)
 
     def _parted(self, state: int) -> "Pairs | None":

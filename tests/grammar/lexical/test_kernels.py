@@ -3,6 +3,10 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
+
+from grammar.kernels import meaning
 
 SCRIPT = """
 from fractions import Fraction
@@ -25,3 +29,21 @@ def fingerprints(**environment: str) -> str:
 def test_interpreted_and_compiled_kernels_agree() -> None:
     """On every kernel of this room, with warnings (an overflow, say) as errors."""
     assert fingerprints(NUMBA_DISABLE_JIT="1") == fingerprints() != ""
+
+
+def test_a_kernel_means_what_the_kernels_that_it_calls_mean() -> None:
+    """So what is kept on disk is made anew when another file changes; how a function is described does not count."""
+    texts = {
+        "one": "def inner(x):\n  'A sum.'\n  return x + LIMIT\ndef outer(x): return inner(x)",
+        "told": "def inner(x):\n  'The sum.'\n  return x + LIMIT\ndef outer(x): return inner(x)",
+        "other": "def inner(x): return x - LIMIT\ndef outer(x): return inner(x)",
+    }
+    found = {}
+    for name, text in texts.items():
+        for limit in (1, 2):
+            module: dict[str, Any] = {"LIMIT": limit}
+            exec(text, module)
+            module["inner"] = SimpleNamespace(py_func=module["inner"])
+            found[name, limit] = meaning(module["outer"])
+    assert found["one", 1] == found["told", 1]
+    assert len(set(found.values())) == 4
