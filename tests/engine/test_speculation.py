@@ -259,9 +259,13 @@ def test_an_engine_that_does_not_guess_cannot_jump() -> None:
 
 
 class Nearly(CopyingRunner):
-    """A draft model: the served one, with noise on its logits."""
+    """A draft model: the served one, with noise on its logits.
+
+    Shared pages may hold tokens that were decoded without it; it reads whatever stands there, and guesses worse.
+    """
 
     def _row(self, batch: StepBatch, token: int) -> NDArray[np.float32]:
+        np.maximum(self.cache, 0, out=self.cache)
         row = super()._row(batch, token)
         return row + np.roll(row, 7) * np.float32(0.15)
 
