@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from grammar.errors import GrammarError
-from grammar.rules.terms import Schema
+from grammar.rules.terms import Schema, encoded
 
 CUSTOM_INPUT: Final = "input"
 """A custom tool's text is a function's one argument of this name: chat templates know functions only."""
@@ -30,6 +30,7 @@ def offered(tools: Sequence[Any]) -> dict[str, Schema]:
         name = inner.get("name") if isinstance(inner, dict) else None
         if not isinstance(inner, dict) or not isinstance(name, str) or not name:
             raise GrammarError("a tool is a function with a name", pointer=at, keyword="name")
+        encoded(name)  # refuses what is no text
         if name in found:
             raise GrammarError(f"two tools are named {name!r}", pointer=at, keyword="name")
         if custom is not None:

@@ -22,7 +22,7 @@ from tests.faults.oracle import Target, family
 from tests.service.houses import saying, served
 
 _HEALTH = ("/livez", "/readyz", "/startupz", "/health", "/ping", "/")
-_DOCUMENTATION = ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect")
+_DOCUMENTATION = ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect", "/playground")
 OPEN = {("GET", path) for path in (*_HEALTH, *_DOCUMENTATION)}
 slow = pytest.mark.slow
 
