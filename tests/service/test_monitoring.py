@@ -53,7 +53,7 @@ def test_prometheus_and_grafana_find_each_other_and_the_service() -> None:
     prometheus = yaml.safe_load((MONITORING / "prometheus.yml").read_text(encoding="utf-8"))
     (target,) = prometheus["scrape_configs"][0]["static_configs"][0]["targets"]
     host, port = target.split(":")
-    assert compose["services"][host]["environment"]["FORMWORK_PORT"] == port
+    assert compose["services"][host]["environment"]["FORMWORK_METRICS_PORT"] == port
     (source,) = yaml.safe_load((MONITORING / "grafana-datasource.yml").read_text(encoding="utf-8"))["datasources"]
     assert source["url"] == "http://prometheus:9090"
     assert "prometheus" in compose["services"]
