@@ -23,12 +23,14 @@ http_exporter: Any = None
 with suppress(ImportError):
     from opentelemetry import propagate, trace
     from opentelemetry.sdk import resources
-    from opentelemetry.sdk import trace as sdk
+    from opentelemetry.sdk import trace as sdk_trace
     from opentelemetry.sdk.trace import export
 
-    otel = trace
+    otel, sdk = trace, sdk_trace
 with suppress(ImportError):
-    from opentelemetry.exporter.otlp.proto.http import trace_exporter as http_exporter
+    from opentelemetry.exporter.otlp.proto.http import trace_exporter
+
+    http_exporter = trace_exporter
 
 _NS = 1_000_000_000
 
