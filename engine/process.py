@@ -145,12 +145,12 @@ def build(config: EngineConfig) -> Rooms:
         canonical=Canonical(tokenizer.encode, spelled),
         adapters=AdapterStore(runner, config.max_adapters, config.max_adapter_rank) if config.max_adapters else None,
     )
-    drafting = None if config.draft_model is None else draft_model_of(config, config.draft_model, runner, vocabulary)
+    drafting = None if config.draft_model is None else draft_model_of(config, config.draft_model, runner, tokenizer)
     return Rooms(info, runner, scheduler, make_sampler(info, runner.threads), admission, speculation, drafting)
 
 
 def draft_model_of(
-    config: EngineConfig, name: str, runner: ModelRunner | TeamRunner, vocabulary: grammar.Vocabulary
+    config: EngineConfig, name: str, runner: ModelRunner | TeamRunner, tokenizer: Tokenizer
 ) -> DraftModel:
     """The model that guesses, over as many pages. Raises UnsupportedModel if it cannot stand beside the served one."""
     folder, info = locate(name, code=config.trust_remote_code), runner.info
@@ -169,8 +169,9 @@ def draft_model_of(
             trust_remote_code=config.trust_remote_code,
         )
     )
-    width = drafting.info.vocab_size
-    if width != info.vocab_size or Tokenizer.load(folder).padded_bytes(width) != list(vocabulary.tokens):
+    width, own = drafting.info.vocab_size, Tokenizer.load(folder)
+    alike = own.padded_bytes(width) == tokenizer.padded_bytes(width) and own.special_tokens == tokenizer.special_tokens
+    if width != info.vocab_size or not alike:
         raise UnsupportedModel(f"the draft model {name} has another vocabulary than the model it is to guess for")
     return DraftModel(drafting, make_sampler(drafting.info, drafting.threads), width, config.speculate)
 
