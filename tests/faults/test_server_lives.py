@@ -33,6 +33,15 @@ def readiness(target: Target) -> int:
         return client.get("/readyz").status_code
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended may wait for its parent to notice."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in {"Z", "X"}
+
+
 def test_27_killing_the_engine_is_a_pause_in_every_stream(target: Target) -> None:
     """Byte for byte the text of an undisturbed run; /readyz tells of the restart, /livez of none."""
     asked = [{"ignore_eos": True, **kind, "max_tokens": 240} for kind in KINDS]
@@ -92,7 +101,10 @@ def test_26_a_server_that_is_still_loading_ends_when_told(tmp_path: Path) -> Non
     children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
-    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+    end = time.monotonic() + 10.0  # a killed process takes a moment to give its memory back
+    while running_still := [pid for pid in children if is_alive(pid)]:
+        assert time.monotonic() < end, running_still
+        time.sleep(0.05)
 
 
 def test_26_a_drain_finishes_what_runs_and_a_second_signal_what_does_not() -> None:
