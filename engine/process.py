@@ -19,6 +19,7 @@ import sys
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -154,21 +155,7 @@ def draft_model_of(
 ) -> DraftModel:
     """The model that guesses, over as many pages. Raises UnsupportedModel if it cannot stand beside the served one."""
     folder, info = locate(name, code=config.trust_remote_code), runner.info
-    drafting = ModelRunner(
-        RunnerConfig(
-            path=str(folder),
-            dtype=config.dtype,
-            cache_dtype=config.cache_dtype,
-            device=config.device,
-            page_size=info.page_size,
-            pages=info.pages,
-            cuda_graphs=config.cuda_graphs,
-            threads=config.threads,
-            max_batch_tokens=config.max_batch_tokens,
-            max_sequences=config.max_sequences,
-            trust_remote_code=config.trust_remote_code,
-        )
-    )
+    drafting = ModelRunner(replace(runner_config(config, folder), page_size=info.page_size, pages=info.pages))
     width, own = drafting.info.vocab_size, Tokenizer.load(folder)
     alike = own.padded_bytes(width) == tokenizer.padded_bytes(width) and own.special_tokens == tokenizer.special_tokens
     if width != info.vocab_size or not alike:
@@ -178,8 +165,16 @@ def draft_model_of(
 
 def make_runner(config: EngineConfig, folder: Path) -> ModelRunner | TeamRunner:
     """The model in `folder`, by this process or by several ranks of which it is the first."""
+    settings = replace(runner_config(config, folder), heads=heads_folder(config, folder))
+    if config.tensor_parallel_size == 1:
+        return ModelRunner(settings)
+    return TeamRunner(settings, config.tensor_parallel_size, config.rank_timeout_s)
+
+
+def runner_config(config: EngineConfig, folder: Path) -> RunnerConfig:
+    """How the model in `folder` is run: what the served model and one that guesses for it have in common."""
     page_size = config.page_size or default_page_size(config.device)
-    settings = RunnerConfig(
+    return RunnerConfig(
         path=str(folder),
         dtype=config.dtype,
         cache_dtype=config.cache_dtype,
@@ -192,13 +187,8 @@ def make_runner(config: EngineConfig, folder: Path) -> ModelRunner | TeamRunner:
         threads=config.threads,
         max_batch_tokens=config.max_batch_tokens,
         max_sequences=config.max_sequences,
-        # Heads that share the output matrix would need all of it on the rank that asks them.
-        heads=heads_folder(config, folder) if config.tensor_parallel_size == 1 else None,
         trust_remote_code=config.trust_remote_code,
     )
-    if config.tensor_parallel_size == 1:
-        return ModelRunner(settings)
-    return TeamRunner(settings, config.tensor_parallel_size, config.rank_timeout_s)
 
 
 def mask_helper(device: str) -> Executor | None:

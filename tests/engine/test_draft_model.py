@@ -59,3 +59,8 @@ def test_what_cannot_stand_beside_the_model_is_refused(wrong: dict[str, int]) ->
     config = msgspec.structs.replace(CONFIG, draft_model=str(BUNDLED), **wrong)
     with pytest.raises(UnsupportedModel, match="draft model"):
         build(config)
+
+
+def test_heads_on_several_ranks_are_refused_not_forgotten() -> None:
+    with pytest.raises(UnsupportedModel, match="heads are not asked on several ranks"):
+        build(msgspec.structs.replace(CONFIG, heads="anywhere", tensor_parallel_size=2))
