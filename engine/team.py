@@ -146,11 +146,6 @@ class TeamRunner:
         self.info = self._runner.info
         self.threads = self._runner.threads
 
-    @property
-    def pids(self) -> list[int]:
-        """The other ranks' processes, in order."""
-        return [process.pid for process in self._processes]
-
     def run(self, batch: StepBatch) -> torch.Tensor:
         """As Runner; every rank takes part."""
         self._tell(order(batch))

@@ -106,9 +106,11 @@ class DeviceExecutor:
     def run(self, batch: StepBatch) -> torch.Tensor:
         """As Executor."""
         # What an adapter adds depends on the batch, which a recording cannot.
-        recorded = self._graphs is not None and batch.adapters is None
-        logits = self._graphs.run(batch) if recorded and self._graphs is not None else None
-        return self.eager(to_device(batch, self._device)) if logits is None else logits
+        if self._graphs is not None and batch.adapters is None:
+            logits = self._graphs.run(batch)
+            if logits is not None:
+                return logits
+        return self.eager(to_device(batch, self._device))
 
     def eager(self, batch: DeviceBatch) -> torch.Tensor:
         """A forward pass launched operation by operation."""

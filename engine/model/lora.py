@@ -58,6 +58,7 @@ class Adapters:
 
     def __init__(self, model: nn.Module, plan: Plan | None = None, division: Division | None = None) -> None:
         self._modules = dict(model.named_modules())
+        self._device = next(model.parameters()).device
         self._plan, self._division = plan, division
         self._held: dict[int, Mapping[str, Sequence[Pair]]] = {}  # by slot, then by the layer that is hooked
         self._hooked: set[str] = set()
@@ -88,16 +89,15 @@ class Adapters:
         slots = torch.from_numpy(batch.adapters).repeat_interleave(torch.from_numpy(batch.query_starts).diff())
         for slot in torch.unique(slots).tolist():
             if slot >= 0:
-                self._present.append((self._held[slot], torch.where(slots == slot)[0]))
+                self._present.append((self._held[slot], torch.where(slots == slot)[0].to(self._device)))
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], torch.Tensor], torch.Tensor]:
         def add(_module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
             for pairs, rows in self._present:
                 for pair in pairs.get(name, ()):
-                    where = rows.to(output.device)
                     flat: torch.Tensor = inputs[0].reshape(-1, inputs[0].shape[-1])
                     columns = output.view(-1, output.shape[-1])[:, pair.columns]
-                    columns.index_add_(0, where, pair.up(pair.down(flat[where])))
+                    columns.index_add_(0, rows, pair.up(pair.down(flat[rows])))
             return output
 
         return add
