@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from engine.messages import Sampling
-from grammar.rules.families import Reasoning
+from grammar.rules.families import Reasoning, markers
 from schemas.base import FormworkRequest
 from schemas.chat import ChatRequest, ResponseFormat, Sampler
 from schemas.completions import CompletionRequest
@@ -82,7 +82,8 @@ def _message(
     options: FormworkRequest,
 ) -> tuple[Constraint | None, MessageForm | None]:
     """What holds the whole output, and how it is read; neither is needed for plain text."""
-    family, special = house.call_form, house.tokenizer.special_tokens
+    family, tokenizer = house.call_form, house.tokenizer
+    special = markers(tokenizer.special_tokens, tokenizer.eos_token_ids)
     if toolbox is None and not family.spelling.saying and (reasoning is None or answer is None):
         thought = thought_spelled(reasoning, special)
         return answer, MessageForm(thought) if thought is not None else None

@@ -4,7 +4,7 @@ Markers that are special tokens of the vocabulary are those tokens, and text oth
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -109,6 +109,11 @@ class Reasoning:
     closing: str
     gap: str = ""
     """As much of it as the model writes stands between the thought and the message."""
+
+
+def markers(special: Mapping[str, int], ends: Collection[int]) -> dict[str, int]:
+    """The special tokens that may stand within a message. An end token ends it: its name within one is text."""
+    return {name: token_id for name, token_id in special.items() if token_id not in ends}
 
 
 def marked(value: str, special: Mapping[str, int]) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 from grammar.lexical import compile_regex, literal_language
 from grammar.rules import free_text
 from grammar.rules.ebnf import read_ebnf
-from grammar.rules.families import Reasoning, ToolFormat, marked
+from grammar.rules.families import Reasoning, ToolFormat, marked, markers
 from grammar.rules.offers import chosen, offered
 from grammar.rules.tags import TagReader, read_tags
 from grammar.rules.terms import (
@@ -95,7 +95,8 @@ class _Speaker:
         self._parallel = manner.parallel and manner.spelling.between is not None
         self._reasoning = manner.reasoning
         self._answer = answer
-        self._vocabulary = vocabulary
+        self._markers = markers(vocabulary.special_tokens, vocabulary.eos_token_ids)
+        self._ends = [name for name in vocabulary.special_tokens if name not in self._markers]
 
     def text(self) -> Term:
         """A message that calls nothing."""
@@ -122,7 +123,7 @@ class _Speaker:
         if not trigger:
             begin = "".join(f"\\u{{{ord(c):X}}}" for c in (spelling.opening + spelling.before).split("{name}")[0])
             return choice([Word(compile_regex(rf"(?!{begin})[\s\S]*")), self.calls()])
-        if any(trigger.startswith(name) for name in self._vocabulary.special_tokens):
+        if any(trigger.startswith(name) for name in self._markers):
             return sequence([self.text(), optional(self.calls())])
         return choice([self.text(), sequence([free_text.until(trigger, (trigger,)), self.calls(trigger)])])
 
@@ -132,9 +133,9 @@ class _Speaker:
             return EMPTY
         begin, end, gap = self._reasoning.opening, self._reasoning.closing, self._reasoning.gap
         after = Word(literal_language([gap[:size].encode() for size in range(len(gap) + 1)])) if gap else EMPTY
-        first = next((n for n in self._vocabulary.special_tokens if end.startswith(n)), None)
-        if first is None:
-            whole = [self._marked(begin), free_text.until(end, (end,)), after]
+        at, first = min(((end.find(n), n) for n in self._markers if n in end), default=(len(end), ""))
+        if at:
+            whole = [self._marked(begin), free_text.until(end[:at], (end[:at],)), self._marked(end[at:]), after]
         else:
             whole = [self._marked(begin), free_text.without((first,)), self._marked(end), after]
         return optional(sequence(whole)) if begin else sequence(whole)
@@ -147,8 +148,7 @@ class _Speaker:
 
     def _marked(self, value: str) -> Term:
         """A text whose special markers are tokens. A marker that ends the text is what ends it anyhow: nothing here."""
-        ends = [n for n, i in self._vocabulary.special_tokens.items() if i in self._vocabulary.eos_token_ids]
-        for name in ends:
+        for name in self._ends:
             value = value.removesuffix(name)
-        written = marked(value, self._vocabulary.special_tokens)
+        written = marked(value, self._markers)
         return Word(literal_language([written])) if written else EMPTY

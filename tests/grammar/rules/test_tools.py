@@ -200,6 +200,23 @@ def test_a_marker_that_ends_the_message_is_its_end() -> None:
     assert mask(matcher, None, vocabulary) == {2}
 
 
+@pytest.mark.parametrize("special", [{"<|end|>": 2}, {"<|end|>": 2, "<|start|>": 3}])
+def test_the_name_of_an_end_token_within_a_message_is_text(special: dict[str, int]) -> None:
+    """The token itself would end the generation there."""
+    tokens = [*TOKENS[:2], b"", b"", *TOKENS[2:]]
+    vocabulary = Vocabulary(tokens, [2], special)
+    reasoning = ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant")
+    matcher = compile_tools([NOW], vocabulary, choice="required", format="openai", reasoning=reasoning).matcher()
+    assert take(matcher, b"<|channel|>analysis<|message|>so", tokens)
+    assert matcher.tokens_to_finish() < 100
+    assert 2 not in mask(matcher, None, vocabulary)
+    assert take(matcher, b"<|end|>", tokens)
+    if "<|start|>" in special:
+        assert mask(matcher, None, vocabulary) == {3}
+        assert matcher.advance(3)
+    assert take(matcher, (b"" if "<|start|>" in special else b"<|start|>") + b"assistant<|channel|>commentary", tokens)
+
+
 def test_a_call_is_forced_once_it_is_begun() -> None:
     """Nothing is left to chance up to the arguments, nor after them."""
     matcher = compiled(choice="add").matcher()
