@@ -232,6 +232,6 @@ def adapt(model: PreTrainedModel) -> bool:
     return bool(found)
 
 
-def _nothing(*_: Any, **__: Any) -> torch.Tensor:
-    """In place of a mask: MPT converts what it gets, so None would not do."""
-    return torch.empty(0)
+def _nothing(*_: Any, device: torch.device | None = None, **__: Any) -> torch.Tensor:
+    """In place of a mask: MPT converts what it gets, so None would not do; a copy to the device could not be recorded."""
+    return torch.empty(0, device=device)

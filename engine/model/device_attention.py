@@ -27,7 +27,9 @@ flash_attn_varlen_func: Any = None
 with suppress(ImportError):  # the cuda extra is not installed
     from flash_attn import flash_attn_varlen_func  # type: ignore[no-redef]
 triton_attention: Any = None
+store: Any = None
 with suppress(ImportError):  # no Triton on this platform
+    from engine.model.device_fabric import store
     from engine.model.triton_attention import triton_attention
 
 PagedKernel = Callable[[AttentionCall, torch.Tensor, torch.Tensor, DeviceBatch], torch.Tensor]
@@ -196,14 +198,17 @@ class DeviceStep:
     def attend(self, call: AttentionCall) -> torch.Tensor:
         """Stores keys and values, returns (T, heads, value_dim)."""
         keys, values = self._backend.keys[call.layer], self._backend.values[call.layer]
-        _put(keys, self._batch.slots, call.key)
-        _put(values, self._batch.slots, call.value)
+        _put(call, keys, values, self._batch.slots)
         return self._backend.kernel(call)(call, keys, values, self._batch)
 
 
-def _put(cache: torch.Tensor, slots: torch.Tensor, rows: torch.Tensor) -> None:
-    """Writes (T, kv_heads, dim) to their slots, in the cache's dtype."""
-    stored = rows.to(cache.dtype)
-    if cache.dtype.itemsize == 1:  # torch copies fp8 by index only as bytes
-        cache, stored = cache.view(torch.uint8), stored.view(torch.uint8)
-    cache.flatten(0, 1).index_copy_(0, slots, stored)
+def _put(call: AttentionCall, keys: torch.Tensor, values: torch.Tensor, slots: torch.Tensor) -> None:
+    """Writes a layer's new keys and values to their slots, in the cache's dtype: one launch where Triton is there."""
+    if store is not None and keys.dtype.itemsize > 1:
+        store(call.key, call.value, keys, values, slots)
+        return
+    for cache, rows in ((keys, call.key), (values, call.value)):
+        stored = rows.to(cache.dtype)
+        if cache.dtype.itemsize == 1:  # torch copies fp8 by index only as bytes
+            cache, stored = cache.view(torch.uint8), stored.view(torch.uint8)  # noqa: PLW2901
+        cache.flatten(0, 1).index_copy_(0, slots, stored)

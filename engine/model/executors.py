@@ -101,13 +101,13 @@ class DeviceExecutor:
         self.pages = agreed(page_count(config, self.page_bytes, free, device="cuda"), group)
         spare = self.pages  # one page more, for the padding of graphs
         self._backend = DeviceBackend(layers, self.pages + 1, config.page_size, dtype, device, install)
-        self._graphs = self._record(config, min(longest, self.pages * config.page_size), spare)
+        self.graphs = self._record(config, min(longest, self.pages * config.page_size), spare)
 
     def run(self, batch: StepBatch) -> torch.Tensor:
         """As Executor."""
         # What an adapter adds depends on the batch, which a recording cannot.
-        if self._graphs is not None and batch.adapters is None:
-            logits = self._graphs.run(batch)
+        if self.graphs is not None and batch.adapters is None:
+            logits = self.graphs.run(batch)
             if logits is not None:
                 return logits
         return self.eager(to_device(batch, self._device))

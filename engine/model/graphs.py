@@ -106,6 +106,7 @@ class DecodeGraphs:
         self._sizes = bucket_sizes(geometry.most_sequences)
         self._buffers = DecodeBuffers(replace(geometry, most_sequences=self._sizes[-1]), device)
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
+        self._views: list[DeviceBatch] = []  # what was derived from them before a recording is read by every replay
         pool = None
         for size in reversed(self._sizes):  # the largest first: the others then fit into its memory pool
             view = self._buffers.view(size)
@@ -115,6 +116,7 @@ class DecodeGraphs:
             with torch.cuda.graph(graph, pool=pool):
                 logits = forward(view)
             pool = graph.pool()
+            self._views.append(view)
             self._graphs[size] = (graph, logits)
 
     def run(self, batch: StepBatch) -> torch.Tensor | None:

@@ -7,8 +7,10 @@ enter: requests, scheduling, sampling. Single-threaded: only the engine loop cal
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
@@ -21,6 +23,7 @@ from engine.model.executors import CpuExecutor, DeviceExecutor, Executor
 from engine.model.forward import ForwardPass
 from engine.model.fusion import fuse_layers
 from engine.model.heads import MedusaHeads, load_heads
+from engine.model.host_fabric import HostFabric
 from engine.model.linear import pack_linears
 from engine.model.loading import choose_dtype, eos_token_ids, load_config, load_model, max_positions
 from engine.model.lora import Adapters
@@ -28,6 +31,10 @@ from engine.model.memory import measured_bandwidth, usable_cores
 from engine.model.norms import fuse_norms
 from engine.model.parallel import Group, divide, join, load_share, plan_of, share_norms
 from engine.model.rows import stabilize_activations
+
+DeviceFabric: Any = None
+with suppress(ImportError):  # no Triton on this platform
+    from engine.model.device_fabric import DeviceFabric
 
 _log = logging.getLogger(__name__)
 
@@ -59,12 +66,15 @@ class ModelRunner:
                 raise UnsupportedModel(
                     f"a cache in {config.cache_dtype} is not served on a CPU, whose kernels read float32"
                 )
-            fuse_layers(model)
+            fuse_layers(model, HostFabric())
             pack_linears(model)
             stabilize_activations(model)
             fuse_norms(model)
         else:
             model.to(device)  # type: ignore[arg-type]
+            if DeviceFabric is not None:
+                fuse_layers(model, DeviceFabric())
+            fuse_norms(model)
         if config.heads is not None:  # a replayed graph would not show them its hidden states
             config = replace(config, cuda_graphs=False)
         self._adapters = _adapters(model, group)

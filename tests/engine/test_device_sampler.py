@@ -1,4 +1,4 @@
-"""The device's sampler against the CPU's, its kernels run by Triton's interpreter."""
+"""The device's sampler against the CPU's: its kernels run by Triton's interpreter, and on a GPU."""
 
 from __future__ import annotations
 
@@ -50,6 +50,13 @@ def test_the_interpreter_agrees_with_the_cpu() -> None:
 
 
 inner = pytest.mark.skipif(not _INTERPRETED, reason="run by the test above, with the interpreter")
+on_each = pytest.mark.parametrize(
+    "device",
+    [
+        pytest.param(_CPU, marks=inner, id="interpreted"),
+        pytest.param(torch.device("cuda"), marks=pytest.mark.gpu, id="cuda"),
+    ],
+)
 
 
 def rows_of(kinds: list[dict[str, Any]], masked: bool) -> list[Row]:
@@ -75,14 +82,16 @@ def some_masks() -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
     return np.stack([packed(first), packed(second), packed(first & (rng.random(_WIDTH) < 0.3))])
 
 
-def both(rows: list[Row], logits: torch.Tensor) -> list[tuple[Drawn | Rejected, Drawn | Rejected]]:
+def both(
+    rows: list[Row], logits: torch.Tensor, device: torch.device
+) -> list[tuple[Drawn | Rejected, Drawn | Rejected]]:
     """What the CPU's sampler gives, and the device's."""
-    masks, before = some_masks(), logits.clone()
-    one, other = CpuSampler(_WIDTH), DeviceSampler(_WIDTH, _CPU)
+    masks, there = some_masks(), logits.to(device, copy=True)
+    one, other = CpuSampler(_WIDTH), DeviceSampler(_WIDTH, device)
     one.measure(logits, rows, masks)
-    other.measure(logits, rows, masks)
+    other.measure(there, rows, masks)
     found = [(one.draw(index), other.draw(index)) for index in range(len(rows))]
-    assert torch.equal(logits, before), "the logits are left as they were"
+    assert torch.equal(there.cpu(), logits), "the logits are left as they were"
     return found
 
 
@@ -99,21 +108,21 @@ def assert_same_figures(ours: Drawn | Rejected, theirs: Drawn | Rejected) -> Non
     )
 
 
-@inner
+@on_each
 @pytest.mark.parametrize("masked", [False, True])
-def test_both_draw_the_same_tokens(masked: bool) -> None:
+def test_both_draw_the_same_tokens(masked: bool, device: torch.device) -> None:
     """The same noise through the same inverse CDF: every kind of row beside every other, truncated ones included."""
     rows = rows_of([*_KINDS, *_CUT] * 3, masked)
-    for ours, theirs in both(rows, some_logits(len(rows))):
+    for ours, theirs in both(rows, some_logits(len(rows)), device):
         assert_same_figures(ours, theirs)
         assert isinstance(ours, Drawn)
         assert isinstance(theirs, Drawn)
         assert ours.token_id == theirs.token_id
 
 
-@inner
+@on_each
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # inf - inf is how a row that is not finite shows
-def test_what_cannot_be_drawn_is_told_apart() -> None:
+def test_what_cannot_be_drawn_is_told_apart(device: torch.device) -> None:
     """NaN, no legal token, a known token to score: each its own row's affair."""
     logits = some_logits(5)
     logits[0, 700] = torch.nan
@@ -121,8 +130,8 @@ def test_what_cannot_be_drawn_is_told_apart() -> None:
     rule = Rule.of(Sampling(max_tokens=1, seed=0))
     empty = np.concatenate([some_masks(), np.zeros((1, 47), np.int32)])
     rows = [Row(rule, 0), Row(rule, 0), Row(rule, 0, mask=3, drawn_from=3), Row(rule, 0, known=17), Row(rule, 0)]
-    sampler = DeviceSampler(_WIDTH, _CPU)
-    sampler.measure(logits, rows, empty)
+    sampler = DeviceSampler(_WIDTH, device)
+    sampler.measure(logits.to(device), rows, empty)
     assert sampler.draw(0) == sampler.draw(1) == Rejected(is_numeric=True)
     assert sampler.draw(2) == Rejected(is_numeric=False)
     scored = sampler.draw(3)
@@ -131,11 +140,11 @@ def test_what_cannot_be_drawn_is_told_apart() -> None:
     assert isinstance(sampler.draw(4), Drawn)
 
 
-@inner
-def test_a_row_does_not_depend_on_its_neighbours() -> None:
+@on_each
+def test_a_row_does_not_depend_on_its_neighbours(device: torch.device) -> None:
     rows = rows_of([*_KINDS, *_CUT], masked=True)
-    logits, masks = some_logits(len(rows)), some_masks()
-    together, alone = DeviceSampler(_WIDTH, _CPU), DeviceSampler(_WIDTH, _CPU)
+    logits, masks = some_logits(len(rows)).to(device), some_masks()
+    together, alone = DeviceSampler(_WIDTH, device), DeviceSampler(_WIDTH, device)
     together.measure(logits, rows, masks)
     for index, row in enumerate(rows):
         alone.measure(logits[index : index + 1], [row], masks)

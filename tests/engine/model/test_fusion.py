@@ -11,7 +11,8 @@ from torch import nn
 from transformers.models.llama.modeling_llama import LlamaMLP, apply_rotary_pos_emb
 
 from engine.model.attention import ATTENTION_NAME, register_attention
-from engine.model.fusion import FusedAttention, GatedMlp, fuse_layers, gated, rotate
+from engine.model.fusion import FusedAttention, GatedMlp, fuse_layers
+from engine.model.host_fabric import HostFabric, gated, rotate
 from tests.engine.model.families import build_family
 
 
@@ -20,7 +21,7 @@ def fused_parts(family: str) -> tuple[int, int]:
     register_attention()
     model = build_family(family)
     model.config._attn_implementation = ATTENTION_NAME
-    fuse_layers(model)
+    fuse_layers(model, HostFabric())
     found = [type(module) for module in model.modules()]
     return found.count(FusedAttention), found.count(GatedMlp)
 
@@ -62,7 +63,7 @@ def test_a_module_that_answers_otherwise_is_left_alone() -> None:
     config.intermediate_size = 48
     holder = nn.ModuleDict({"plain": _Mlp(config), "scaled": _ScaledMLP(config)}).requires_grad_(False)
 
-    assert fuse_layers(holder) == 1
+    assert fuse_layers(holder, HostFabric()) == 1
     assert type(holder["plain"]) is GatedMlp
     assert type(holder["scaled"]) is _ScaledMLP
 

@@ -15,8 +15,10 @@ from engine.batch import StepBatch
 from engine.messages import ModelInfo
 from engine.model import RunnerConfig, triton_attention
 from engine.model.config import CacheDtypeName
+from engine.model.device_fabric import DeviceFabric
 from engine.model.executors import DeviceExecutor
 from engine.model.forward import ForwardPass
+from engine.model.fusion import fuse_layers
 from engine.model.loading import load_config, load_model
 from tests.engine.model.families import VOCABULARY
 from tests.engine.model.paged import PagedDriver, random_tokens
@@ -36,17 +38,19 @@ def test_the_interpreter_agrees_with_transformers() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # rows that pad a block divide 0 by 0, unread
-@pytest.mark.parametrize("family", ["gemma2", "gpt_oss", "deepseek_v3", "bloom"])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_oss", "deepseek_v3", "bloom"])
 @pytest.mark.skipif(not _INTERPRETED, reason="run by the test above, with the interpreter")
 def test_interpreted_triton_kernels_match_transformers(
     family: str, family_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Windows, caps, sinks, slopes, values narrower than keys; prefill, decode and split texts."""
+    """Windows, caps, sinks, slopes, values narrower than keys, fused layers; prefill, decode and split texts."""
     monkeypatch.setattr(triton_attention, "SPLIT", 32)
     folder = family_folder(family)
     sequences = [random_tokens(length, VOCABULARY, seed) for seed, length in enumerate((70, 9))]
     settings = load_config(str(folder))
-    forward = ForwardPass(load_model(str(folder), settings, torch.float32))
+    model = load_model(str(folder), settings, torch.float32)
+    assert fuse_layers(model, DeviceFabric()) == {"llama": 4, "deepseek_v3": 2}.get(family, 0)
+    forward = ForwardPass(model)
     config = RunnerConfig(path=str(folder), pages=12)
     executor = DeviceExecutor(forward, forward.layer_shapes(), config, torch.float32, torch.device("cpu"), longest=96)
     driver = PagedDriver(_AsRunner(executor, config))
