@@ -233,5 +233,5 @@ def adapt(model: PreTrainedModel) -> bool:
 
 
 def _nothing(*_: Any, device: torch.device | None = None, **__: Any) -> torch.Tensor:
-    """In place of a mask: MPT converts what it gets, so None would not do; a copy to the device could not be recorded."""
+    """In place of a mask: MPT converts what it gets, so None would not do; a copy to a device is never recorded."""
     return torch.empty(0, device=device)
