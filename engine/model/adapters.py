@@ -133,9 +133,12 @@ class PagedFalconAttention(_falcon.FalconAttention):  # type: ignore[misc]
         return self.dense(out), None
 
     def _heads(self, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        if not self.new_decoder_architecture:
+        if not self.new_decoder_architecture and not self.multi_query:
             query, key, value = self._split_heads(fused)
             return query, key, value
+        if not self.new_decoder_architecture:  # the base class picks with a list of indices, a copy from the host
+            every = fused.view(*fused.shape[:2], -1, self.head_dim)
+            return every[..., :-2, :], every[..., -2:-1, :], every[..., -1:, :]
         grouped = fused.view(*fused.shape[:2], self.num_kv_heads, -1, self.head_dim)
         return grouped[..., :-2, :].flatten(2, 3), grouped[..., -2, :], grouped[..., -1, :]
 

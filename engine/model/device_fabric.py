@@ -57,6 +57,17 @@ def _turn(  # noqa: PLR0913, PLR0917
 
 
 @triton.jit
+def _norm(rows, weight, out, width, epsilon, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64) * width
+    at = tl.arange(0, BLOCK)
+    inside = at < width
+    x = tl.load(rows + row + at, mask=inside, other=0.0).to(tl.float32)
+    scale = tl.rsqrt(tl.sum(x * x, 0) / width + epsilon)
+    x *= scale * tl.load(weight + at, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + row + at, x.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
 def _gate(fused, out, width, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -90,6 +101,17 @@ def _store(  # noqa: PLR0913, PLR0917
     tl.store(keys + place * KEY_DIM + d, k.to(keys.dtype.element_ty), mask=d < KEY_DIM)
     v = tl.load(value + token * value_token + head * value_head + d, mask=d < VALUE_DIM, other=0.0)
     tl.store(values + place * VALUE_DIM + d, v.to(values.dtype.element_ty), mask=d < VALUE_DIM)
+
+
+def rms_norm(rows: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """(…, width) over the root of the mean square plus epsilon, times the weight; torch's own is slower at one row."""
+    flat = rows.contiguous()
+    out, width = torch.empty_like(flat), weight.shape[0]
+    block = triton.next_power_of_2(width)
+    count = flat.numel() // width
+    if count:
+        _norm[(count,)](flat, weight, out, width, epsilon, BLOCK=block, num_warps=min(16, max(1, block // 256)))
+    return out
 
 
 def store(

@@ -1,4 +1,4 @@
-"""Root-mean-square norms in one call instead of six: our own kernel on a CPU, torch's on an accelerator.
+"""Root-mean-square norms in one call instead of six, on a CPU and on an accelerator.
 
 What it is for: at the few rows of a decode step the modelling code's separate operations cost far more than the
 arithmetic. What may not enter: layer norms (torch has them in one call); on a CPU, dtypes other than float32.
@@ -10,6 +10,8 @@ only if the one call gives what the module itself gives on random rows.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from engine.model.kernels import kernel
+
+rms_norm: Any = None
+with suppress(ImportError):  # no Triton on this platform
+    from engine.model.device_fabric import rms_norm
 
 Floats = NDArray[np.float32]
 
@@ -65,7 +71,7 @@ class FusedRmsNorm(nn.Module):
 
 
 class DeviceRmsNorm(nn.Module):
-    """The same where torch's own kernel is one launch; it rounds once, at the end."""
+    """The same in one launch, by Triton where it is there and else by torch; it rounds once, at the end."""
 
     def __init__(self, weight: torch.Tensor, epsilon: float) -> None:
         super().__init__()
@@ -74,6 +80,9 @@ class DeviceRmsNorm(nn.Module):
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """(..., width) to the same shape."""
+        if rms_norm is not None:
+            out: torch.Tensor = rms_norm(rows, self.weight, self._epsilon)
+            return out
         return nn.functional.rms_norm(rows, self.weight.shape, self.weight, self._epsilon)
 
 

@@ -21,7 +21,7 @@ import triton.language as tl
 from engine.model.attention import AttentionCall
 from engine.model.device_batch import DeviceBatch
 
-SPLIT = 256  # keys of one part in a decode step
+SPLIT = 512  # keys of one part in a decode step
 _BLOCK_N = 64
 _PREFILL_ROWS = 64
 

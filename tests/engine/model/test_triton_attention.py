@@ -15,7 +15,7 @@ from engine.batch import StepBatch
 from engine.messages import ModelInfo
 from engine.model import RunnerConfig, triton_attention
 from engine.model.config import CacheDtypeName
-from engine.model.device_fabric import DeviceFabric
+from engine.model.device_fabric import DeviceFabric, rms_norm
 from engine.model.executors import DeviceExecutor
 from engine.model.forward import ForwardPass
 from engine.model.fusion import fuse_layers
@@ -88,6 +88,28 @@ def test_a_narrower_cache_costs_no_more_than_its_digits(
 
     error = (torch.cat([first, last]) - want).abs().mean() / want.std()
     assert 0 < error < apart
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        pytest.param(
+            "cpu", marks=pytest.mark.skipif(not _INTERPRETED, reason="run by the first test, with the interpreter")
+        ),
+        pytest.param("cuda", marks=pytest.mark.gpu),
+    ],
+)
+def test_norms_and_gates_are_those_of_torch(device: str) -> None:
+    """Widths that fill no block, rows that are views."""
+    rows = torch.randn(2, 3, 150, device=device)[..., :75]
+    weight = torch.randn(75, device=device)
+    want = torch.nn.functional.rms_norm(rows, (75,), weight, 1e-5)
+    torch.testing.assert_close(rms_norm(rows, weight, 1e-5), want, atol=1e-5, rtol=1e-5)
+    fused = torch.randn(2, 3, 2 * 1100, device=device)
+    gates, values = fused.chunk(2, dim=-1)
+    torch.testing.assert_close(
+        DeviceFabric().gated(fused), torch.nn.functional.silu(gates) * values, atol=1e-5, rtol=1e-5
+    )
 
 
 class _AsRunner:
