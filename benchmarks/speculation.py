@@ -14,14 +14,13 @@ generators, none was trained on. Two engine loops run each group of requests one
 that whatever else the machine does falls on both; every answer is compared, token by token. On a CPU one that differs
 ends the run; with `--jump`, and on a GPU, whose matrix products round by their number of rows, a column counts them.
 `latency` is the mean wall time of a request from arrival to end, `cpu` the process's time; both of the engine with
-speculation over the one without (lower is better). `steps/token` counts the passes behind the prompt's. The second
-table: guesses that were verified, and how many of them were drawn, by who guessed.
+speculation over the one without (lower is better). `steps/token` counts the passes behind the prompt's. A pass's time
+is the process's on a CPU. The last table: guesses that were verified, and how many of them were drawn, by who guessed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import tempfile
 import time
@@ -29,23 +28,21 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import msgspec
 import numpy as np
 
-import grammar
 from benchmarks.random_llama import random_llama
-from benchmarks.speculation_questions import WORKLOADS, Question
+from benchmarks.speculation_questions import BUNDLED, WORKLOADS, Asking, Question
+from engine.batch import Piece, Runner, StepBatch, pack
 from engine.config import EngineConfig, Proposer
 from engine.loop import EngineLoop
-from engine.messages import Failure, Finish, Generate, Plan, Sampling
-from engine.process import build, mask_helper
-from engine.speculation import Source, StepCost
-from engine.tokenizer import Tokenizer
-from service.chat import ChatTemplate
+from engine.messages import Failure, Finish, Generate, Sampling
+from engine.process import build
+from engine.speculation import Source, cost_clock
 
-_BUNDLED = Path(__file__).parent.parent / "models" / "formwork-mini"
+_CONTEXT = 200  # tokens before the positions of a timed pass
 
 
 @dataclass
@@ -143,23 +140,48 @@ COST_HEADER = (
 ACCEPTANCE_HEADER = f"{'guesses':<15}" + "".join(f"{source.value:>14}" for source in Source) + f" {'of tokens':>10}"
 
 
+def passes(runner: Runner, device: str) -> str:
+    """Milliseconds of a forward pass behind 200 tokens each, by sequences and positions of each; the least of some."""
+    each = (1, 2, 4, 8, 17)
+    rows = [f"{'ms a pass, positions each':<26}" + "".join(f"{count:>8}" for count in each)]
+    for sequences in (1, 4, 16):
+        times = [_ms(runner, _step(sequences, count, runner.info.page_size), device) for count in each]
+        rows.append(f"  {sequences:<2} sequences{'':<12}" + "".join(f"{ms:>8.3f}" for ms in times))
+    return "\n".join(rows)
+
+
+def _ms(runner: Runner, batch: StepBatch, device: str, repeats: int = 15) -> float:
+    clock = cost_clock(device)
+    times = []
+    for _ in range(repeats):
+        start = clock()
+        runner.run(batch).cpu()  # waits for a device
+        times.append(clock() - start)
+    return 1e3 * min(times)
+
+
+def _step(sequences: int, each: int, page_size: int) -> StepBatch:
+    """Whatever the pages hold."""
+    held = -(-(_CONTEXT + each) // page_size)
+    pages = [range(held * at, held * (at + 1)) for at in range(sequences)]
+    return pack([Piece(_CONTEXT, [5] * each, own, each) for own in pages], page_size)
+
+
 class Bench:
     """The two engines over one model."""
 
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
-        self.tokenizer = Tokenizer.load(folder)
-        template = self.tokenizer.chat_template
-        assert template is not None
-        self.template = ChatTemplate(template, self.tokenizer)
-        self.folder, self.options = folder, options
-        self.plans: dict[str, Plan] = {}
-        self.cost = StepCost()
-        self.loops = {name: self._loop(guesses) for name, guesses in (("with", options.guesses), ("without", 0))}
+        self.options = options
+        rooms = {
+            name: build(self._config(folder, guesses)) for name, guesses in (("with", options.guesses), ("off", 0))
+        }
+        self.asking = Asking(folder, rooms)
+        self.passes = passes(rooms["with"].runner, options.device)
 
-    def _loop(self, guesses: int) -> EngineLoop:
+    def _config(self, folder: Path, guesses: int) -> EngineConfig:
         options = self.options
-        config = EngineConfig(
-            model=str(self.folder),
+        return EngineConfig(
+            model=str(folder),
             threads=options.threads,
             cache_bytes=1 << 29,
             device=options.device,
@@ -171,42 +193,17 @@ class Bench:
             heads=options.heads if guesses else None,
             draft_model=options.draft_model if guesses else None,
         )
-        rooms = build(config)
-        self.cost = rooms.speculation.cost if rooms.speculation else self.cost
-        ends = rooms.info.eos_token_ids
-        self.vocabulary = grammar.Vocabulary(
-            self.tokenizer.padded_bytes(rooms.info.vocab_size), ends, self.tokenizer.special_tokens
-        )
-        return EngineLoop(rooms, time.perf_counter, mask_helper(rooms.info.device))
-
-    def plan(self, question: Question) -> str | None:
-        """The grammar's name, known to both engines."""
-        schema, tools = question.schema, list(question.tools)
-        if schema is None and not tools:
-            return None
-        key = json.dumps([schema, tools])
-        if key not in self.plans:
-            spelled: Any = {"property_order": "schema", "whitespace": "spaced"}
-            made = (
-                grammar.compile_tools(tools, self.vocabulary, choice="required", **spelled)
-                if schema is None
-                else grammar.compile_json_schema(schema, self.vocabulary, **spelled)
-            )
-            self.plans[key] = Plan(made.fingerprint, made.to_bytes())
-        for loop in self.loops.values():
-            loop.load_grammar(self.plans[key])
-        return self.plans[key].fingerprint
 
     def compare(self, name: str, questions: Sequence[Question], concurrency: int) -> Compared:
         """Both engines over the same requests."""
-        engines = {which: Engine(loop) for which, loop in self.loops.items()}
+        engines = {which: Engine(loop) for which, loop in self.asking.loops.items()}
         for number, group in enumerate(_groups(questions, 2 * concurrency)):
             requests = [self._request(f"{number}.{place}", each) for place, each in enumerate(group)]
-            order = ("with", "without") if number % 2 else ("without", "with")
+            order = ("with", "off") if number % 2 else ("off", "with")
             for which in order:
                 jumping = self.options.jump and which == "with"
                 engines[which].run([_jumping(each) if jumping else each for each in requests], concurrency)
-        compared = Compared(name, concurrency, engines["with"], engines["without"])
+        compared = Compared(name, concurrency, engines["with"], engines["off"])
         if compared.others and self.options.device == "cpu" and not self.options.jump:
             raise SystemExit(f"{name}: an answer differs")
         return compared
@@ -218,7 +215,7 @@ class Bench:
             temperature=self.options.temperature,
             ignore_eos=self.options.model == "random",
         )
-        return Generate(request_id=name, prompt=question.prompt, sampling=sampling, grammar=self.plan(question))
+        return self.asking.request(name, question, sampling)
 
 
 def _jumping(request: Generate) -> Generate:
@@ -233,16 +230,13 @@ def _groups(questions: Sequence[Question], size: int) -> Iterator[Sequence[Quest
 def measure(folder: Path, options: argparse.Namespace) -> None:
     """Prints the tables."""
     bench = Bench(folder, options)
-    growth = bench.cost.growth(1, 1, 15)
     guessing = [*options.proposers.split(","), *(["a draft model"] if options.draft_model else [])]
     print(f"{folder.name}, temperature {options.temperature:g}, {options.guesses} guesses by {', '.join(guessing)}")
-    made = {name: WORKLOADS[name](bench.template, options.count) for name in options.workloads.split(",")}
+    made = {name: WORKLOADS[name](bench.asking.template, options.count) for name in options.workloads.split(",")}
     for name, questions in made.items():  # masks, kernels and rates warm up on both sides
         bench.compare(name, questions[:8], 1)
 
-    told = ", ".join(f"{positions}: {growth[positions - 1]:.2f}" for positions in (2, 4, 8, 16))
-    print(f"a pass over so many positions of one sequence, against one position, as measured at start: {told}")
-    print(COST_HEADER)
+    print(f"{bench.passes}\n\n{COST_HEADER}")
     rows = []
     for concurrency in (int(part) for part in options.concurrency.split(",")):
         for name, questions in made.items():
@@ -256,7 +250,7 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command's entry."""
     parser = argparse.ArgumentParser(prog="formwork bench speculation", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=str(_BUNDLED), help="a folder, or random")
+    parser.add_argument("--model", default=str(BUNDLED), help="a folder, or random")
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
     parser.add_argument("--concurrency", default="1,16")
     parser.add_argument("--count", type=int, default=64, help="requests of each workload")
