@@ -3,58 +3,46 @@
     formwork bench speculation                          # the bundled model: extraction, tool calls, free text
     formwork bench speculation --temperature 1
     formwork bench speculation --proposers grammar      # who guesses; default: all
+    formwork bench speculation --draft-model FOLDER     # or --heads FOLDER
     formwork bench speculation --jump                   # forced text taken as it is usually spelled, undrawn
     formwork bench speculation --model random           # the random 125M Llama: nothing to guess
+    formwork bench speculation --device cuda --dtype float32 --no-graphs
 
 Extraction: held-out texts with as many schemas, the service's defaults of order and whitespace. Tool calls: the JSON of
 one call, its tools in the prompt. Free text: chat and stories. All prompts are made by the bundled model's own
 generators, none was trained on. Two engine loops run each group of requests one after the other, in changing order, so
-that whatever else the machine does falls on both; every answer is compared, token by token (with `--jump` they may
-differ, and the last column says how many do). `latency` is the mean wall
-time of a request from arrival to end, `cpu` the process's time; both of the engine with speculation over the one
-without (lower is better). `steps/token` counts the passes behind the prompt's.
+that whatever else the machine does falls on both; every answer is compared, token by token. On a CPU one that differs
+ends the run; with `--jump`, and on a GPU, whose matrix products round by their number of rows, a column counts them.
+`latency` is the mean wall time of a request from arrival to end, `cpu` the process's time; both of the engine with
+speculation over the one without (lower is better). `steps/token` counts the passes behind the prompt's. A pass's time
+is the process's on a CPU. The last table: guesses that were verified, and how many of them were drawn, by who guessed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import msgspec
 import numpy as np
 
-import grammar
 from benchmarks.random_llama import random_llama
+from benchmarks.speculation_questions import BUNDLED, WORKLOADS, Asking, Question
+from engine.batch import Piece, Runner, StepBatch, pack
 from engine.config import EngineConfig, Proposer
 from engine.loop import EngineLoop
-from engine.messages import Failure, Finish, Generate, Plan, Sampling
-from engine.process import build, mask_helper
-from engine.speculation import StepCost
-from engine.tokenizer import Tokenizer
-from models.training.conversation import chat, story, tool_use
-from models.training.data import held_out_extractions
-from models.training.words import Draw
-from service.chat import ChatTemplate, Conversation
+from engine.messages import Failure, Finish, Generate, Sampling
+from engine.process import build
+from engine.speculation import Source, cost_clock
 
-_BUNDLED = Path(__file__).parent.parent / "models" / "formwork-mini"
-_CALL = "<tool_call>\n"  # what an answer that calls begins with
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A prompt, and what may follow: a value under a schema, or calls of tools."""
-
-    prompt: list[int]
-    schema: dict[str, Any] | bool | None = None
-    tools: Sequence[Any] = ()
+_CONTEXT = 200  # tokens before the positions of a timed pass
 
 
 @dataclass
@@ -93,76 +81,132 @@ class Engine:
         self.cpu_s += time.process_time() - cpu
         self.steps += self.loop.stats().steps - steps
 
+    @property
+    def steps_a_token(self) -> float:
+        return self.steps / self.tokens
+
+    @property
+    def ms(self) -> float:
+        """A request's, in the mean."""
+        return float(1e3 * np.mean(self.latency_s))
+
+    def guesses(self) -> dict[str, tuple[int, int]]:
+        """Of each proposer: verified, drawn."""
+        verified, drawn = Counter[str](), Counter[str]()
+        for finish in self.finishes:
+            for each in finish.guessed:
+                verified[each.proposer] += each.proposed
+                drawn[each.proposer] += each.accepted
+        return {name: (verified[name], drawn[name]) for name in verified}
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One workload at one concurrency, by both engines."""
+
+    name: str
+    concurrency: int
+    fast: Engine
+    slow: Engine
+
+    @property
+    def others(self) -> int:
+        """Answers that differ."""
+        return sum(answer != self.slow.answers[name] for name, answer in self.fast.answers.items())
+
+    def cost(self) -> str:
+        """A row of the first table."""
+        fast, slow = self.fast, self.slow
+        latency = sum(fast.latency_s) / sum(slow.latency_s)
+        return (
+            f"{self.name:<11} {self.concurrency:>3} {fast.tokens:>7} "
+            f"{fast.steps_a_token:>7.3f} {slow.steps_a_token:>6.3f} {fast.ms:>8.1f} {slow.ms:>8.1f} "
+            f"{latency:>7.2f} {1 / latency:>6.2f}x {fast.cpu_s / slow.cpu_s:>6.2f} {self.others:>4}/{len(fast.answers)}"
+        )
+
+    def acceptance(self) -> str:
+        """A row of the second."""
+        told, row = self.fast.guesses(), f"{self.name:<11} {self.concurrency:>3}"
+        for source in Source:
+            verified, drawn = told.get(source, (0, 0))
+            row += f" {verified:>7} {drawn / verified:>5.0%}" if verified else f" {'–':>7} {'':>5}"
+        return row + f" {sum(drawn for _, drawn in told.values()) / self.fast.tokens:>9.0%}"
+
+
+COST_HEADER = (
+    f"{'workload':<11} {'at':>3} {'tokens':>7} {'steps/token':>14} {'ms a request':>17} "
+    f"{'latency':>15} {'cpu':>6} differ\n{'':<23}{'with':>7} {'off':>6} {'with':>8} {'off':>8}"
+)
+ACCEPTANCE_HEADER = f"{'guesses':<15}" + "".join(f"{source.value:>14}" for source in Source) + f" {'of tokens':>10}"
+
+
+def passes(runner: Runner, device: str) -> str:
+    """Milliseconds of a forward pass behind 200 tokens each, by sequences and positions of each; the least of some."""
+    each = (1, 2, 4, 8, 17)
+    rows = [f"{'ms a pass, positions each':<26}" + "".join(f"{count:>8}" for count in each)]
+    for sequences in (1, 4, 16):
+        times = [_ms(runner, _step(sequences, count, runner.info.page_size), device) for count in each]
+        rows.append(f"  {sequences:<2} sequences{'':<12}" + "".join(f"{ms:>8.3f}" for ms in times))
+    return "\n".join(rows)
+
+
+def _ms(runner: Runner, batch: StepBatch, device: str, repeats: int = 15) -> float:
+    clock = cost_clock(device)
+    times = []
+    for _ in range(repeats):
+        start = clock()
+        runner.run(batch).cpu()  # waits for a device
+        times.append(clock() - start)
+    return 1e3 * min(times)
+
+
+def _step(sequences: int, each: int, page_size: int) -> StepBatch:
+    """Whatever the pages hold."""
+    held = -(-(_CONTEXT + each) // page_size)
+    pages = [range(held * at, held * (at + 1)) for at in range(sequences)]
+    return pack([Piece(_CONTEXT, [5] * each, own, each) for own in pages], page_size)
+
 
 class Bench:
     """The two engines over one model."""
 
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
-        self.tokenizer = Tokenizer.load(folder)
-        template = self.tokenizer.chat_template
-        assert template is not None
-        self.template = ChatTemplate(template, self.tokenizer)
-        self.folder, self.options = folder, options
-        self.plans: dict[str, Plan] = {}
-        self.cost = StepCost()
-        self.loops = {name: self._loop(guesses) for name, guesses in (("with", options.guesses), ("without", 0))}
+        self.options = options
+        rooms = {
+            name: build(self._config(folder, guesses)) for name, guesses in (("with", options.guesses), ("off", 0))
+        }
+        self.asking = Asking(folder, rooms)
+        self.passes = passes(rooms["with"].runner, options.device)
 
-    def _loop(self, guesses: int) -> EngineLoop:
-        config = EngineConfig(
-            model=str(self.folder),
-            threads=self.options.threads,
+    def _config(self, folder: Path, guesses: int) -> EngineConfig:
+        options = self.options
+        return EngineConfig(
+            model=str(folder),
+            threads=options.threads,
             cache_bytes=1 << 29,
-            device="cpu",
+            device=options.device,
+            dtype=options.dtype,
+            cuda_graphs=not options.no_graphs,
             prefix_sharing=False,  # the warm-up's prompts would be known
             speculate=guesses,
-            proposers=tuple(self.options.proposers.split(",")),
+            proposers=tuple(options.proposers.split(",")),
+            heads=options.heads if guesses else None,
+            draft_model=options.draft_model if guesses else None,
         )
-        rooms = build(config)
-        self.cost = rooms.speculation.cost if rooms.speculation else self.cost
-        ends = rooms.info.eos_token_ids
-        self.vocabulary = grammar.Vocabulary(
-            self.tokenizer.padded_bytes(rooms.info.vocab_size), ends, self.tokenizer.special_tokens
-        )
-        return EngineLoop(rooms, time.perf_counter, mask_helper(rooms.info.device))
 
-    def plan(self, question: Question) -> str | None:
-        """The grammar's name, known to both engines."""
-        schema, tools = question.schema, list(question.tools)
-        if schema is None and not tools:
-            return None
-        key = json.dumps([schema, tools])
-        if key not in self.plans:
-            spelled: Any = {"property_order": "schema", "whitespace": "spaced"}
-            made = (
-                grammar.compile_tools(tools, self.vocabulary, choice="required", **spelled)
-                if schema is None
-                else grammar.compile_json_schema(schema, self.vocabulary, **spelled)
-            )
-            self.plans[key] = Plan(made.fingerprint, made.to_bytes())
-        for loop in self.loops.values():
-            loop.load_grammar(self.plans[key])
-        return self.plans[key].fingerprint
-
-    def compare(self, name: str, questions: Sequence[Question], concurrency: int) -> str:
-        """One row of the table."""
-        engines = {which: Engine(loop) for which, loop in self.loops.items()}
+    def compare(self, name: str, questions: Sequence[Question], concurrency: int) -> Compared:
+        """Both engines over the same requests."""
+        engines = {which: Engine(loop) for which, loop in self.asking.loops.items()}
         for number, group in enumerate(_groups(questions, 2 * concurrency)):
             requests = [self._request(f"{number}.{place}", each) for place, each in enumerate(group)]
-            order = ("with", "without") if number % 2 else ("without", "with")
+            order = ("with", "off") if number % 2 else ("off", "with")
             for which in order:
                 jumping = self.options.jump and which == "with"
                 engines[which].run([_jumping(each) if jumping else each for each in requests], concurrency)
-        fast, slow = engines["with"], engines["without"]
-        others = sum(answer != slow.answers[name] for name, answer in fast.answers.items())
-        if others and not self.options.jump:
+        compared = Compared(name, concurrency, engines["with"], engines["off"])
+        if compared.others and self.options.device == "cpu" and not self.options.jump:
             raise SystemExit(f"{name}: an answer differs")
-        latency = sum(fast.latency_s) / sum(slow.latency_s)
-        return (
-            f"{name:<11} {concurrency:>4} {fast.tokens:>7} {fast.steps / fast.tokens:>6.3f} "
-            f"{slow.steps / slow.tokens:>6.3f} {1e3 * np.mean(fast.latency_s):>8.1f} "
-            f"{1e3 * np.mean(slow.latency_s):>8.1f} {latency:>6.2f} {1 / latency:>6.2f}x "
-            f"{fast.cpu_s / slow.cpu_s:>6.2f}" + (f" {others:>4}/{len(questions)}" if self.options.jump else "")
-        )
+        return compared
 
     def _request(self, name: str, question: Question) -> Generate:
         sampling = Sampling(
@@ -171,37 +215,7 @@ class Bench:
             temperature=self.options.temperature,
             ignore_eos=self.options.model == "random",
         )
-        return Generate(request_id=name, prompt=question.prompt, sampling=sampling, grammar=self.plan(question))
-
-    # Workloads
-
-    def extraction(self, count: int) -> list[Question]:
-        asked = held_out_extractions(count, 77)
-        return [
-            Question(
-                self.template.prompt(Conversation(messages=list(each.messages), response_format=each.response_format)),
-                each.schema,
-            )
-            for each in asked
-        ]
-
-    def tools(self, count: int) -> list[Question]:
-        draw, found = Draw(random.Random(78), held_out=True), list[Question]()
-        while len(found) < count:
-            turn = tool_use(draw)
-            if not turn.answer.startswith(_CALL):
-                continue
-            conversation = Conversation(messages=list(turn.messages), tools=list(turn.tools))
-            found.append(Question(self.template.prompt(conversation), tools=turn.tools))
-        return found
-
-    def text(self, count: int) -> list[Question]:
-        draw = Draw(random.Random(79), held_out=True)
-        return [
-            Question(self.template.prompt(Conversation(messages=list(make(draw).messages))))
-            for make in (chat, story)
-            for _ in range(count // 2)
-        ]
+        return self.asking.request(name, question, sampling)
 
 
 def _jumping(request: Generate) -> Generate:
@@ -213,44 +227,44 @@ def _groups(questions: Sequence[Question], size: int) -> Iterator[Sequence[Quest
         yield questions[start : start + size]
 
 
-@cache
-def header() -> str:
-    return (
-        f"{'workload':<11} {'at':>4} {'tokens':>7} {'steps/token':>13} {'ms a request':>17} "
-        f"{'latency':>14} {'cpu':>6}\n{'':<25}{'with':>6} {'off':>6} {'with':>8} {'off':>8}"
-    )
-
-
 def measure(folder: Path, options: argparse.Namespace) -> None:
-    """Prints the table."""
+    """Prints the tables."""
     bench = Bench(folder, options)
-    growth = bench.cost.growth(1, 1, 15)
-    print(f"{folder.name}, temperature {options.temperature:g}, {options.guesses} guesses by {options.proposers}")
-    made = {name: getattr(bench, name)(options.count) for name in options.workloads.split(",")}
-    for questions in made.values():  # masks, kernels and rates warm up on both sides
-        bench.compare("warm-up", questions[:8], 1)
+    guessing = [*options.proposers.split(","), *(["a draft model"] if options.draft_model else [])]
+    print(f"{folder.name}, temperature {options.temperature:g}, {options.guesses} guesses by {', '.join(guessing)}")
+    made = {name: WORKLOADS[name](bench.asking.template, options.count) for name in options.workloads.split(",")}
+    for name, questions in made.items():  # masks, kernels and rates warm up on both sides
+        bench.compare(name, questions[:8], 1)
 
-    told = ", ".join(f"{positions}: {growth[positions - 1]:.2f}" for positions in (2, 4, 8, 16))
-    print(f"a pass over so many positions of one sequence, against one position, as measured at start: {told}")
-    print(header())
+    print(f"{bench.passes}\n\n{COST_HEADER}")
+    rows = []
     for concurrency in (int(part) for part in options.concurrency.split(",")):
         for name, questions in made.items():
-            print(bench.compare(name, questions, concurrency), flush=True)
+            rows.append(bench.compare(name, questions, concurrency))
+            print(rows[-1].cost(), flush=True)
+    print(f"\n{ACCEPTANCE_HEADER}")
+    for row in rows:
+        print(row.acceptance())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command's entry."""
     parser = argparse.ArgumentParser(prog="formwork bench speculation", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=str(_BUNDLED), help="a folder, or random")
-    parser.add_argument("--workloads", default="extraction,tools,text")
+    parser.add_argument("--model", default=str(BUNDLED), help="a folder, or random")
+    parser.add_argument("--workloads", default=",".join(WORKLOADS))
     parser.add_argument("--concurrency", default="1,16")
     parser.add_argument("--count", type=int, default=64, help="requests of each workload")
     parser.add_argument("--tokens", type=int, default=160, help="output tokens at most")
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--guesses", type=int, default=16)
     parser.add_argument("--proposers", default=",".join(get_args(Proposer)))
+    parser.add_argument("--heads", help="a folder with Medusa heads; default: the model's own")
+    parser.add_argument("--draft-model", help="a folder with a smaller model of the same vocabulary")
     parser.add_argument("--jump", action="store_true", help="take forced text undrawn")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
+    parser.add_argument("--no-graphs", action="store_true", help="on CUDA: launch every pass operation by operation")
     options = parser.parse_args(arguments)
     if options.model != "random":
         measure(Path(options.model), options)

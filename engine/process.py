@@ -183,6 +183,7 @@ def runner_config(config: EngineConfig, folder: Path) -> RunnerConfig:
         pages=-(-config.cache_tokens // page_size) if config.cache_tokens else None,
         cache_bytes=config.cache_bytes,
         memory_fraction=config.memory_fraction,
+        guesses=config.speculate if config.proposers or config.draft_model else 0,
         cuda_graphs=config.cuda_graphs,
         threads=config.threads,
         max_batch_tokens=config.max_batch_tokens,

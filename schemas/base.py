@@ -126,7 +126,9 @@ class FormworkChoice(Reply):
     forced_tokens: int = Field(description="Tokens that were the only legal one.")
     passes: int = Field(description="Forward passes that brought tokens; fewer than tokens where guesses came true.")
     jumped_tokens: int = Field(default=0, description="Taken without a draw, as `jump` allowed.")
-    guesses: dict[str, GuessBlock] = Field(default={}, description="By proposer: grammar, ngram, heads, model.")
+    guesses: dict[str, GuessBlock] = Field(
+        default={}, description="By proposer: grammar, endings, ngram, heads, model."
+    )
     stop: str | int | None = Field(default=None, description="The stop string or stop token id that ended the output.")
     tokens: list[TokenBlock] = []
     fields: list[FieldBlock] | None = Field(default=None, description="Of an answer under a JSON Schema.")

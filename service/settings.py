@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     memory_fraction: float = Field(
         default=0.0, ge=0, le=1, description="Share of the free memory for pages; 0: .9 of a GPU's, .25 of a CPU's."
     )
-    cuda_graphs: bool = Field(default=True, description="Record decode steps on a GPU.")
+    cuda_graphs: bool = Field(default=True, description="Record decoding and verifying steps on a GPU.")
     max_batch_tokens: int = Field(default=512, ge=1, le=1_000_000, description="Tokens in one engine step.")
     max_sequences: int = Field(default=64, ge=1, le=4096, description="Sequences running at once.")
     max_concurrent_requests: int = Field(

@@ -32,7 +32,8 @@ class RunnerConfig:
     threads: int | None = None  # None: one for small models, else the cores this process may use
     max_batch_tokens: int = 512  # the largest step that will be asked for; warm-up and measurements use it
     max_sequences: int = 64  # likewise
-    cuda_graphs: bool = True  # record decode steps; off saves start-up time and some memory
+    guesses: int = 0  # that a decoding sequence may bring to a step; CUDA graphs are recorded for as many
+    cuda_graphs: bool = True  # record decoding and verifying steps; off saves start-up time and some memory
     heads: str | None = None  # a folder with Medusa heads for this model
     revision: str | None = None  # of a hub id
     trust_remote_code: bool = False  # run the Python files of a model whose configuration names them

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from engine.batch import StepBatch
 
+BRIEF = 32  # tokens
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceBatch:
@@ -32,6 +34,11 @@ class DeviceBatch:
         return self.token_ids.shape[0] == len(self.query_lengths)
 
     @property
+    def is_brief(self) -> bool:
+        """Every sequence brings few tokens, as when guesses are verified: they are treated as single ones are."""
+        return self.longest_query <= BRIEF
+
+    @property
     def longest_query(self) -> int:
         """Most tokens that a sequence brings."""
         return int(self.query_lengths.max(initial=0))
@@ -52,9 +59,10 @@ class DeviceBatch:
 
     def _cut(self, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
         device = self.token_ids.device
-        if self.is_decode:
-            sequences = torch.arange(len(self.query_lengths), dtype=torch.int32, device=device)
-            return sequences, torch.zeros_like(sequences)
+        if (self.query_lengths == self.longest_query).all():  # nothing comes from the host: can be recorded
+            each = -(-self.longest_query // tokens)
+            blocks = torch.arange(len(self.query_lengths) * each, dtype=torch.int32, device=device)
+            return blocks // each, blocks % each * tokens
         counts = -(-self.query_lengths // tokens)
         owners = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         ordinal = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -19,8 +19,8 @@ from engine.model.cpu_attention import CpuBackend, stored_shape
 from engine.model.device_attention import DeviceBackend, cache_dtype, installed
 from engine.model.device_batch import DeviceBatch, to_device
 from engine.model.forward import ForwardPass
-from engine.model.graphs import DecodeGraphs, Geometry
-from engine.model.memory import LayerShape, free_cpu_bytes, page_bytes, page_count
+from engine.model.graphs import CudaRecorder, Geometry, StepBuffers, StepGraphs, Watcher, shapes
+from engine.model.memory import free_cpu_bytes, page_bytes, page_count
 from engine.model.parallel import Group
 
 _log = logging.getLogger(__name__)
@@ -47,11 +47,11 @@ class CpuExecutor:
     def __init__(
         self,
         forward: ForwardPass,
-        layers: Sequence[LayerShape],
         config: RunnerConfig,
         threads: int,
         group: Group | None = None,
     ) -> None:
+        layers = forward.layer_shapes()
         self.page_bytes = page_bytes([stored_shape(s) for s in layers], config.page_size, element_bytes=4)
         free = free_cpu_bytes() // (1 if group is None else group.ranks)
         self.pages = agreed(page_count(config, self.page_bytes, free, device="cpu"), group)
@@ -74,20 +74,20 @@ class CpuExecutor:
 
 
 class DeviceExecutor:
-    """Flash or Triton kernels over a cache on the device; decode steps by CUDA graph where they can be recorded."""
+    """Flash or Triton kernels over a cache on the device; small steps by CUDA graph where they can be recorded."""
 
     def __init__(
         self,
         forward: ForwardPass,
-        layers: Sequence[LayerShape],
         config: RunnerConfig,
         dtype: torch.dtype,
         device: torch.device,
         longest: int,
         group: Group | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
         self._forward, self._device = forward, device
-        dtype = cache_dtype(config.cache_dtype, dtype, device)
+        dtype, layers = cache_dtype(config.cache_dtype, dtype, device), forward.layer_shapes()
         self.page_bytes = page_bytes(layers, config.page_size, dtype.itemsize)
         install = installed()
         if device.type == "cuda":
@@ -101,7 +101,7 @@ class DeviceExecutor:
         self.pages = agreed(page_count(config, self.page_bytes, free, device="cuda"), group)
         spare = self.pages  # one page more, for the padding of graphs
         self._backend = DeviceBackend(layers, self.pages + 1, config.page_size, dtype, device, install)
-        self.graphs = self._record(config, min(longest, self.pages * config.page_size), spare)
+        self.graphs = self._record(config, min(longest, self.pages * config.page_size), spare, watcher)
 
     def run(self, batch: StepBatch) -> torch.Tensor:
         """As Executor."""
@@ -120,14 +120,15 @@ class DeviceExecutor:
         """As Executor."""
         self._backend.copy_page(source, target)
 
-    def _record(self, config: RunnerConfig, longest: int, spare: int) -> DecodeGraphs | None:
+    def _record(self, config: RunnerConfig, longest: int, spare: int, watcher: Watcher | None) -> StepGraphs | None:
         if self._device.type != "cuda" or not config.cuda_graphs:
             return None
-        geometry = Geometry(config.max_sequences, longest, config.page_size, spare)
+        sizes = shapes(config.max_sequences, config.guesses)
         try:
-            return DecodeGraphs(self.eager, geometry, self._device)
+            buffers = StepBuffers(Geometry.of(sizes, longest, config.page_size, spare), self._device)
+            return StepGraphs(self.eager, buffers, sizes, CudaRecorder(self._device), watcher)
         except RuntimeError as error:  # a model that waits for the device inside its forward pass
-            _log.warning("decode runs without CUDA graphs: %s", error)
+            _log.warning("steps run without CUDA graphs: %s", error)
             return None
 
 

@@ -46,7 +46,7 @@ class MedusaHeads:
         self._blocks = blocks
         self._outputs = outputs
         self._candidates = candidates
-        self._hidden = torch.empty(0)
+        self.hidden = torch.empty(0)  # of the last pass, a row for each of its logits; a replayed graph sets it
 
     @property
     def count(self) -> int:
@@ -56,14 +56,14 @@ class MedusaHeads:
         """Keeps what goes into the model's output matrix."""
 
         def keep(_module: torch.nn.Module, given: tuple[Any, ...]) -> None:
-            self._hidden = given[0].reshape(-1, given[0].shape[-1])
+            self.hidden = given[0].reshape(-1, given[0].shape[-1])
 
         output.register_forward_pre_hook(keep)
 
     def look(self, rows: Sequence[int]) -> Foreseen:
         """What the heads say behind these logits rows of the last pass: head k of token k + 1 after the row's."""
         with torch.no_grad():
-            hidden = self._hidden[torch.tensor(rows, device=self._hidden.device)]
+            hidden = self.hidden[torch.tensor(rows, device=self.hidden.device)]
             found = [self._best(hidden, blocks, out) for blocks, out in zip(self._blocks, self._outputs, strict=True)]
         tokens, chances = (torch.stack(each, dim=1).cpu().numpy() for each in zip(*found, strict=True))
         return Foreseen(tokens, chances)

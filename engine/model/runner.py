@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +74,14 @@ class ModelRunner:
             if DeviceFabric is not None:
                 fuse_layers(model, DeviceFabric())
             fuse_norms(model)
-        if config.heads is not None:  # a replayed graph would not show them its hidden states
-            config = replace(config, cuda_graphs=False)
         self._adapters = _adapters(model, group)
         _join(model, group)
-        layers = forward.layer_shapes()
-        self.executor: Executor = (
-            CpuExecutor(forward, layers, config, threads, group)
-            if device.type == "cpu"
-            else DeviceExecutor(forward, layers, config, dtype, device, longest, group)
-        )
         self.heads = None if config.heads is None else _heads(Path(config.heads), model)
+        self.executor: Executor = (
+            CpuExecutor(forward, config, threads, group)
+            if device.type == "cpu"
+            else DeviceExecutor(forward, config, dtype, device, longest, group, self.heads)
+        )
         self.threads = threads
         self.info = ModelInfo(
             model_type=settings.model_type,

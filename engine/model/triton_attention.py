@@ -8,8 +8,9 @@ the parts of a text that was split. What may not enter: cache management, the ch
 
 The idea: a program takes one block of a sequence's queries with all heads that share a key head, so that keys are read
 once for the group, and one part of the keys. Parts are cut at multiples of `SPLIT` keys from the text's first token and
-keys go `BLOCK_N` at a time from there, so a row's order of additions does not depend on its neighbours. In a decode
-step long texts thus keep many multiprocessors busy; a prefill chunk has programs enough and is not split.
+keys go `BLOCK_N` at a time from there, so a row's order of additions does not depend on its neighbours. Where sequences
+bring few tokens long texts thus keep many multiprocessors busy, and a token that is verified is computed as one that is
+decoded; a prefill chunk has programs enough and is not split.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import triton.language as tl
 from engine.model.attention import AttentionCall
 from engine.model.device_batch import DeviceBatch
 
-SPLIT = 512  # keys of one part in a decode step
+SPLIT = 512  # keys of one part where sequences bring few tokens
 _BLOCK_N = 64
 _PREFILL_ROWS = 64
 
@@ -69,6 +70,8 @@ def _attend(  # noqa: C901, PLR0913, PLR0915, PLR0917
     first_token = tl.load(block_firsts + block)
     start = tl.load(query_starts + sequence)
     count = tl.load(query_starts + sequence + 1) - start
+    if first_token >= count:  # the launch has blocks for as many tokens as a sequence may bring
+        return
     context = tl.load(context_lengths + sequence)
 
     row = tl.arange(0, BLOCK_M)
@@ -149,7 +152,8 @@ def _combine(  # noqa: PLR0913, PLR0917
     tops,
     totals,
     out,
-    context_lengths,
+    positions,
+    owned,
     heads,
     parts,
     split,
@@ -157,8 +161,11 @@ def _combine(  # noqa: PLR0913, PLR0917
     BLOCK_V: tl.constexpr,
 ):
     place = tl.program_id(0).to(tl.int64)
-    used = tl.cdiv(tl.load(context_lengths + place // heads), split)
     v = tl.arange(0, BLOCK_V)
+    if place // heads >= tl.load(owned):  # no sequence owns the token, so nothing was written for it
+        tl.store(out + place * VALUE_DIM + v, tl.zeros([BLOCK_V], out.dtype.element_ty), mask=v < VALUE_DIM)
+        return
+    used = tl.cdiv(tl.load(positions + place // heads) + 1, split)
     top = tl.load(tops + place * parts)
     total = tl.load(totals + place * parts)
     acc = tl.load(mixed + place * parts * VALUE_DIM + v, mask=v < VALUE_DIM, other=0.0)
@@ -180,10 +187,11 @@ def triton_attention(call: AttentionCall, keys: torch.Tensor, values: torch.Tens
     count, heads, key_dim = query.shape
     page_size, kv_heads, value_dim = values.shape[1:]
     group = heads // kv_heads
-    rows = block_rows(group, decode=batch.is_decode)
+    rows = block_rows(group, brief=batch.is_brief)
     sequences, firsts = batch.blocks(rows // group)
-    parts = -(-batch.longest_context // SPLIT) if batch.is_decode else 1
-    out = query.new_empty(count, heads, value_dim)
+    parts = -(-batch.longest_context // SPLIT) if batch.is_brief else 1
+    # Tokens that pad a step may belong to no sequence: what is said of them goes on through the model, and is finite.
+    out = query.new_empty(count, heads, value_dim) if batch.is_decode else query.new_zeros(count, heads, value_dim)
     mixed, tops, totals = out, out, out  # unused unless the text is split
     if parts > 1:
         mixed = query.new_empty((count, heads, parts, value_dim), dtype=torch.float32)
@@ -231,7 +239,8 @@ def triton_attention(call: AttentionCall, keys: torch.Tensor, values: torch.Tens
             tops,
             totals,
             out,
-            batch.context_lengths,
+            batch.positions,
+            batch.query_starts[-1:],
             heads,
             parts,
             SPLIT,
@@ -241,7 +250,7 @@ def triton_attention(call: AttentionCall, keys: torch.Tensor, values: torch.Tens
     return out
 
 
-def block_rows(group: int, *, decode: bool) -> int:
+def block_rows(group: int, *, brief: bool) -> int:
     """Rows of one program: a power of two that holds at least one token's group, and 16, the least of a tensor core."""
     least = max(16, triton.next_power_of_2(group))
-    return int(least if decode else max(least, _PREFILL_ROWS))
+    return int(least if brief else max(least, _PREFILL_ROWS))

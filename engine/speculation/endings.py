@@ -20,7 +20,7 @@ _CLOSERS = {  # the bytes that may follow a complete value's content, likeliest 
     PlaceKind.PATTERN_STRING: b'"',
     PlaceKind.NUMBER: b",}]",
 }
-_WORD = 1  # tells endings behind words apart from forced text (0) and from those behind punctuation (2 + token)
+_WORD = 0  # all words are one kind; each mark of punctuation is its own (1 + token)
 
 
 class Endings:
@@ -40,7 +40,7 @@ class Endings:
         """Of the guess that a value ends where the copied text goes on with this token."""
         spelled = self._tokens[following]
         punctuation = spelled.isascii() and not any(chr(byte).isalnum() for byte in spelled)
-        return (Source.GRAMMAR, 2 + following if punctuation else _WORD)
+        return (Source.ENDINGS, 1 + following if punctuation else _WORD)
 
     def ends(self, closers: bytes, drawn: int) -> bool:
         """Whether a drawn token closes such a value."""

@@ -18,7 +18,8 @@ _KEPT = 0.98  # of the weight of what was seen, per observation of the same kind
 class Source(StrEnum):
     """Who guessed."""
 
-    GRAMMAR = "grammar"
+    GRAMMAR = "grammar"  # forced text
+    ENDINGS = "endings"  # that a copied value ends
     NGRAM = "ngram"
     HEADS = "heads"
     MODEL = "model"
@@ -27,12 +28,17 @@ class Source(StrEnum):
 Kind = tuple[Source, int]  # and what tells its guesses apart by how good they are
 
 _FIRST: dict[Kind, float] = {  # before anything was seen; what is not named is in the next
-    (Source.GRAMMAR, 0): 0.9,
-    (Source.GRAMMAR, 1): 0.05,
+    (Source.ENDINGS, 0): 0.05,
     (Source.NGRAM, 1): 0.3,
     (Source.NGRAM, 2): 0.5,
 }
-_OTHERWISE = {Source.GRAMMAR: 0.4, Source.NGRAM: 0.6, Source.HEADS: 0.5, Source.MODEL: 0.6}
+_OTHERWISE = {
+    Source.GRAMMAR: 0.9,
+    Source.ENDINGS: 0.4,
+    Source.NGRAM: 0.6,
+    Source.HEADS: 0.5,
+    Source.MODEL: 0.6,
+}
 
 
 class Rates:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from models.training.model import FOLDER, load_model, load_tokenizer
 from models.training.train import causal_attention
 
 _FADING = 0.8  # each head weighs so much of the one before it
-_PEAK = 2e-3
+_PEAK = 8e-3  # after 200,000 tokens the first head is right for 30 % of the tokens, with 2e-3 for 23 %
 
 
 class Heads(nn.Module):
@@ -60,15 +61,16 @@ def heads_loss(model: LlamaForCausalLM, heads: Heads, batch: Batch, device: str)
 
 
 def train(model: LlamaForCausalLM, heads: Heads, wanted: argparse.Namespace) -> list[float]:
-    """Until the wanted tokens are seen; the heads' shares of right guesses, averaged over the last batches."""
+    """Until the tokens are seen or the time is over; the heads' shares of right guesses, over the last batches."""
     tokenizer = load_tokenizer(wanted.folder)
     optimiser = torch.optim.AdamW(heads.parameters(), lr=_PEAK, weight_decay=0.0)
-    seen, pool, smooth = 0, 0, [0.0] * len(heads.blocks)
+    seen, pool, smooth, began = 0, 0, [0.0] * len(heads.blocks), time.monotonic()
     bar = tqdm(total=wanted.tokens, unit="tok", unit_scale=True, mininterval=20)
-    while seen < wanted.tokens:
+    done = 0.0
+    while done < 1.0:
         for batch in batches(tokenizer, wanted.seed, pool, WIDENED_AT, wanted.batch_tokens):
             for group in optimiser.param_groups:
-                group["lr"] = _PEAK * max(0.0, 1.0 - seen / wanted.tokens)
+                group["lr"] = _PEAK * (1.0 - done)
             loss, right = heads_loss(model, heads, batch, wanted.device)
             torch.autograd.backward(loss)
             optimiser.step()
@@ -77,7 +79,8 @@ def train(model: LlamaForCausalLM, heads: Heads, wanted: argparse.Namespace) -> 
             seen += batch.tokens
             bar.update(batch.tokens)
             bar.set_postfix_str(" ".join(f"{share:.3f}" for share in smooth), refresh=False)
-            if seen >= wanted.tokens:
+            done = max(seen / wanted.tokens, (time.monotonic() - began) / (60 * wanted.minutes))
+            if done >= 1.0:
                 break
         pool += 1
     bar.close()
@@ -104,7 +107,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="default: the model's folder")
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=2_000_000)
-    parser.add_argument("--batch-tokens", type=int, default=6144)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="end by then, whatever was seen")
+    parser.add_argument("--batch-tokens", type=int, default=1536)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     wanted = parser.parse_args()

@@ -17,6 +17,7 @@ from engine.model.config import CacheDtypeName
 from engine.model.executors import DeviceExecutor
 from tests.engine.model.families import FAMILY_NAMES, VOCABULARY
 from tests.engine.model.paged import PagedDriver, random_tokens
+from tests.engine.model.test_heads import write_heads
 from tests.oracles.dense_logits import dense_logits
 
 pytestmark = [
@@ -80,6 +81,37 @@ def test_decode_steps_are_recorded_and_say_the_same(family: str, family_folder: 
         chunks = [(name, random_tokens(1, VOCABULARY, 10 * count + name)) for name in range(count)]
         ours, theirs = (driver.step(chunks) for driver in drivers)
         torch.testing.assert_close(torch.cat(ours), torch.cat(theirs), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_oss", "falcon_rotary"])
+def test_verifying_steps_are_recorded_and_say_the_same(family: str, family_folder: Callable[[str], Path]) -> None:
+    """Guesses shared out among the sequences in any way, against the pass launched as it is."""
+    folder = family_folder(family)
+    recorded, launched = runner_of(folder, guesses=5), runner_of(folder, cuda_graphs=False)
+    assert cast("DeviceExecutor", recorded.executor).graphs is not None
+    drivers = PagedDriver(recorded), PagedDriver(launched)
+    for driver in drivers:
+        driver.step([(name, random_tokens(9 + name, VOCABULARY, name)) for name in range(5)])
+    for number, counts in enumerate([(6,), (1, 6), (2, 1, 3), (6, 6, 1, 1, 1), (1, 1, 1, 1, 2)]):
+        chunks = [(name, random_tokens(count, VOCABULARY, 10 * number + name)) for name, count in enumerate(counts)]
+        ours, theirs = (driver.step(chunks) for driver in drivers)
+        torch.testing.assert_close(torch.cat(ours), torch.cat(theirs), atol=1e-5, rtol=1e-5)
+
+
+def test_heads_see_the_hidden_states_of_a_replayed_pass(tmp_path: Path, family_folder: Callable[[str], Path]) -> None:
+    """The tokens that they foresee are those of the pass launched as it is."""
+    folder = family_folder("llama")
+    write_heads(tmp_path, LlamaConfig.from_pretrained(folder).hidden_size, None)
+    runners = [runner_of(folder, guesses=5, heads=str(tmp_path), cuda_graphs=graphs) for graphs in (True, False)]
+    foreseen = []
+    for runner in runners:
+        driver = PagedDriver(runner)
+        driver.step([(0, random_tokens(9, VOCABULARY, 0)), (1, random_tokens(30, VOCABULARY, 1))])
+        driver.step([(0, random_tokens(4, VOCABULARY, 2)), (1, random_tokens(1, VOCABULARY, 3))])
+        assert runner.heads is not None
+        foreseen.append(runner.heads.look([0, 3, 4]))
+    assert foreseen[0].tokens.tolist() == foreseen[1].tokens.tolist()
+    assert foreseen[0].chances == pytest.approx(foreseen[1].chances, abs=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -1,10 +1,9 @@
-"""The accelerator's path up to the device: which kernel, with which arguments, in which graph."""
+"""The accelerator's path up to the device: which kernel, with which arguments."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,7 +12,6 @@ from engine.model.attention import AttentionCall
 from engine.model.device_attention import Install, choose_kernel, flash_arguments, varlen_arguments
 from engine.model.device_batch import to_device
 from engine.model.executors import text_batch
-from engine.model.graphs import DecodeBuffers, Geometry, bucket_for, bucket_sizes
 
 _CPU = torch.device("cpu")
 _ALL = Install(flash_attn=True, torch_varlen=True, triton=True)
@@ -85,28 +83,3 @@ def test_queries_are_cut_into_blocks_of_one_sequence_each() -> None:
         (2, 0),
         (2, 2),
     ]
-
-
-def test_buckets_hold_every_number_of_sequences() -> None:
-    """The least that is enough; beyond the largest, none."""
-    for most in (1, 3, 8, 9, 16, 17, 64):
-        sizes = bucket_sizes(most)
-        assert sizes == sorted(set(sizes))
-        for count in range(1, most + 1):
-            size = bucket_for(count, sizes)
-            assert size is not None
-            assert count <= size <= max(2 * count, count + 7)
-    assert bucket_for(65, bucket_sizes(64)) is None
-
-
-def test_padding_sequences_live_in_the_spare_page() -> None:
-    """They may write nowhere else."""
-    buffers = DecodeBuffers(Geometry(most_sequences=4, most_positions=64, page_size=16, spare_page=9), _CPU)
-    step = text_batch([1, 1], 16, rows=2)
-    buffers.fill(replace(step, token_ids=np.array([5, 6]), page_table=np.array([[3], [4]], np.int32)), 4)
-    view = buffers.view(4)
-    assert view.token_ids.tolist() == [5, 6, 0, 0]
-    assert view.slots.tolist()[2:] == [144, 144]
-    assert view.page_table[:, 0].tolist() == [3, 4, 9, 9]
-    assert view.context_lengths.tolist() == [1, 1, 1, 1]
-    assert view.is_decode

@@ -19,9 +19,11 @@ from engine.model.device_fabric import DeviceFabric, rms_norm
 from engine.model.executors import DeviceExecutor
 from engine.model.forward import ForwardPass
 from engine.model.fusion import fuse_layers
+from engine.model.graphs import Geometry, Shape, StepBuffers, StepGraphs
 from engine.model.loading import load_config, load_model
 from tests.engine.model.families import VOCABULARY
 from tests.engine.model.paged import PagedDriver, random_tokens
+from tests.engine.model.test_graphs import Played
 from tests.oracles.dense_logits import dense_logits
 
 # Triton decides at its import, so these need a process of their own.
@@ -52,7 +54,7 @@ def test_interpreted_triton_kernels_match_transformers(
     assert fuse_layers(model, DeviceFabric()) == {"llama": 4, "deepseek_v3": 2}.get(family, 0)
     forward = ForwardPass(model)
     config = RunnerConfig(path=str(folder), pages=12)
-    executor = DeviceExecutor(forward, forward.layer_shapes(), config, torch.float32, torch.device("cpu"), longest=96)
+    executor = DeviceExecutor(forward, config, torch.float32, torch.device("cpu"), longest=96)
     driver = PagedDriver(_AsRunner(executor, config))
     first = driver.step([(0, sequences[0][:68]), (1, sequences[1][:7])])
     second = driver.step([(1, sequences[1][7:8]), (0, sequences[0][68:69])])
@@ -62,6 +64,40 @@ def test_interpreted_triton_kernels_match_transformers(
 
     torch.testing.assert_close(torch.cat([first[0], second[1], third[0]]), want[0], atol=1e-4, rtol=0)
     torch.testing.assert_close(torch.cat([first[1], second[0], third[1]]), want[1], atol=1e-4, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("family", ["gemma2", "gpt_oss"])
+@pytest.mark.skipif(not _INTERPRETED, reason="run by the test above, with the interpreter")
+def test_a_padded_verifying_step_attends_as_transformers_does(
+    family: str, family_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guesses of unlike length in one replayed step, over texts that are split."""
+    monkeypatch.setattr(triton_attention, "SPLIT", 32)
+    folder = family_folder(family)
+    sequences = [random_tokens(length, VOCABULARY, seed) for seed, length in enumerate((70, 40))]
+    forward = ForwardPass(load_model(str(folder), load_config(str(folder)), torch.float32))
+    config = RunnerConfig(path=str(folder), pages=12)
+    executor = DeviceExecutor(forward, config, torch.float32, torch.device("cpu"), longest=96)
+    sizes = [Shape(16, 4, 6), Shape(4, 4, 1)]
+    buffers = StepBuffers(Geometry.of(sizes, 96, config.page_size, spare_page=executor.pages), torch.device("cpu"))
+    recorder = Played()
+    graphs = StepGraphs(executor.eager, buffers, sizes, recorder, None)
+    driver = PagedDriver(_AsRunner(executor, config))
+    first = driver.step([(0, sequences[0][:60]), (1, sequences[1][:36])])
+    batches = [
+        driver.plan([(0, sequences[0][60:66]), (1, sequences[1][36:39])]),
+        driver.plan([(1, sequences[1][39:]), (0, sequences[0][66:67])]),
+        driver.plan([(0, sequences[0][67:])]),
+    ]
+    told = [graphs.run(batch) for batch in batches]
+    assert recorder.replays == len(batches)
+    second, third, fourth = (logits for logits in told if logits is not None)
+
+    want = dense_logits(folder, sequences, family)
+
+    torch.testing.assert_close(torch.cat([first[0], second[:6], third[1:], fourth]), want[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.cat([first[1], second[6:], third[:1]]), want[1], atol=1e-4, rtol=0)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -75,10 +111,8 @@ def test_a_narrower_cache_costs_no_more_than_its_digits(
     tokens = random_tokens(40, VOCABULARY, 2)
     forward = ForwardPass(load_model(str(folder), load_config(str(folder)), torch.float32))
     config = RunnerConfig(path=str(folder), pages=8, cache_dtype=stored)
-    executor = DeviceExecutor(forward, forward.layer_shapes(), config, torch.float32, torch.device("cpu"), longest=96)
-    full = DeviceExecutor(
-        forward, forward.layer_shapes(), RunnerConfig(path=str(folder), pages=8), torch.float32, torch.device("cpu"), 96
-    )
+    executor = DeviceExecutor(forward, config, torch.float32, torch.device("cpu"), longest=96)
+    full = DeviceExecutor(forward, RunnerConfig(path=str(folder), pages=8), torch.float32, torch.device("cpu"), 96)
     assert executor.page_bytes == full.page_bytes // (4 if stored == "fp8" else 2)
     driver = PagedDriver(_AsRunner(executor, config))
     (first,) = driver.step([(0, tokens[:39])])
