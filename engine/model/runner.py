@@ -55,10 +55,6 @@ class ModelRunner:
         weight_bytes = _weight_bytes(model)
         forward = ForwardPass(model, group)
         if device.type == "cpu":
-            if config.cache_dtype not in ("auto", "float32"):
-                raise UnsupportedModel(
-                    f"a cache in {config.cache_dtype} is not served on a CPU, whose kernels read float32"
-                )
             fuse_layers(model)
             pack_linears(model)
             stabilize_activations(model)
@@ -71,7 +67,7 @@ class ModelRunner:
         _join(model, group)
         layers = forward.layer_shapes()
         self.executor: Executor = (
-            CpuExecutor(forward, layers, config, threads, group)
+            CpuExecutor(forward, layers, config, dtype, threads, group)
             if device.type == "cpu"
             else DeviceExecutor(forward, layers, config, dtype, device, longest, group)
         )
