@@ -19,7 +19,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str  # a local folder or a hub id
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    cache_dtype: Literal["auto", "float32", "bfloat16", "float16", "fp8"] = "auto"  # of keys and values
+    cache_dtype: Literal["auto", "float32", "bfloat16", "float16", "fp8"] = (
+        "auto"  # of keys and values; auto: the weights'
+    )
     device: str = "auto"  # "cpu", "cuda", "cuda:1", or "auto": the GPU if there is one
     page_size: int | None = None  # None: `model.default_page_size` of the device
     cache_bytes: int | None = None  # None: found by measuring free memory (CUDA), a quarter of it (CPU)

@@ -51,6 +51,7 @@ class Timing:
     arrived: float
     started: float | None = None  # first scheduled
     first_token: float | None = None
+    last_token: float = 0.0  # so far
     deadline: float | None = None
 
 

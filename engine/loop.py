@@ -76,6 +76,7 @@ class EngineLoop:
         self._generations: dict[str, Generation] = {}
         self._masks = MaskRows(rooms.info.vocab_size)
         self._measures = Measures()
+        self._landed_at = 0.0  # when the step's tokens were there
         self._arrivals = 0
         self._draining = False
 
@@ -148,6 +149,7 @@ class EngineLoop:
             sample_s=measures.seconds.get("sample", 0.0),
             schedule_s=measures.seconds.get("schedule", 0.0),
             conclude_s=measures.seconds.get("conclude", 0.0),
+            publish_s=measures.seconds.get("publish", 0.0),
             mask_wait_s=measures.seconds.get("mask_wait", 0.0),
             queue_s_p50=measures.queue_s_p50(self._clock()),
             decode_bytes=measures.decode_bytes,
@@ -180,6 +182,8 @@ class EngineLoop:
         drawn = self._measures.generated_tokens
         with self._measures.timing("conclude", self._clock):
             self._ends.clear()
+            self._measures.gaps.clear()
+            self._landed_at = self._clock()
             for part in plan.parts:
                 events += self._conclude(part, rows, failed)
         if speculation:
@@ -283,8 +287,12 @@ class EngineLoop:
         self._scheduler.complete(part, certain + max(0, len(tokens) - 1))
         if not tokens:
             return []
-        if generation.timing.first_token is None:
-            generation.timing.first_token = self._clock()
+        timing, now = generation.timing, self._landed_at
+        if timing.first_token is None:
+            timing.first_token = now
+        else:
+            self._measures.note_gap(now - timing.last_token, len(tokens))
+        timing.last_token = now
         if self._draft_model is not None:
             self._draft_model.settle(part.sequence)
         event = self._output(generation, tokens, self._timed(generation))

@@ -17,7 +17,7 @@ _MOST_SAMPLES = 4096
 
 @dataclass(slots=True)
 class Measures:
-    """Cumulated since start; `queued` holds (when, how long) of the last minute."""
+    """Cumulated since start, but for `gaps`; `queued` holds (when, how long) of the last minute."""
 
     steps: int = 0
     generated_tokens: int = 0
@@ -25,6 +25,7 @@ class Measures:
     decode_bytes: int = 0
     decode_s: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
+    gaps: dict[float, int] = field(default_factory=dict)  # of the step: seconds since the token before; how many tokens
     queued: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_MOST_SAMPLES))
 
     @contextmanager
@@ -35,6 +36,11 @@ class Measures:
             yield
         finally:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + clock() - start
+
+    def note_gap(self, waited_s: float, tokens: int) -> None:
+        """So many tokens came at once, so long after the one before them: each took its share of the time."""
+        gap = waited_s / tokens
+        self.gaps[gap] = self.gaps.get(gap, 0) + tokens
 
     def note_queued(self, now: float, waited_s: float) -> None:
         """A request left the queue."""

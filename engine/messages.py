@@ -215,7 +215,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Spread(msgspec.Struct, frozen=True, array_like=True):
-    """A histogram: how many values fell below each bound and above the last, and their sum."""
+    """`engine.histogram.Histogram`'s numbers, without its bounds: those are the same on both sides."""
 
     counts: list[int]
     total: float
@@ -235,11 +235,12 @@ class Stats(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     preemptions: int = 0
     grammars: int = 0
     grammar_bytes: int = 0
-    mask_s: float = 0.0  # cumulated seconds, as the next four
+    mask_s: float = 0.0  # cumulated seconds, as the next six
     forward_s: float = 0.0
     sample_s: float = 0.0
     schedule_s: float = 0.0
     conclude_s: float = 0.0
+    publish_s: float = 0.0  # events encoded and handed to the socket
     mask_wait_s: float = 0.0  # of mask_s, what the forward pass did not hide (nothing where no thread fills masks)
     queue_s_p50: float = 0.0  # over the last minute
     decode_bytes: int = 0  # weights, keys and values that steps had to read in which all sequences decode

@@ -228,7 +228,7 @@ class Server:
         self._beat_s = launch.beat_s
         self._parent = os.getppid()
         self._loop = EngineLoop(rooms, time.monotonic, mask_helper(rooms.info.device))
-        self._times = StepTimes()
+        self._times = StepTimes(rooms.info.memory_bandwidth)
         self._info = rooms.info
         self._ends_at: float | None = None  # draining until then
         self._beat_at = 0.0
@@ -241,9 +241,10 @@ class Server:
         while not self._is_over():
             self._read_commands()
             events = self._loop.step()
-            self._times.note(self._loop.measures, self._loop.running)
             if events:
-                self._send(Batch(events))
+                with self._loop.measures.timing("publish", time.monotonic):
+                    self._send(Batch(events))
+            self._times.note(self._loop.measures, self._loop.running)
             self._beat()
         self._send(Batch(self._loop.abort_all()))
 

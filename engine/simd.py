@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import llvmlite.binding as llvm  # type: ignore[import-untyped]
 import numba.core.cgutils
 import numba.extending
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba.core import types
 
 LANES = 16
@@ -26,6 +27,8 @@ FLOAT = ir.FloatType()
 INTEGER = ir.IntType(32)
 VECTOR = ir.VectorType(FLOAT, LANES)
 INTEGERS = ir.VectorType(INTEGER, LANES)
+HALVES = ir.VectorType(ir.IntType(16), LANES)
+_CONVERTS_HALVES = bool(llvm.get_host_cpu_features().get("f16c", False))
 FLOATS = types.Array(types.float32, 1, "C")
 
 
@@ -79,6 +82,43 @@ def splat(builder: Any, scalar: Any) -> Any:
 
 def load(builder: Any, data: Any, offset: Any) -> Any:
     return builder.load(builder.bitcast(builder.gep(data, [offset]), VECTOR.as_pointer()), align=4)
+
+
+def load_stored(builder: Any, data: Any, offset: Any, stored: Any) -> Any:
+    """Sixteen numbers as `load` gives them, from an array of numba type `stored`: what is narrower is widened, exactly.
+
+    uint16: the bits of bfloat16; int16: the bits of float16 (numba has no arrays of either on a CPU).
+    """
+    if stored == types.float32:
+        return load(builder, data, offset)
+    bits = builder.load(builder.bitcast(builder.gep(data, [offset]), HALVES.as_pointer()), align=2)
+    if stored == types.uint16:
+        return builder.bitcast(builder.shl(builder.zext(bits, INTEGERS), _bits(16)), VECTOR)
+    if stored == types.int16:
+        return widened(builder, bits, natively=_CONVERTS_HALVES)
+    raise TypeError(f"no arrays of {stored} are read sixteen at a time")
+
+
+def widened(builder: Any, halves: Any, *, natively: bool) -> Any:
+    """The bits of sixteen float16 to float32, subnormals, infinities and NaNs included.
+
+    Natively LLVM converts; where the processor cannot, that would call a library function which nobody links. Otherwise
+    exponent and fraction are put where float32 has them and multiplied by 2^112, the difference of the two biases,
+    which also makes subnormals right.
+    """
+    if natively:
+        return builder.fpext(builder.bitcast(halves, ir.VectorType(ir.HalfType(), LANES)), VECTOR)
+    wide = builder.zext(halves, INTEGERS)
+    sign = builder.shl(builder.and_(wide, _bits(0x8000)), _bits(16))
+    magnitude = builder.shl(builder.and_(wide, _bits(0x7FFF)), _bits(13))
+    number = builder.bitcast(builder.fmul(builder.bitcast(magnitude, VECTOR), constant(2.0**112)), INTEGERS)
+    beyond = builder.or_(magnitude, _bits(0x7F800000))  # infinity or NaN: all bits of the exponent are set
+    number = builder.select(builder.icmp_unsigned(">=", magnitude, _bits(0x0F800000)), beyond, number)
+    return builder.bitcast(builder.or_(number, sign), VECTOR)
+
+
+def _bits(value: int) -> Any:
+    return ir.Constant(INTEGERS, [value] * LANES)
 
 
 def store(builder: Any, data: Any, offset: Any, vector: Any) -> None:

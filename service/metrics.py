@@ -5,32 +5,43 @@ What it is for: `GET /metrics`. What may not enter: anything a client sent (a la
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from engine.histogram import SECONDS, Histogram
 from engine.messages import Spread
-from engine.step_times import SECOND_BOUNDS, SIZE_BOUNDS
+from engine.step_times import BOUNDS
 
 Labels = tuple[tuple[str, str], ...]
 
-SECONDS = SECOND_BOUNDS
 TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 
 
 _METHODS = ("prefill", "decode")
-_BATCH: dict[str, tuple[str, str, tuple[float, ...], tuple[str, ...]]] = {
-    "inference": ("tgi_batch_inference_duration", "Seconds of a step.", SECOND_BOUNDS, _METHODS),
-    "forward": ("tgi_batch_forward_duration", "Seconds of a step's forward pass.", SECOND_BOUNDS, _METHODS),
-    "decode": ("tgi_batch_decode_duration", "Seconds in which a step's rows are measured.", SECOND_BOUNDS, _METHODS),
+# The engine's own, by the names of `engine.step_times`: family, help, and the values of the label `method`.
+_STEPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "inference": ("tgi_batch_inference_duration", "Seconds of a step.", _METHODS),
+    "forward": ("tgi_batch_forward_duration", "Seconds of a step's forward pass.", _METHODS),
+    "decode": ("tgi_batch_decode_duration", "Seconds in which a step's rows are measured.", _METHODS),
     "filter": (
         "tgi_batch_filter_duration",
         "Seconds in which tokens are drawn and what has ended is let go.",
-        SECOND_BOUNDS,
         _METHODS,
     ),
-    "concat": ("tgi_batch_concat_duration", "Seconds in which sequences join running ones.", SECOND_BOUNDS, ("",)),
-    "next_size": ("tgi_batch_next_size", "Sequences in a step that takes prompts in.", SIZE_BOUNDS, ("",)),
+    "concat": ("tgi_batch_concat_duration", "Seconds in which sequences join running ones.", ("",)),
+    "next_size": ("tgi_batch_next_size", "Sequences in a step that takes prompts in.", ("",)),
+    "host": (
+        "formwork_step_host_seconds",
+        "Seconds of a step's scheduling, waiting for masks, advance and events.",
+        _METHODS,
+    ),
+    "mask_wait": ("formwork_step_mask_wait_seconds", "Seconds of masks that no forward pass hid, by step.", _METHODS),
+    "inter_token": ("formwork_inter_token_seconds", "Seconds between two tokens of a request.", ("",)),
+    "bandwidth_share": (
+        "formwork_decode_bandwidth_share",
+        "Memory bandwidth of a step that decodes, of the device's.",
+        ("",),
+    ),
 }
 
 
@@ -52,36 +63,34 @@ class Counter:
 
 
 @dataclass(slots=True)
-class Histogram:
+class Family:
+    """A histogram with a name."""
+
     name: str
     help: str
     bounds: tuple[float, ...] = SECONDS
-    counts: list[int] = field(default_factory=list)
-    total: float = 0.0
+    values: Histogram = field(init=False)
 
     def __post_init__(self) -> None:
-        self.counts = [0] * (len(self.bounds) + 1)
+        self.values = Histogram(self.bounds)
 
     def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+        self.values.observe(value)
 
     def lines(self) -> Iterator[str]:
         yield f"# HELP {self.name} {self.help}"
         yield f"# TYPE {self.name} histogram"
-        yield from _histogram_lines(self.name, "", self.bounds, self.counts, self.total)
+        yield from _histogram_lines(self.name, "", self.bounds, self.values.spread)
 
 
-def _histogram_lines(
-    name: str, labels: str, bounds: Sequence[float], counts: Sequence[int], total: float
-) -> Iterator[str]:
+def _histogram_lines(name: str, labels: str, bounds: Sequence[float], spread: Spread) -> Iterator[str]:
     running = 0
     inside = labels + "," if labels else ""
     around = f"{{{labels}}}" if labels else ""
-    for bound, count in zip((*bounds, float("inf")), counts, strict=True):
+    for bound, count in zip((*bounds, float("inf")), spread.counts, strict=True):
         running += count
         yield f'{name}_bucket{{{inside}le="{"+Inf" if bound == float("inf") else f"{bound:g}"}"}} {running}'
-    yield f"{name}_sum{around} {total:g}"
+    yield f"{name}_sum{around} {spread.total:g}"
     yield f"{name}_count{around} {running}"
 
 
@@ -101,35 +110,35 @@ class Metrics:
     errors: Counter = field(
         default_factory=lambda: Counter("formwork_request_errors_total", "Requests failed, by the code of the error.")
     )
-    duration: Histogram = field(default_factory=lambda: Histogram("tgi_request_duration", "Seconds in the house."))
-    queue: Histogram = field(default_factory=lambda: Histogram("tgi_request_queue_duration", "Seconds in the queue."))
-    validation: Histogram = field(
-        default_factory=lambda: Histogram(
+    duration: Family = field(default_factory=lambda: Family("tgi_request_duration", "Seconds in the house."))
+    queue: Family = field(default_factory=lambda: Family("tgi_request_queue_duration", "Seconds in the queue."))
+    validation: Family = field(
+        default_factory=lambda: Family(
             "tgi_request_validation_duration", "Seconds of checks, compilation included, before the engine is asked."
         )
     )
-    skipped: Histogram = field(
-        default_factory=lambda: Histogram(
+    skipped: Family = field(
+        default_factory=lambda: Family(
             "tgi_request_skipped_tokens", "Tokens that were guessed right, by request.", TOKENS
         )
     )
-    inference: Histogram = field(
-        default_factory=lambda: Histogram("tgi_request_inference_duration", "Seconds of prefill and decoding.")
+    inference: Family = field(
+        default_factory=lambda: Family("tgi_request_inference_duration", "Seconds of prefill and decoding.")
     )
-    per_token: Histogram = field(
-        default_factory=lambda: Histogram("tgi_request_mean_time_per_token_duration", "Seconds a token, by request.")
+    per_token: Family = field(
+        default_factory=lambda: Family("tgi_request_mean_time_per_token_duration", "Seconds a token, by request.")
     )
-    first_token: Histogram = field(
-        default_factory=lambda: Histogram("formwork_first_token_seconds", "Seconds from arrival to the first token.")
+    first_token: Family = field(
+        default_factory=lambda: Family("formwork_first_token_seconds", "Seconds from arrival to the first token.")
     )
-    generated: Histogram = field(
-        default_factory=lambda: Histogram("tgi_request_generated_tokens", "Tokens generated, by request.", TOKENS)
+    generated: Family = field(
+        default_factory=lambda: Family("tgi_request_generated_tokens", "Tokens generated, by request.", TOKENS)
     )
-    input_length: Histogram = field(
-        default_factory=lambda: Histogram("tgi_request_input_length", "Prompt tokens, by request.", TOKENS)
+    input_length: Family = field(
+        default_factory=lambda: Family("tgi_request_input_length", "Prompt tokens, by request.", TOKENS)
     )
-    max_new_tokens: Histogram = field(
-        default_factory=lambda: Histogram("tgi_request_max_new_tokens", "Token budget, by request.", TOKENS)
+    max_new_tokens: Family = field(
+        default_factory=lambda: Family("tgi_request_max_new_tokens", "Token budget, by request.", TOKENS)
     )
     forced: Counter = field(default_factory=lambda: Counter("formwork_forced_tokens_total", "Tokens with one choice."))
     guesses: Counter = field(
@@ -176,16 +185,17 @@ class Metrics:
             yield from each.lines()
 
 
-def spreads(batches: Mapping[str, Spread]) -> Iterator[str]:
-    """The engine's histograms of its steps under TGI's names; those that have no value yet are told as such."""
-    for name, (family, help_, bounds, methods) in _BATCH.items():
+def spreads(told: Mapping[str, Spread]) -> Iterator[str]:
+    """The engine's histograms of its steps; those that have no value yet are told as such.
+
+    They begin anew with each engine process, as a counter of Prometheus may.
+    """
+    for name, (family, help_, methods) in _STEPS.items():
         yield f"# HELP {family} {help_}"
         yield f"# TYPE {family} histogram"
         for method in methods:
-            found = batches.get(f"{name}/{method}" if method else name)
-            labels = f'method="{method}"' if method else ""
-            counts, total = (found.counts, found.total) if found is not None else ([0] * (len(bounds) + 1), 0.0)
-            yield from _histogram_lines(family, labels, bounds, counts, total)
+            spread = told.get(f"{name}/{method}" if method else name) or Histogram(BOUNDS[name]).spread
+            yield from _histogram_lines(family, f'method="{method}"' if method else "", BOUNDS[name], spread)
 
 
 def gauges(values: Mapping[str, float], kind: str = "gauge") -> Iterable[str]:

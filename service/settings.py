@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     cache_bytes: int = Field(default=0, ge=0, description="Memory for pages; 0: found at start.")
     cache_tokens: int = Field(default=0, ge=0, description="The same in tokens, over all running sequences; 0: found.")
     cache_dtype: Literal["auto", "float32", "bfloat16", "float16", "fp8"] = Field(
-        default="auto", description="Type of keys and values in the cache; auto: the weights'."
+        default="auto", description="Type of keys and values in the cache; auto: the weights'. fp8 on a GPU."
     )
     memory_fraction: float = Field(
         default=0.0, ge=0, le=1, description="Share of the free memory for pages; 0: .9 of a GPU's, .25 of a CPU's."

@@ -23,7 +23,7 @@ class RunnerConfig:
 
     path: str  # a local folder or a hub id
     dtype: DtypeName = "auto"  # auto: the checkpoint's own on CUDA, float32 on CPU
-    cache_dtype: CacheDtypeName = "auto"  # of keys and values; auto: the weights' on CUDA, float32 on CPU
+    cache_dtype: CacheDtypeName = "auto"  # of keys and values; auto: the weights'; fp8 on CUDA only
     device: str = "auto"  # "cpu", "cuda", "cuda:1", or "auto": the GPU if there is one
     page_size: int = 16
     pages: int | None = None

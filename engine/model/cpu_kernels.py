@@ -6,7 +6,8 @@ through the loops of `vector` together, which treats each alike, and keys are vi
 time counted from the sequence's first token, so that nothing depends on the step or on the size of a page.
 
 Layout of a page: keys (kv_heads, page_size / 16, key_dim, 16), so that sixteen keys' scores are one vertical sum over
-key_dim; values (kv_heads, page_size, width), where width is value_dim rounded up to 16.
+key_dim; values (kv_heads, page_size, width), where width is value_dim rounded up to 16. They are stored in float32 or
+in 16 bits (`simd.load_stored`) and widened as they are loaded; a row's own accumulators are float32 either way.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ _mix1, _mix2, _mix3, _mix4, _mix8 = (mix_tile(n) for n in (1, 2, 3, 4, 8))
 
 
 @kernel
-def store(key: Floats, value: Floats, keys: Any, values: Any, slots: NDArray[np.int64]) -> None:
-    """Writes (T, kv_heads, dim) keys and values to their slots; caches as (pages, …) above."""
+def store(key: Any, value: Any, keys: Any, values: Any, slots: NDArray[np.int64]) -> None:
+    """Writes (T, kv_heads, dim) keys and values to their slots; caches as (pages, …) above, of the same dtype."""
     page_size = values.shape[2]
     for token in range(slots.shape[0]):
         page, offset = slots[token] // page_size, slots[token] % page_size

@@ -42,21 +42,23 @@ class Executor(Protocol):
 
 
 class CpuExecutor:
-    """The compiled kernels over float32 arrays, whatever the model's dtype."""
+    """The compiled kernels, which compute in float32 whatever the dtypes of weights and cache are."""
 
     def __init__(
         self,
         forward: ForwardPass,
         config: RunnerConfig,
+        dtype: torch.dtype,
         threads: int,
         group: Group | None = None,
     ) -> None:
         layers = forward.layer_shapes()
-        self.page_bytes = page_bytes([stored_shape(s) for s in layers], config.page_size, element_bytes=4)
+        dtype = cache_dtype(config.cache_dtype, dtype, torch.device("cpu"))
+        self.page_bytes = page_bytes([stored_shape(s) for s in layers], config.page_size, dtype.itemsize)
         free = free_cpu_bytes() // (1 if group is None else group.ranks)
         self.pages = agreed(page_count(config, self.page_bytes, free, device="cpu"), group)
         self._forward = forward
-        self.backend = CpuBackend(layers, self.pages, config.page_size, threads)
+        self.backend = CpuBackend(layers, self.pages, config.page_size, threads, dtype)
         self.run(text_batch([min(3, config.page_size)], config.page_size, rows=1))  # compiles every kernel
 
     def run(self, batch: StepBatch) -> torch.Tensor:

@@ -214,4 +214,7 @@ def _wanted(computed: torch.Tensor, batch: StepBatch) -> torch.Tensor:
     count = len(batch.token_ids)
     if len(batch.logit_rows) == count:
         return computed[:count].clone()
-    return computed[torch.from_numpy(batch.logit_rows).to(computed.device)]
+    rows = torch.from_numpy(batch.logit_rows)
+    if computed.device.type == "cuda":
+        rows = rows.pin_memory()  # from pageable memory the copy would wait for the pass
+    return computed[rows.to(computed.device, non_blocking=True)]

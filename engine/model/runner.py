@@ -61,10 +61,6 @@ class ModelRunner:
         weight_bytes = _weight_bytes(model)
         forward = ForwardPass(model, group)
         if device.type == "cpu":
-            if config.cache_dtype not in ("auto", "float32"):
-                raise UnsupportedModel(
-                    f"a cache in {config.cache_dtype} is not served on a CPU, whose kernels read float32"
-                )
             fuse_layers(model, HostFabric())
             pack_linears(model)
             stabilize_activations(model)
@@ -78,7 +74,7 @@ class ModelRunner:
         _join(model, group)
         self.heads = None if config.heads is None else _heads(Path(config.heads), model)
         self.executor: Executor = (
-            CpuExecutor(forward, config, threads, group)
+            CpuExecutor(forward, config, dtype, threads, group)
             if device.type == "cpu"
             else DeviceExecutor(forward, config, dtype, device, longest, group, self.heads)
         )

@@ -8,9 +8,9 @@ need fast-math, which leaves the order open. What may not enter: pages, sequence
 Trap: numba's disk cache looks at the file of the kernel, not at this one. Who changes what is generated here must
 change `cpu_kernels` and `cpu_products` too (or clear the cache), else the old code goes on running.
 
-All arrays are float32, C-contiguous, addressed by an offset in elements; `rows` is fixed when the code is made, and
-each row is computed alike for every `rows`. A lane is one key or output (`dot_tile`, `prepare`, `exponentiate`) or one
-value dimension (`mix_tile`).
+All arrays are float32 (`keys` and `values` may be narrower, `simd.load_stored`), C-contiguous, addressed by an offset
+in elements; `rows` is fixed when the code is made, and each row is computed alike for every `rows`. A lane is one key
+or output (`dot_tile`, `prepare`, `exponentiate`) or one value dimension (`mix_tile`).
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from engine.simd import (
     fma,
     intrinsic,
     load,
+    load_stored,
     splat,
     store,
     variable,
@@ -84,7 +85,7 @@ def dot_tile(rows: int) -> Callable[..., None]:
                     builder.store(load(builder, s, places[r]), sums[r][0])
 
             def accumulate(d: Any, parity: int) -> None:
-                key = load(builder, k, builder.add(k0, builder.mul(d, dim.type(LANES))))
+                key = load_stored(builder, k, builder.add(k0, builder.mul(d, dim.type(LANES))), keys.dtype)
                 step = builder.mul(d, d_stride)
                 for r in range(rows):
                     x = splat(builder, builder.load(builder.gep(q, [builder.add(firsts[r], step)])))
@@ -133,7 +134,10 @@ def mix_tile(rows: int) -> Callable[..., None]:
                     builder.store(load(builder, o, places[r][c]), sums[r][c])
                 with cgutils.for_range(builder, count) as key:
                     at = builder.add(v0, builder.add(builder.mul(key.index, width), d))
-                    value = [load(builder, v, builder.add(at, width.type(LANES * c))) for c in range(chunks)]
+                    value = [
+                        load_stored(builder, v, builder.add(at, width.type(LANES * c)), values.dtype)
+                        for c in range(chunks)
+                    ]
                     for r in range(rows):
                         at = builder.add(w0, builder.add(builder.mul(w_stride, width.type(r)), key.index))
                         x = splat(builder, builder.load(builder.gep(w, [at])))
@@ -239,7 +243,7 @@ def _soft_cap(builder: Any, x: Any, cap: Any) -> Any:
 
 
 def _void(*arguments: Any) -> Any:
-    return types.void(*(FLOATS if isinstance(a, types.Array) else types.intp for a in arguments))
+    return types.void(*(types.Array(a.dtype, 1, "C") if isinstance(a, types.Array) else types.intp for a in arguments))
 
 
 def _int32(builder: Any, value: Any) -> Any:

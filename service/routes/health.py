@@ -148,6 +148,8 @@ def _counters(house: House) -> dict[str, float]:
         "formwork_sample_seconds_total": stats.sample_s,
         "formwork_schedule_seconds_total": stats.schedule_s,
         "formwork_conclude_seconds_total": stats.conclude_s,
+        "formwork_publish_seconds_total": stats.publish_s,
+        "formwork_mask_wait_seconds_total": stats.mask_wait_s,
         "formwork_decode_bytes_total": stats.decode_bytes,
         "formwork_decode_seconds_total": stats.decode_s,
         "formwork_compile_cache_hits_total": compiled.hits,

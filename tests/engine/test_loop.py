@@ -314,6 +314,19 @@ def test_decoding_tells_how_much_it_read() -> None:
     assert made.loop.stats().decode_bytes == (1000 + 40) + (1000 + 50)
 
 
+def test_the_time_between_tokens_is_counted_from_a_requests_second_on() -> None:
+    """Steps a quarter of a second apart: three sequences, so three gaps of a quarter each step once all decode."""
+    made = house(max_sequences=3)
+    for index in range(3):
+        made.loop.generate(request(str(index), prompt=[index, 1], max_tokens=4, ignore_eos=True))
+    seen: list[dict[float, int]] = []
+    while not made.loop.is_idle:
+        made.clock.now += 0.25
+        made.loop.step()
+        seen.append(dict(made.loop.measures.gaps))
+    assert seen == [{}, {0.25: 3}, {0.25: 3}, {0.25: 3}]
+
+
 def test_a_higher_priority_goes_first() -> None:
     made = house(max_sequences=1)
     for index in range(3):

@@ -9,10 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
 from engine import EngineState, NumericError
+from engine.histogram import Histogram
+from engine.step_times import BOUNDS
 from service.errors import InvalidBody, Overloaded, TemplateFailure, Unauthorized, tgi_word
 from service.serving import curl_line
 from tests.service.houses import saying, served
@@ -98,6 +101,24 @@ async def test_metrics_count_requests(tmp_path: Path) -> None:
     types = [line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(types) == len(set(types))
     assert numbers["tgi_request_generated_tokens_count"] == "1"
+
+
+async def test_the_engines_histograms_are_told_with_cumulative_buckets(tmp_path: Path) -> None:
+    """As Prometheus reads them; the label's other value has none yet, and says so."""
+    took = Histogram(BOUNDS["host"])
+    took.observe(0.0004, times=3)
+    took.observe(0.0009)
+    took.observe(9.0)
+    async with served(tmp_path, []) as (client, engine):
+        engine.stats = msgspec.structs.replace(engine.stats, batches={"host/decode": took.spread})
+        text = (await client.get("/metrics")).text
+    told = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("formwork_step_host_seconds"))
+    buckets = [int(told[f'formwork_step_host_seconds_bucket{{method="decode",le="{b:g}"}}']) for b in BOUNDS["host"]]
+    assert buckets == [0, 0, 3, *[4] * (len(buckets) - 3)]
+    assert told['formwork_step_host_seconds_bucket{method="decode",le="+Inf"}'] == "5"
+    assert told['formwork_step_host_seconds_count{method="decode"}'] == "5"
+    assert float(told['formwork_step_host_seconds_sum{method="decode"}']) == pytest.approx(9.0021)
+    assert told['formwork_step_host_seconds_count{method="prefill"}'] == "0"
 
 
 TGI_NAMES = [

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -361,7 +362,18 @@ def test_a_malformed_grammar_is_told_with_its_field_and_place(server: Running) -
 
 def test_health_and_metrics(server: Running) -> None:
     assert httpx.get(f"{server.url}/readyz").status_code == 200
-    assert "formwork_generated_tokens_total" in httpx.get(f"{server.url}/metrics").text
+    httpx.post(f"{server.url}/generate", json={"inputs": "x", "parameters": {"max_new_tokens": 5}}, timeout=60)
+    deadline = time.monotonic() + 20  # the engine tells its numbers a few times a second
+    while float(_metric(server, "formwork_inter_token_seconds_count")) == 0 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for name in ("formwork_inter_token_seconds_sum", "formwork_decode_bandwidth_share_sum", "formwork_steps_total"):
+        assert float(_metric(server, name)) > 0, name
+    assert float(_metric(server, 'formwork_step_host_seconds_sum{method="decode"}')) > 0
+
+
+def _metric(server: Running, name: str) -> str:
+    text = httpx.get(f"{server.url}/metrics", timeout=60).text
+    return next(line.rsplit(" ", 1)[1] for line in text.splitlines() if line.startswith(f"{name} "))
 
 
 WEATHER: Any = {

@@ -45,8 +45,9 @@ def _check(
     sinks: bool = False,
     slopes: bool = False,
     threads: int = 1,
+    stored: torch.dtype = torch.float32,
 ) -> None:
-    """A sequence of `context` tokens, cut into chunks, against the oracle."""
+    """A sequence of `context` tokens, cut into chunks, against the oracle, which sees keys and values as stored."""
     rng = np.random.default_rng(context)
     heads = shape.kv_heads * group
     query = rng.standard_normal((context, heads, shape.key_dim)).astype(np.float32)
@@ -54,7 +55,7 @@ def _check(
     value = rng.standard_normal((context, shape.kv_heads, shape.value_dim)).astype(np.float32)
     sink = rng.standard_normal(heads).astype(np.float32) if sinks else None
     slope = (2.0 ** -rng.integers(1, 6, heads)).astype(np.float32) if slopes else None
-    backend = CpuBackend([shape], _PAGES, 16, threads)
+    backend = CpuBackend([shape], _PAGES, 16, threads, stored)
     whole = _one_sequence(context, context, 16, rng)
     borders = (0, *cuts, context)
     parts = []
@@ -81,6 +82,7 @@ def _check(
         )
         parts.append(backend.step(part).attend(call).numpy())
     got = np.concatenate(parts)
+    key, value = (torch.from_numpy(each).to(stored).float().numpy() for each in (key, value))
 
     for token in range(context):
         for head in range(heads):
@@ -128,6 +130,13 @@ def test_soft_caps_and_slopes_are_applied_in_order() -> None:
 def test_threads_share_the_work() -> None:
     """More threads than heads is allowed."""
     _check(LayerShape(2, 8, 8), 2, 20, cuts=(19,), threads=3)
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("group", [1, 2, 3, 4, 9])
+def test_narrow_keys_and_values_lose_nothing_but_their_own_rounding(stored: torch.dtype, group: int) -> None:
+    """Arithmetic stays float32: as exact as ever over the rounded keys and values, odd widths and windows included."""
+    _check(LayerShape(2, 7, 20), group, 35, cuts=(16, 34), window=20, sinks=True, stored=stored)
 
 
 @settings(max_examples=15, deadline=None)
