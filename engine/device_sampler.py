@@ -5,8 +5,9 @@ device before the tokens are fetched. What may not enter: matchers, sequences, p
 
 The idea: truncation ends as a mask. So whatever was asked for, a row is surveyed under its grammar's mask (log-probs)
 and under what is left to draw from, and drawn by one kernel (`triton_sampling`). Rows with top-k, top-p or min-p are
-sorted on the device; the others are read twice. The watermark and typical sampling choose on the host: their rows,
-and only theirs, are copied there and handed to a CPU sampler.
+sorted on the device; the others are read twice. The watermark chooses on the device too (`device_marks`). Two things
+are the host's: typical sampling, and a marked row whose token is no usual spelling (one in a hundred) or whose context
+a draft has just used: those rows, and only those, are copied there and handed to a CPU sampler.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from engine import device_marks
 from engine import triton_sampling as kernels
+from engine.device_marks import Drawing, Group
 from engine.device_masks import DeviceMasks
 from engine.messages import Alternative
 from engine.noise import uniforms
 from engine.sampler import CpuSampler, Drawn, Rejected, Row
 from engine.triton_sampling import Ruled
+from watermark import Choice, Scheme, tensors
 
 Send = Callable[[NDArray[Any]], torch.Tensor]
 
-_COLUMNS = 5  # token, log-prob, constrained log-prob, legal mass, whether the row is finite
+_COLUMNS = 5 + device_marks.FIGURES  # token, log-prob, constrained log-prob, legal mass, is it finite; the mark's
 
 
 class DeviceSampler:
@@ -37,32 +41,59 @@ class DeviceSampler:
         self._width, self._device = width, device
         self._words = -(-width // 32)
         self.masks = DeviceMasks(self._words, device)
-        self._alone = CpuSampler(width)
+        self._alone, self._once = CpuSampler(width), CpuSampler(width)
         self._bits = torch.arange(32, dtype=torch.int32, device=device)
 
     def measure(self, logits: torch.Tensor, rows: Sequence[Row], masks: NDArray[np.int32]) -> None:
         """Takes a step's rows: `logits` (R, V) float32 on the device. Waits for the device once, for the tokens."""
-        self._rows = rows
-        lone = [index for index, row in enumerate(rows) if row.is_drawn_alone]
+        self._logits, self._rows, self._masks_here = logits, rows, masks
+        lone = [index for index, row in enumerate(rows) if row.known is None and row.rule.is_typical]
         self._lone = {index: place for place, index in enumerate(lone)}
         if lone:
             self._alone.measure(logits[self._sent(np.array(lone))], [rows[index] for index in lone], masks)
-        self._fetched = self._settled(logits, rows, masks).cpu().numpy() if rows else np.empty((0, _COLUMNS))
+        groups = device_marks.groups_of(rows)
+        self._marked: dict[int, Scheme] = {index: group.scheme for group in groups for index in group.rows}
+        settled = self._settled(logits, rows, masks, groups)
+        self._fetched = settled.cpu().numpy() if rows else np.empty((0, _COLUMNS))
 
     def draw(self, index: int) -> Drawn | Rejected:
         """What row `index` of the step gives."""
         if index in self._lone:
             return self._alone.draw(self._lone[index])
-        token, logprob, constrained_logprob, legal_mass, finite, *further = self._fetched[index].tolist()
+        token, logprob, constrained_logprob, legal_mass, finite, first, second, *further = self._fetched[index].tolist()
         if not finite:
             return Rejected(is_numeric=True)
         if token < 0:
             return Rejected(is_numeric=False)
+        if not self._stands(index, int(token)):
+            return self._drawn_here(index)
         wanted, most = min(self._rows[index].alternatives, self._width), len(further) // 2
         alternatives = [Alternative(int(further[place]), further[most + place]) for place in range(wanted)]
-        return Drawn(int(token), logprob, constrained_logprob, legal_mass, alternatives)
+        choice = self._choice(index, int(token), first, second)
+        return Drawn(int(token), logprob, constrained_logprob, legal_mass, alternatives, choice)
 
-    def _settled(self, logits: torch.Tensor, rows: Sequence[Row], masks: NDArray[np.int32]) -> torch.Tensor:
+    def _stands(self, index: int, token: int) -> bool:
+        """Whether a marked request's token was chosen as it should be, now that all before it are known."""
+        row = self._rows[index]
+        if row.marking is None or row.known is not None:
+            return True
+        chosen_by_mark = row.marking.marks and (row.marking.embedder.scheme.marks_greedy or not row.rule.is_greedy)
+        return chosen_by_mark == (index in self._marked) and (row.marking.keeps is None or row.marking.keeps(token))
+
+    def _choice(self, index: int, token: int, first: float, second: float) -> Choice | None:
+        if index in self._marked:
+            return tensors.as_choice(self._marked[index], token, first, second)
+        row = self._rows[index]
+        return None if row.marking is None or row.known is not None else Choice(0, False)
+
+    def _drawn_here(self, index: int) -> Drawn | Rejected:
+        """Waits for the device again, for this row's logits."""
+        self._once.measure(self._logits[index : index + 1], self._rows[index : index + 1], self._masks_here)
+        return self._once.draw(0)
+
+    def _settled(
+        self, logits: torch.Tensor, rows: Sequence[Row], masks: NDArray[np.int32], groups: Sequence[Group]
+    ) -> torch.Tensor:
         """(R, columns) float64 on the device: all that the host wants to know."""
         alone, drawn_of = self._masks_of(rows, masks)
         numbers = self._sent(np.array([row.rule.numbers for row in rows], np.float64))
@@ -70,19 +101,28 @@ class DeviceSampler:
         noise = self._sent(uniforms(seeds, np.array([row.position for row in rows], np.uint64)))
         scales, greedy = numbers[:, 0].float(), numbers[:, 1].to(torch.int32)
         ones, no_mask = torch.ones_like(scales), torch.full_like(alone, -1)
-        raw_lse = _log_sum(*kernels.survey(Ruled(logits, self.masks.table, no_mask, ones)))
-        legal_lse = _log_sum(*kernels.survey(Ruled(logits, self.masks.table, alone, ones)))
+        raw_lse = kernels.log_sum(*kernels.survey(Ruled(logits, self.masks.table, no_mask, ones)))
+        legal_lse = kernels.log_sum(*kernels.survey(Ruled(logits, self.masks.table, alone, ones)))
         changed = _Changed(logits, rows, numbers, self._sent)
         drawn_of = self._truncated(logits, rows, drawn_of, numbers)
         ruled = Ruled(logits, self.masks.table, drawn_of, scales)
-        drawn = kernels.draw(ruled, greedy, noise, kernels.survey(ruled))
+        surveyed = kernels.survey(ruled)
+        drawn = kernels.draw(ruled, greedy, noise, surveyed)
+        figures = device_marks.choose(groups, self._drawing(ruled, surveyed, noise), drawn, self._sent)
         changed.undo()
         known = self._sent(np.array([-1 if row.known is None else row.known for row in rows], np.int64))
         tokens = torch.where(known >= 0, known, drawn)
         chosen = logits.gather(1, tokens.clamp(min=0)[:, None])[:, 0].double()
         mass = (legal_lse - raw_lse).exp().clamp(max=1.0)
         columns = [tokens.double(), chosen - raw_lse, chosen - legal_lse, mass, torch.isfinite(raw_lse).double()]
-        return torch.cat([torch.stack(columns, dim=1), *self._alternatives(logits, rows, raw_lse)], dim=1)
+        return torch.cat([torch.stack(columns, dim=1), figures, *self._alternatives(logits, rows, raw_lse)], dim=1)
+
+    def _drawing(self, ruled: Ruled, surveyed: tuple[torch.Tensor, torch.Tensor], noise: torch.Tensor) -> Drawing:
+        def dense(rows: torch.Tensor) -> torch.Tensor:
+            scaled = ruled.logits[rows] * ruled.scales[rows, None]
+            return torch.where(self._bits_of(ruled.mask_of[rows]), scaled, float("-inf"))
+
+        return Drawing(ruled, *surveyed, noise, dense)
 
     def _alternatives(self, logits: torch.Tensor, rows: Sequence[Row], raw_lse: torch.Tensor) -> list[torch.Tensor]:
         """Ids, then log-probs, as many as the row that wants most; sorted stably, so that equal ones go by id."""
@@ -186,7 +226,3 @@ class _Changed:
         """The logits are as they were."""
         for places, before in reversed(self._saved):
             self._flat[places] = before
-
-
-def _log_sum(peaks: torch.Tensor, sums: torch.Tensor) -> torch.Tensor:
-    return torch.logsumexp(peaks.double() + sums.double().log(), dim=1)

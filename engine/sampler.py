@@ -88,6 +88,11 @@ class Rule(msgspec.Struct, frozen=True):
         return not self.is_greedy and (top_k > 0 or top_p < 1.0 or min_p > 0.0 or self.typical_p < 1.0)
 
     @property
+    def is_typical(self) -> bool:
+        """Whether the survivors are not simply the likeliest."""
+        return self.typical_p < 1.0
+
+    @property
     def penalises(self) -> bool:
         """Whether rows of this request need a History."""
         return self.numbers[5:8] != (1.0, 0.0, 0.0)
@@ -106,6 +111,11 @@ class Marking(msgspec.Struct, frozen=True):
         """Whether the scheme chooses here."""
         return self.embedder.marks(self.context, self.kind)
 
+    @property
+    def seeds(self) -> tuple[np.uint64, ...] | None:
+        """What a device must know to choose here; None: the scheme does not."""
+        return self.embedder.seeds(self.context, self.kind)
+
 
 class Row(msgspec.Struct, frozen=True):
     """One row of logits to choose a token from, or to score a known one with."""
@@ -123,7 +133,7 @@ class Row(msgspec.Struct, frozen=True):
     @property
     def is_drawn_alone(self) -> bool:
         """Whether it waits for its `draw`: what a watermark does may hang on the token before."""
-        return self.known is None and (self.marking is not None or self.rule.typical_p < 1.0)
+        return self.known is None and (self.marking is not None or self.rule.is_typical)
 
 
 class Drawn(msgspec.Struct, frozen=True):

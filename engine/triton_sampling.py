@@ -22,7 +22,7 @@ BLOCK = 1024
 
 
 @triton.jit
-def _legal(masks, which, words, token, inside):
+def legal_tokens(masks, which, words, token, inside):
     word = tl.load(masks + tl.maximum(which, 0).to(tl.int64) * words + token // 32, mask=inside, other=0)
     word = tl.where(which < 0, -1, word)  # no mask: all are legal
     return inside & (((word >> (token % 32)) & 1) != 0)
@@ -33,7 +33,7 @@ def _survey(logits, masks, mask_of, scales, peaks, sums, width, words, blocks, B
     row, block = tl.program_id(0), tl.program_id(1)
     token = block * BLOCK + tl.arange(0, BLOCK)
     inside = token < width
-    legal = _legal(masks, tl.load(mask_of + row), words, token, inside)
+    legal = legal_tokens(masks, tl.load(mask_of + row), words, token, inside)
     x = tl.load(logits + row.to(tl.int64) * width + token, mask=inside, other=float("-inf"))
     x = tl.where(legal, x, float("-inf"))
     top = tl.max(x, 0)
@@ -78,7 +78,7 @@ def _draw(  # noqa: PLR0913, PLR0917
 
     token = tl.maximum(chosen, 0) * BLOCK + tl.arange(0, BLOCK)
     inside = token < width
-    legal = _legal(masks, tl.load(mask_of + row), words, token, inside)
+    legal = legal_tokens(masks, tl.load(mask_of + row), words, token, inside)
     x = tl.load(logits + row.to(tl.int64) * width + token, mask=inside, other=float("-inf"))
     x = tl.where(legal, x, float("-inf"))
     weight = tl.exp(((x - safe) * scale).to(tl.float64))
@@ -109,6 +109,11 @@ def survey(ruled: Ruled) -> tuple[torch.Tensor, torch.Tensor]:
     if rows:
         _survey[(rows, blocks)](*ruled, peaks, sums, width, words, blocks, BLOCK=BLOCK)
     return peaks, sums
+
+
+def log_sum(peaks: torch.Tensor, sums: torch.Tensor) -> torch.Tensor:
+    """(R,) float64: log-sum-exp of what was surveyed; peaks as they were scaled."""
+    return torch.logsumexp(peaks.double() + sums.double().log(), dim=1)
 
 
 def draw(

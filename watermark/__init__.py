@@ -3,7 +3,7 @@
 What may not enter: models, grammars, scheduling, HTTP. The engine calls `Embedder` for each free choice; the service
 replays a text's grammar and hands the free choices to `Detector`. Both sides read the same keyed function
 (`watermark.prf`) under the same key (`watermark.keys`), and there is no second copy of either. Nothing here imports
-torch but `watermark.tensors`.
+torch but `watermark.tensors`, and Triton but `watermark.triton_words`.
 """
 
 from watermark.commonplaces import Commonplaces

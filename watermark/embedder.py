@@ -78,10 +78,17 @@ class Embedder:
         narrow = self._narrow(context, kind)
         return narrow is not None and not (self._scheme.once_per_context and narrow in self._seen)
 
-    def seed(self, context: Sequence[int], kind: Kind) -> np.uint64 | None:
-        """What `watermark.tensors` needs to make the next choice on a device; None where it carries no mark."""
-        width = self._scheme.h(kind)
-        return self._scheme.seed(context[len(context) - width :], self._key) if self.marks(context, kind) else None
+    @property
+    def scheme(self) -> Scheme:
+        """How this response is marked."""
+        return self._scheme
+
+    def seeds(self, context: Sequence[int], kind: Kind) -> tuple[np.uint64, ...] | None:
+        """What a device needs to make the next choice with the mark (`watermark.tensors`); None where it carries
+        none.
+        """
+        narrow = self._narrow(context, kind)
+        return self._scheme.seeds(narrow, self._key) if narrow is not None and self.marks(context, kind) else None
 
     def choose(
         self, ids: Ids, logits: Logits, context: Sequence[int], kind: Kind, uniform: float, *, greedy: bool

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -15,8 +17,9 @@ from engine.device_masks import DeviceMasks
 from engine.device_sampler import DeviceSampler, survivors
 from engine.history import History
 from engine.messages import Sampling
-from engine.sampler import CpuSampler, Drawn, Rejected, Row, Rule
+from engine.sampler import CpuSampler, Drawn, Marking, Rejected, Row, Rule
 from tests.engine.test_logits import packed, slow_truncate
+from watermark import SCHEMES, Embedder, Key, Kind, scheme
 
 # Triton decides at its import, so these need a process of their own.
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -153,6 +156,90 @@ def test_a_row_does_not_depend_on_its_neighbours(device: torch.device) -> None:
         assert isinstance(theirs, Drawn)
         assert ours.token_id == theirs.token_id
         assert ours.logprob == theirs.logprob
+
+
+_MARKED: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0.0},
+    {"temperature": 1.4, "logit_bias": {3: 4.0}},
+    {"temperature": 0.7, "top_k": 40, "top_p": 0.95},
+    {"temperature": 0.0, "repetition_penalty": 2.0},
+    {"typical_p": 0.6},
+]
+
+
+def marked_rows(name: str, masked: bool, keeps: Callable[[int], bool] | None) -> list[Row]:
+    """Contexts of both kinds, some too short; the last request's second row repeats the context of its first."""
+    key = Key.derive(b"the device's key", id="k")
+    rows = rows_of(_MARKED * 3, masked)
+    embedders = [Embedder(scheme(name), key) for _ in rows]
+    contexts = [[7, index, 5, 9][: 1 + index % 4] for index in range(len(rows))]
+    marked = [
+        msgspec.structs.replace(row, marking=Marking(embedder, context, Kind(index % 2), keeps))
+        for index, (row, embedder, context) in enumerate(zip(rows, embedders, contexts, strict=True))
+    ]
+    used = marked[-3].marking
+    assert used is not None
+    used.embedder.observe(1, used.context, used.kind)
+    return marked
+
+
+@inner
+@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("unusual", [None, 5])
+def test_both_choose_the_same_marked_tokens(name: str, unusual: int | None) -> None:
+    """Every scheme, drawn and greedy, truncated or not, beside rows without a mark; and what each promises.
+
+    With every fifth token an unusual spelling, many rows are chosen again.
+    """
+    rows = marked_rows(name, unusual is None, None if unusual is None else lambda token: token % unusual > 0)
+    rows += rows_of(_KINDS[:3], masked=False)
+    for ours, theirs in both(rows, some_logits(len(rows))):
+        assert_same_figures(ours, theirs)
+        assert isinstance(ours, Drawn)
+        assert isinstance(theirs, Drawn)
+        assert ours.token_id == theirs.token_id
+        assert (ours.choice is None) == (theirs.choice is None)
+        if ours.choice is not None and theirs.choice is not None:
+            assert ours.choice.marked == theirs.choice.marked
+            assert theirs.choice.expected == pytest.approx(ours.choice.expected, rel=5e-3)
+            assert theirs.choice.spread == pytest.approx(ours.choice.spread, rel=2e-2)
+
+
+@inner
+@pytest.mark.parametrize("name", SCHEMES)
+def test_marked_rows_are_not_copied_to_the_host(name: str) -> None:
+    """Once a step is measured its logits are not asked for again, where every spelling is usual."""
+    rows = [row for row in marked_rows(name, masked=True, keeps=lambda _: True) if not row.rule.is_typical]
+    ours, theirs = CpuSampler(_WIDTH), DeviceSampler(_WIDTH, _CPU)
+    logits = some_logits(len(rows))
+    ours.measure(logits.clone(), rows, some_masks())
+    theirs.measure(logits, rows, some_masks())
+    logits.fill_(torch.nan)
+    for index in range(len(rows)):
+        one, other = ours.draw(index), theirs.draw(index)
+        assert isinstance(one, Drawn)
+        assert isinstance(other, Drawn)
+        assert one.token_id == other.token_id
+
+
+@inner
+def test_a_context_that_the_draft_has_just_used_is_noticed() -> None:
+    """Two rows of one request with the same context: the second carries the mark only until the first is committed."""
+    embedder = Embedder(scheme("gumbel"), Key.derive(b"the device's key", id="k"))
+    row = Row(Rule.of(Sampling(max_tokens=2, seed=1)), 0, marking=Marking(embedder, [3, 4], Kind.VALUE))
+    rows = [row, msgspec.structs.replace(row, position=1)]
+    for ours in (sampler := DeviceSampler(_WIDTH, _CPU), CpuSampler(_WIDTH)):
+        ours.measure(some_logits(2), rows, some_masks())
+    first, unmarked = sampler.draw(0), ours.draw(1)
+    assert isinstance(first, Drawn)
+    embedder.observe(first.token_id, [3, 4], Kind.VALUE, first.choice)
+    second = sampler.draw(1)
+    assert isinstance(second, Drawn)
+    assert second.choice is not None
+    assert not second.choice.marked
+    assert second == ours.draw(1)
+    assert second != unmarked
 
 
 @pytest.mark.parametrize("limits", [(5, 1.0, 0.0), (0, 0.6, 0.0), (0, 1.0, 0.3), (9, 0.8, 0.05), (0, 1.0, 0.0)])

@@ -29,7 +29,7 @@ def test_a_short_context_is_drawn_with_the_requests_own_noise() -> None:
             choice = embedder.choose(IDS, logits, context, Kind.VALUE, uniform, greedy=False)
             assert choice == Choice(int(plain_draw(logits, uniform, False)), marked=False)
         assert not embedder.marks(context, Kind.VALUE)
-        assert embedder.seed(context, Kind.VALUE) is None
+        assert embedder.seeds(context, Kind.VALUE) is None
     assert embedder.marks((5, 5), Kind.VALUE)
     assert not embedder.marks((5, 5), Kind.PROSE)
 
@@ -43,7 +43,7 @@ def test_only_the_last_h_tokens_of_a_context_count() -> None:
         for before in ((), (1,), (2, 3))
     }
     assert len(indices) == 1
-    assert embedder.seed((1, 7, 8), Kind.VALUE) == scheme("gumbel").seed((7, 8), KEY)
+    assert embedder.seeds((1, 7, 8), Kind.VALUE) == (scheme("gumbel").seed((7, 8), KEY),)
 
 
 def test_a_context_that_was_used_is_drawn_unmarked() -> None:

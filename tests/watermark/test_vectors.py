@@ -31,5 +31,5 @@ def test_seed_and_words_of_a_context(name: str) -> None:
     assert int(each.seed(context, KEY)) == seed
     assert prf.words(np.uint64(seed), TOKENS).tolist() == words
     assert prf.words(np.uint64(seed), np.arange(131_072, dtype=np.int32))[TOKENS].tolist() == words
-    every = tensors.all_words(tensors.seeds_tensor([np.uint64(seed)]), 131_072)
+    every = tensors.all_words(tensors.seeds_tensor([[np.uint64(seed)]])[:, 0], 131_072)
     assert every[0, TOKENS.tolist()].tolist() == words

@@ -6,7 +6,19 @@ from watermark.schemes.gumbel import Gumbel
 from watermark.schemes.kgw import Kgw, SelfHash, Unigram
 from watermark.schemes.synthid import SynthId
 
-__all__ = ["SCHEMES", "Choice", "Contexts", "Draws", "Kind", "Scheme", "default_scheme", "scheme"]
+__all__ = [
+    "SCHEMES",
+    "Choice",
+    "Contexts",
+    "Draws",
+    "Gumbel",
+    "Kgw",
+    "Kind",
+    "Scheme",
+    "SelfHash",
+    "default_scheme",
+    "scheme",
+]
 
 SCHEMES: dict[str, type[Scheme]] = {each.name: each for each in (Kgw, SelfHash, Unigram, Gumbel, SynthId)}
 

@@ -100,6 +100,10 @@ class Scheme(ABC):
         """The seed of all candidates' words at this context."""
         return np.uint64(prf.context_seed(np.array(context, dtype=np.int64), key.words, self.domain))
 
+    def seeds(self, context: Sequence[int], key: Key) -> tuple[np.uint64, ...]:
+        """All that a device must know of key and context to make the choice there."""
+        return (self.seed(context, key),)
+
     @abstractmethod
     def choose(
         self, ids: Ids, logits: Logits, context: Sequence[int], key: Key, uniform: float, *, greedy: bool

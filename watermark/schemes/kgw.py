@@ -26,7 +26,7 @@ from watermark.keys import Key
 from watermark.schemes.base import Choice, Contexts, Draws, Scheme, Scores
 from watermark.tails import Floats, expectation_over_counts, log_binomial_tails, split
 
-_ANCHOR_STREAM, _COLOUR_STREAM = 1, 2  # Philox streams of the self-hash; stream 0 is everyone's
+ANCHOR_STREAM, COLOUR_STREAM = 1, 2  # Philox streams of the self-hash; stream 0 is everyone's
 
 
 @compiled
@@ -91,11 +91,11 @@ def _self_hash_draws(
     words = np.empty(len(ids), dtype=np.uint32)
     for i in range(len(ids)):
         token = np.uint64(ids[i])
-        least = prf.word_in(prf.block_of(root, ids[i], _ANCHOR_STREAM), ids[i])
+        least = prf.word_in(prf.block_of(root, ids[i], ANCHOR_STREAM), ids[i])
         for j in range(len(seeds)):
-            least = min(least, prf.word_in(prf.block_of(seeds[j], ids[i], _ANCHOR_STREAM), ids[i]))
+            least = min(least, prf.word_in(prf.block_of(seeds[j], ids[i], ANCHOR_STREAM), ids[i]))
         units[i] = (np.uint64(least) << np.uint64(32)) | token
-        words[i] = np.uint32(prf.philox((token, np.uint64(_COLOUR_STREAM), np.uint64(least), np.uint64(0)), root)[0])
+        words[i] = np.uint32(prf.philox((token, np.uint64(COLOUR_STREAM), np.uint64(least), np.uint64(0)), root)[0])
     return units, words
 
 
@@ -203,10 +203,15 @@ class SelfHash(Kgw):
     domain = prf.DOMAIN_SELF_HASH
     widths = (2, 3)
 
-    def _words(self, ids: Ids, context: Sequence[int], key: Key) -> NDArray[np.uint32]:
-        seeds = _anchor_seeds(np.array(context, dtype=np.int64), key.words)
+    def seeds(self, context: Sequence[int], key: Key) -> tuple[np.uint64, ...]:
+        """The root's, which is the candidate's own, and one of each token before it."""
+        anchors = _anchor_seeds(np.array(context, dtype=np.int64), key.words)
         root = prf.context_seed(np.empty(0, dtype=np.int64), key.words, prf.DOMAIN_SELF_HASH)
-        return _self_hash_draws(seeds, np.uint64(root), ids.astype(np.int64))[1]
+        return np.uint64(root), *anchors
+
+    def _words(self, ids: Ids, context: Sequence[int], key: Key) -> NDArray[np.uint32]:
+        root, *anchors = self.seeds(context, key)
+        return _self_hash_draws(np.array(anchors, dtype=np.uint64), root, ids.astype(np.int64))[1]
 
     def scores(self, tokens: NDArray[np.int64], contexts: Contexts, key: Key) -> Draws:
         """1 for green, 0 for red; a draw is the winning pair, which other contexts may share."""

@@ -24,8 +24,8 @@ from watermark.keys import Key
 from watermark.schemes.base import Choice, Contexts, Draws, Scheme, Scores
 from watermark.tails import Floats, log_lattice_tail, split
 
-_OUT = 1e-14  # a candidate that has sunk below this is dropped (and denormal numbers, which are slow, never arise)
-_REACH = 22.2  # candidates below e^−22.2 ≈ 2^−32 of the best are left out: less than the mass that a word can express
+DROPPED = 1e-14  # a candidate that has sunk below this is dropped (and denormal numbers, which are slow, never arise)
+REACH = 22.2  # candidates below e^−22.2 ≈ 2^−32 of the best are left out: less than the mass that a word can express
 
 
 @compiled
@@ -54,7 +54,7 @@ def tournament(
         for j in range(live):
             squares += p[j] * p[j]
             after = p[j] * (np.float64(bits[j] & 1) + (1.0 - ones))
-            if after > _OUT:
+            if after > DROPPED:
                 p[kept], bits[kept], place[kept] = after, bits[j] >> 1, place[j]
                 ones_next += after * np.float64(bits[kept] & 1)
                 kept += 1
@@ -107,7 +107,7 @@ class SynthId(Scheme):
 
     def window(self, *, greedy: bool) -> float:
         """What is further below is left out of the tournament."""
-        return 0.0 if greedy else _REACH
+        return 0.0 if greedy else REACH
 
     def choose(
         self, ids: Ids, logits: Logits, context: Sequence[int], key: Key, uniform: float, *, greedy: bool
@@ -115,7 +115,7 @@ class SynthId(Scheme):
         """Draw after the tournament; at temperature 0 nothing is drawn, and the choice is unmarked."""
         if greedy:
             return Choice(int(best(logits)), marked=False)
-        runners = within(logits, _REACH)
+        runners = within(logits, REACH)
         words = prf.words(self.seed(context, key), ids[runners])
         index, mean, variance = tournament(logits, runners, words, self.weights, uniform)
         return Choice(int(index), True, mean, variance)
