@@ -136,6 +136,7 @@ class EngineLoop:
             nonce=nonce,
             running=len(scheduler.running),
             waiting=len(scheduler.waiting),
+            queued_tokens=scheduler.queued_tokens,
             pages_used=scheduler.pool.held,
             pages_total=scheduler.pool.count,
             preemptions=scheduler.preemptions,

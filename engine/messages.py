@@ -227,6 +227,7 @@ class Stats(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     nonce: int = 0  # of the Ping it answers, 0 if none
     running: int = 0
     waiting: int = 0
+    queued_tokens: int = 0  # of prompts, not computed yet; of those that wait and those whose turn it is
     pages_used: int = 0
     pages_total: int = 0
     steps: int = 0

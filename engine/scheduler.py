@@ -71,6 +71,12 @@ class Scheduler:
         """The longest sequence that fits when it is alone."""
         return self.pool.count * self.pool.page_size
 
+    @property
+    def queued_tokens(self) -> int:
+        """Of prompts (and of what was emitted before a preemption), those that no step has computed yet."""
+        coming = (sequence.pending for sequence in self.running if not sequence.decoding)
+        return sum(sequence.pending for sequence in self.waiting) + sum(coming)
+
     def add(self, sequence: Sequence) -> bool:
         """Lets a sequence wait; False if the queue is full."""
         if self.waiting.is_full:

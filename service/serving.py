@@ -19,7 +19,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from engine.client import EngineClient, Supervision
-from service.app import create_app
+from service.app import StartEngine, create_app
+from service.cluster.launch import starting
 from service.connections import ConnectionLimits, bounded
 from service.house import House
 from service.logs import set_up
@@ -45,8 +46,7 @@ def curl_line(host: str, port: int) -> str:
 def run(settings: Settings, idle: Sequence[str] = ()) -> int:
     """Serves until told to stop; the exit status. `idle` are flags that were given and change nothing."""
     set_up(settings.log_level, settings.log_format)
-    supervision = Supervision(silence_s=settings.engine_silence_s)
-    app = create_app(settings, partial(EngineClient.start, supervision=supervision))
+    app = create_app(settings, _start_engine(settings))
     limits = ConnectionLimits(settings.max_connections, settings.head_limit_bytes, settings.head_timeout_s)
     config = uvicorn.Config(
         app,
@@ -63,6 +63,13 @@ def run(settings: Settings, idle: Sequence[str] = ()) -> int:
     server = Server(config, settings, app, idle)
     server.run()
     return 0 if server.started or server.was_told_to_end else 1
+
+
+def _start_engine(settings: Settings) -> StartEngine:
+    """One engine beside this process, or replicas on a cluster."""
+    if settings.replicas:
+        return starting(settings)
+    return partial(EngineClient.start, supervision=Supervision(silence_s=settings.engine_silence_s))
 
 
 class Server(uvicorn.Server):

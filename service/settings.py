@@ -83,6 +83,24 @@ class Settings(BaseSettings):
     )
     metrics_host: str = Field(default="127.0.0.1", description="Address of `metrics_port`.")
 
+    # Past one engine.
+    replicas: int = Field(
+        default=0, ge=0, le=4096, description="Engines on a Ray cluster; 0: one, without Ray. Needs the extra `ray`."
+    )
+    max_replicas: int = Field(
+        default=0, ge=0, le=4096, description="Above `replicas`: as many as the load asks for, up to this."
+    )
+    cluster: str = Field(
+        default="", description="Address of a Ray cluster (auto, host:6379); empty: one on this machine, for itself."
+    )
+    replica_cpus: float = Field(
+        default=1.0, gt=0, le=1024, description="CPUs that Ray sets aside for each rank of a replica."
+    )
+    keep_replicas: bool = Field(
+        default=False,
+        description="Leave the replicas on `cluster` when this server ends: others use them, or it again.",
+    )
+
     # How much.
     threads: int = Field(default=0, ge=0, le=1024, description="Compute threads of the engine; 0: all cores.")
     page_size: int = Field(
