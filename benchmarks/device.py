@@ -96,7 +96,8 @@ def transformers_rates(folder: Path, batches: Sequence[int], tokens: int) -> dic
     """Tokens a second of transformers' continuous batching."""
     auto: Any = AutoModelForCausalLM
     model = auto.from_pretrained(folder, dtype=torch.bfloat16, device_map="cuda").eval()
-    settings = GenerationConfig(max_new_tokens=tokens, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    kind: Any = GenerationConfig
+    settings = kind(max_new_tokens=tokens, do_sample=False, eos_token_id=-1, pad_token_id=0)
     found: dict[int, float] = {}
     for count in batches:
         prompts = [request.prompt for request in engine.requests_of(count, tokens, None, True)]

@@ -184,17 +184,17 @@ def marked_rows(name: str, masked: bool, keeps: Callable[[int], bool] | None) ->
     return marked
 
 
-@inner
+@on_each
 @pytest.mark.parametrize("name", SCHEMES)
 @pytest.mark.parametrize("unusual", [None, 5])
-def test_both_choose_the_same_marked_tokens(name: str, unusual: int | None) -> None:
+def test_both_choose_the_same_marked_tokens(name: str, unusual: int | None, device: torch.device) -> None:
     """Every scheme, drawn and greedy, truncated or not, beside rows without a mark; and what each promises.
 
     With every fifth token an unusual spelling, many rows are chosen again.
     """
     rows = marked_rows(name, unusual is None, None if unusual is None else lambda token: token % unusual > 0)
     rows += rows_of(_KINDS[:3], masked=False)
-    for ours, theirs in both(rows, some_logits(len(rows))):
+    for ours, theirs in both(rows, some_logits(len(rows)), device):
         assert_same_figures(ours, theirs)
         assert isinstance(ours, Drawn)
         assert isinstance(theirs, Drawn)
@@ -206,14 +206,14 @@ def test_both_choose_the_same_marked_tokens(name: str, unusual: int | None) -> N
             assert theirs.choice.spread == pytest.approx(ours.choice.spread, rel=2e-2)
 
 
-@inner
+@on_each
 @pytest.mark.parametrize("name", SCHEMES)
-def test_marked_rows_are_not_copied_to_the_host(name: str) -> None:
+def test_marked_rows_are_not_copied_to_the_host(name: str, device: torch.device) -> None:
     """Once a step is measured its logits are not asked for again, where every spelling is usual."""
     rows = [row for row in marked_rows(name, masked=True, keeps=lambda _: True) if not row.rule.is_typical]
-    ours, theirs = CpuSampler(_WIDTH), DeviceSampler(_WIDTH, _CPU)
-    logits = some_logits(len(rows))
-    ours.measure(logits.clone(), rows, some_masks())
+    ours, theirs = CpuSampler(_WIDTH), DeviceSampler(_WIDTH, device)
+    logits = some_logits(len(rows)).to(device)
+    ours.measure(logits.to("cpu", copy=True), rows, some_masks())
     theirs.measure(logits, rows, some_masks())
     logits.fill_(torch.nan)
     for index in range(len(rows)):
@@ -223,14 +223,15 @@ def test_marked_rows_are_not_copied_to_the_host(name: str) -> None:
         assert one.token_id == other.token_id
 
 
-@inner
-def test_a_context_that_the_draft_has_just_used_is_noticed() -> None:
+@on_each
+def test_a_context_that_the_draft_has_just_used_is_noticed(device: torch.device) -> None:
     """Two rows of one request with the same context: the second carries the mark only until the first is committed."""
     embedder = Embedder(scheme("gumbel"), Key.derive(b"the device's key", id="k"))
     row = Row(Rule.of(Sampling(max_tokens=2, seed=1)), 0, marking=Marking(embedder, [3, 4], Kind.VALUE))
     rows = [row, msgspec.structs.replace(row, position=1)]
-    for ours in (sampler := DeviceSampler(_WIDTH, _CPU), CpuSampler(_WIDTH)):
-        ours.measure(some_logits(2), rows, some_masks())
+    sampler, ours = DeviceSampler(_WIDTH, device), CpuSampler(_WIDTH)
+    sampler.measure(some_logits(2).to(device), rows, some_masks())
+    ours.measure(some_logits(2), rows, some_masks())
     first, unmarked = sampler.draw(0), ours.draw(1)
     assert isinstance(first, Drawn)
     embedder.observe(first.token_id, [3, 4], Kind.VALUE, first.choice)
