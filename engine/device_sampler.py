@@ -31,8 +31,6 @@ from watermark import Choice, Scheme, tensors
 
 Send = Callable[[NDArray[Any]], torch.Tensor]
 
-_COLUMNS = 5 + device_marks.FIGURES  # token, log-prob, constrained log-prob, legal mass, is it finite; the mark's
-
 
 class DeviceSampler:
     """Implements the loop's sampler over logits on `device`. Only the loop's thread calls it."""
@@ -53,8 +51,8 @@ class DeviceSampler:
             self._alone.measure(logits[self._sent(np.array(lone))], [rows[index] for index in lone], masks)
         groups = device_marks.groups_of(rows)
         self._marked: dict[int, Scheme] = {index: group.scheme for group in groups for index in group.rows}
-        settled = self._settled(logits, rows, masks, groups)
-        self._fetched = settled.cpu().numpy() if rows else np.empty((0, _COLUMNS))
+        if rows:  # a step may do no more than read a prompt's chunk
+            self._fetched = self._settled(logits, rows, masks, groups).cpu().numpy()
 
     def draw(self, index: int) -> Drawn | Rejected:
         """What row `index` of the step gives."""

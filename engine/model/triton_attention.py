@@ -27,7 +27,8 @@ _BLOCK_N = 64
 _PREFILL_ROWS = 64
 
 
-@triton.jit
+# Not specialised in what changes from step to step: a kernel would be compiled in the midst of serving.
+@triton.jit(do_not_specialize=["window", "table_stride", "split", "parts"])
 def _attend(  # noqa: C901, PLR0913, PLR0915, PLR0917
     query,
     keys,
@@ -146,7 +147,7 @@ def _attend(  # noqa: C901, PLR0913, PLR0915, PLR0917
         tl.store(totals + cell, total, live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["parts", "split"])
 def _combine(  # noqa: PLR0913, PLR0917
     mixed,
     tops,

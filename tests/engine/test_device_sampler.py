@@ -253,6 +253,11 @@ def test_survivors_are_those_of_the_definitions(limits: tuple[int, float, float]
         assert set(torch.nonzero(bits)[:, 0].tolist()) == slow_truncate(row, *limits)
 
 
+def test_a_step_may_have_no_rows() -> None:
+    """It read a chunk of a prompt."""
+    DeviceSampler(_WIDTH, _CPU).measure(some_logits(0), [], some_masks())
+
+
 def test_a_mask_is_sent_once() -> None:
     """And again when it had to make room."""
     masks = DeviceMasks(2, _CPU, capacity=3, extra=1)

@@ -83,7 +83,7 @@ def test_decode_steps_are_recorded_and_say_the_same(family: str, family_folder: 
         torch.testing.assert_close(torch.cat(ours), torch.cat(theirs), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_oss", "falcon_rotary"])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "falcon_rotary"])
 def test_verifying_steps_are_recorded_and_say_the_same(family: str, family_folder: Callable[[str], Path]) -> None:
     """Guesses shared out among the sequences in any way, against the pass launched as it is."""
     folder = family_folder(family)

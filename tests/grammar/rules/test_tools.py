@@ -208,7 +208,7 @@ def test_the_name_of_an_end_token_within_a_message_is_text(special: dict[str, in
     reasoning = ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant")
     matcher = compile_tools([NOW], vocabulary, choice="required", format="openai", reasoning=reasoning).matcher()
     assert take(matcher, b"<|channel|>analysis<|message|>so", tokens)
-    assert matcher.tokens_to_finish < 100
+    assert matcher.tokens_to_finish < 200
     assert 2 not in mask(matcher, None, vocabulary)
     assert take(matcher, b"<|end|>", tokens)
     if "<|start|>" in special:
