@@ -30,6 +30,7 @@ from grammar.errors import GrammarError
 from service import logs
 from service.access import Allowances, Gate, Keys, entry_of, read_keys
 from service.adapters import AdapterError, Shelf, prove, shelf_of
+from service.body import Reception
 from service.chat import ChatTemplate
 from service.compiling import CompileLimits, Compiler
 from service.desk import report
@@ -169,6 +170,7 @@ async def open_house(
                 marker=marker,
                 keys=keys,
                 gate=Gate(settings.max_concurrent_requests),
+                reception=Reception(settings.body_limit_bytes, settings.bodies_limit_bytes, settings.body_timeout_s),
                 allowances=Allowances(_at_once(settings, keys), settings.key_requests_per_minute, own=keys.limits),
                 metrics=Metrics(),
                 names=Names(name_folder(settings)),

@@ -149,6 +149,9 @@ class Settings(BaseSettings):
     )
     speculative_config: str = Field(default="", description="vLLM's JSON object in place of these.")
     body_limit_bytes: int = Field(default=4_000_000, ge=1024, description="A larger body is a 413.")
+    bodies_limit_bytes: int = Field(
+        default=256_000_000, ge=1024, description="Bytes of bodies that are still arriving; beyond it, 503."
+    )
     body_timeout_s: float = Field(default=30.0, gt=0, description="Time for a body to arrive.")
     heartbeat_s: float = Field(default=15.0, gt=0, description="A stream that is silent so long gets a comment line.")
     drain_s: float = Field(default=30.0, ge=0, description="After SIGTERM running requests have so long to finish.")

@@ -27,7 +27,7 @@ from schemas.errors import OpenAIError
 from schemas.tgi import TextToken
 from service import wishes
 from service.chat import Conversation, plain_message
-from service.desk import Visit, body_of, counted, receive
+from service.desk import Visit, counted, receive
 from service.dialects.completions import CompletionVoice
 from service.dialects.facts import formwork_block
 from service.dialects.openai import Head, usage
@@ -53,7 +53,7 @@ async def completions(request: Request) -> Response:
 
 
 async def _completions(visit: Visit) -> Response:
-    return await answer_completion(visit, await body_of(visit.request, CompletionRequest))
+    return await answer_completion(visit, visit.body(CompletionRequest))
 
 
 async def answer_completion(visit: Visit, body: CompletionRequest) -> Response:
@@ -137,7 +137,7 @@ async def tokenize(request: Request) -> Response:
     """A text's tokens: vLLM's shape for `prompt` and `messages`, TGI's for `inputs`."""
 
     async def work(visit: Visit) -> Response:
-        body = await body_of(request, TokenizeRequest)
+        body = visit.body(TokenizeRequest)
         house = visit.house
         house.model_named(body.model)
         if sum(each is not None for each in (body.prompt, body.messages, body.inputs)) != 1:
@@ -166,7 +166,7 @@ async def detokenize(request: Request) -> Response:
     """The text of tokens, special ones left out."""
 
     async def work(visit: Visit) -> Response:
-        body = await body_of(request, DetokenizeRequest)
+        body = visit.body(DetokenizeRequest)
         visit.house.model_named(body.model)
         if bad := next((token for token in body.tokens if token >= visit.house.engine.info.vocab_size), None):
             raise InvalidBody(f"token id {bad} is outside the vocabulary", param="tokens")

@@ -17,7 +17,7 @@ from schemas.chat import ChatRequest
 from schemas.errors import OpenAIError
 from schemas.scoring import ScoreReply, ScoreRequest
 from service import wishes
-from service.desk import Visit, body_of, receive
+from service.desk import Visit, receive
 from service.errors import InvalidBody, TooManyTokens
 from service.openapi import DOCUMENTED
 from service.scoring import Score, score, spellings
@@ -40,7 +40,7 @@ async def score_choices(request: Request) -> Response:
 
 async def _score(visit: Visit) -> Response:
     house = visit.house
-    body = await body_of(visit.request, ScoreRequest)
+    body = visit.body(ScoreRequest)
     model = house.model_named(body.model)
     if model in house.adapters:
         raise InvalidBody("options are scored by the model itself, not with an adapter", param="model")

@@ -22,7 +22,7 @@ from service import constraints, wishes
 from service.access import Scope
 from service.compiling import CompiledConstraint
 from service.constraints import Constraint
-from service.desk import Visit, body_of, receive
+from service.desk import Visit, receive
 from service.detection import Readings, judged, leaving_out, pictured, told
 from service.errors import InvalidBody
 from service.house import House
@@ -43,7 +43,7 @@ async def detect(request: Request) -> Response:
     """The chance that unmarked text would look as marked as this one, over all keys of the server."""
 
     async def work(visit: Visit) -> Response:
-        body = await body_of(request, DetectRequest)
+        body = visit.body(DetectRequest)
         return JsonReply(await attended(request, _detection(visit, body)))
 
     return await receive(request, work, Scope.DETECT)
