@@ -285,6 +285,26 @@ async def beats(generation: Generation, quiet_s: float) -> AsyncGenerator[Piece 
         yield piece
 
 
+async def in_turn(generations: Sequence[Generation], quiet_s: float) -> AsyncGenerator[tuple[int, Piece] | None, None]:
+    """The pieces of several generations as they come, each with its generation's place; None as `beats` has it."""
+    awaited = {asyncio.create_task(each.next()): place for place, each in enumerate(generations)}
+    try:
+        while awaited:
+            done, _ = await asyncio.wait(awaited, timeout=quiet_s, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                yield None
+            for task in done:
+                place = awaited.pop(task)
+                piece = task.result()
+                if piece is not None:
+                    awaited[asyncio.create_task(generations[place].next())] = place
+                    yield place, piece
+    finally:
+        for task in awaited:
+            task.cancel()
+        await asyncio.gather(*awaited, return_exceptions=True)
+
+
 async def choice(house: House, prepared: Prepared, index: int) -> AsyncGenerator[Piece, None]:
     """The pieces of one choice."""
     wish, compiled = prepared.wish, prepared.compiled

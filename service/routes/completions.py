@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 from fastapi import APIRouter
@@ -33,7 +34,7 @@ from service.dialects.facts import formwork_block
 from service.dialects.openai import Head, usage
 from service.dialects.tgi import text_tokens
 from service.errors import Family, InvalidBody
-from service.generation import Generation, Prepared, Summary, Told, beats, count, gather, prepare
+from service.generation import Generation, Prepared, Summary, Told, count, gather, in_turn, prepare
 from service.openapi import DOCUMENTED
 from service.streaming import DONE, HEARTBEAT, JsonReply, attended, event
 from service.tools import callables
@@ -71,9 +72,7 @@ async def answer_completion(visit: Visit, body: CompletionRequest) -> Response:
     )
     echoes = [house.tokenizer.decode(wish.prompt) if body.echo else "" for wish in asked]
     if body.stream:
-        if len(prepared) > 1:
-            raise InvalidBody("a stream takes one prompt", param="prompt")
-        return await visit.stream(_events(visit, prepared[0], voice, echoes[0]), Family.OPENAI)
+        return await visit.stream(_events(visit, prepared, voice, echoes), Family.OPENAI)
     return await attended(visit.request, _whole(visit, prepared, voice, echoes, body.n or 1))
 
 
@@ -95,15 +94,23 @@ async def _whole(
     return JsonReply({**voice.head.of("text_completion"), "choices": choices, "usage": usage(total), "formwork": block})
 
 
-async def _events(visit: Visit, prepared: Prepared, voice: CompletionVoice, echo: str) -> AsyncGenerator[bytes, None]:
-    async with counted(visit, prepared) as generation:
-        async for piece in beats(generation, visit.house.settings.heartbeat_s):
-            if piece is None:
+async def _events(
+    visit: Visit, prepared: Sequence[Prepared], voice: CompletionVoice, echoes: Sequence[str]
+) -> AsyncGenerator[bytes, None]:
+    """The prompts' events as they come, told apart by the index of their choice."""
+    async with AsyncExitStack() as stack:
+        generations = [await stack.enter_async_context(counted(visit, each)) for each in prepared]
+        async for told in in_turn(generations, visit.house.settings.heartbeat_s):
+            if told is None:
                 yield HEARTBEAT
-            elif piece.text or piece.shown or piece.finish:
-                yield event(voice.event(piece.index, piece, echo))
+                continue
+            place, piece = told
+            if piece.text or piece.shown or piece.finish or piece.prompt:
+                index = place * prepared[place].wish.n + piece.index
+                yield event(voice.event(index, piece, echoes[place]))
         if voice.include_usage:
-            yield event({**voice.head.of("text_completion"), "choices": [], "usage": usage(generation.summary)})
+            total = _sum([generation.summary for generation in generations])
+            yield event({**voice.head.of("text_completion"), "choices": [], "usage": usage(total)})
     yield DONE
 
 
