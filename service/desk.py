@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine import EngineOverloaded, EngineUnavailable
+from grammar import GrammarError
 from service.access import Scope
 from service.accounts import cost_headers
 from service.body import parse, strict_json
@@ -82,7 +83,10 @@ def report(house: House, error: Exception, family: Family) -> Problem:
     if row_of(error).status == 503 and getattr(error, "retry_after_s", None) is None:
         error.__dict__["retry_after_s"] = house.retry_after_s()
     house.metrics.failures.add(err=tgi_word(error))
-    house.metrics.errors.add(code=row_of(error).code or "unknown")
+    code = row_of(error).code or "unknown"
+    house.metrics.errors.add(code=code)
+    if isinstance(error, GrammarError):
+        house.metrics.refuse_constraint(code, error.keyword)
     told = problem(error, family)
     if told.status >= 500 and not isinstance(error, ServiceError | EngineUnavailable | EngineOverloaded):
         _LOG.error("a request failed: %s", error, exc_info=error)

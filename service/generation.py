@@ -256,6 +256,9 @@ class Generation:
         if isinstance(item, Exception):
             raise item
         self.summary.add(item, self.prepared.arrived)
+        if self.prepared.compiled is not None:
+            for token in item.tokens:
+                self._house.metrics.legal_mass.observe(token.legal_mass)
         if item.finish is not None:
             self._left -= 1
         return item
