@@ -162,4 +162,5 @@ def _counters(house: House) -> dict[str, float]:
         "formwork_engine_restarts_total": continuity.restarts,
         "formwork_resumptions_total": continuity.resumptions,
         "formwork_requests_lost_total": continuity.lost,
+        "formwork_requests_quarantined_total": continuity.quarantined,
     }
