@@ -456,7 +456,7 @@ def _read(path: str) -> str:
 
 
 def _bench(arguments: Sequence[str]) -> int:
-    usage = f"usage: formwork bench {{{','.join(_BENCHES)}}} [--help]"
+    usage = f"usage: formwork bench {{{','.join(sorted(_BENCHES))}}} [--help]"
     if not arguments or arguments[0] not in _BENCHES:
         say(usage)
         return 0 if arguments and arguments[0] in {"-h", "--help"} else 2
