@@ -222,6 +222,9 @@ def _detect_parser(commands: Any) -> None:
     kind.add_argument("--regex", metavar="PATTERN", help="the regular expression that it was made under")
     kind.add_argument("--grammar", metavar="FILE", help="the grammar (Lark or GBNF) that it was made under")
     kind.add_argument("--name", help="the name of the constraint that it was made under (/v1/grammars)")
+    parser.add_argument(
+        "--source", metavar="FILE", action="append", help="a text that its x-source strings were quoted from; repeat"
+    )
     parser.add_argument("--token-ids", action="store_true", help="the file holds a JSON array of token ids")
     parser.add_argument("--key", metavar="ID", help="look for this key only")
     parser.add_argument("--background", metavar="FILE", help="unmarked texts of the same kind, a JSON array of strings")
@@ -268,6 +271,8 @@ def _detect_body(options: argparse.Namespace) -> dict[str, Any]:
         body["response_format"] = {"type": "grammar", "grammar": _read(options.grammar)}
     elif options.name:
         body["formwork"] = {"grammar": options.name}
+    if options.source:
+        body["source"] = [_read(path) for path in options.source]
     if options.background:
         body["background"] = _texts(options.background)
     given = {"key_id": options.key, "scan": options.scan or None, "picture": options.picture}
