@@ -55,6 +55,7 @@ from service.routes import (
     responses,
     scoring,
     tgi,
+    vertex,
     watermark,
 )
 from service.settings import Settings
@@ -66,7 +67,7 @@ StartEngine = Callable[[EngineConfig], Awaitable[Engine]]
 
 _LOG = logging.getLogger(__name__)
 _ACCESS = logging.getLogger("formwork.access")
-_TGI_PATHS = frozenset({"/", "/generate", "/generate_stream", "/info", "/chat_tokenize", "/invocations"})
+_TGI_PATHS = frozenset({"/", "/generate", "/generate_stream", "/info", "/chat_tokenize", "/invocations", "/vertex"})
 _ROUTES = (
     chat,
     completions,
@@ -76,6 +77,7 @@ _ROUTES = (
     peers,
     models,
     tgi,
+    vertex,
     grammars,
     scoring,
     watermark,

@@ -389,6 +389,12 @@ class Told:
         assert finish is not None
         return finish
 
+    @property
+    def score(self) -> float:
+        """How likely the model found it: the mean log-prob of its tokens, by which the best of several is chosen."""
+        logprobs = [token.logprob for piece in self.pieces for token in piece.tokens]
+        return sum(logprobs) / max(1, len(logprobs))
+
 
 async def gather(generation: Generation) -> list[Told]:
     """All choices, complete."""
@@ -401,6 +407,16 @@ async def gather(generation: Generation) -> list[Told]:
     for each in told:
         each.text = "".join(piece.text for piece in each.pieces)
     return told
+
+
+async def gather_all(generations: Sequence[Generation]) -> list[list[Told]]:
+    """All choices of each, complete; the first failure ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(gather(generation)) for generation in generations]
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 def aborted() -> EngineUnavailable:

@@ -6,7 +6,6 @@ vLLM and TGI. What may not enter: shapes of completions (service.dialects.comple
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack
@@ -34,7 +33,7 @@ from service.dialects.facts import formwork_block
 from service.dialects.openai import Head, usage
 from service.dialects.tgi import text_tokens
 from service.errors import Family, InvalidBody
-from service.generation import Generation, Prepared, Summary, Told, count, gather, in_turn, prepare
+from service.generation import Generation, Prepared, Summary, Told, count, gather_all, in_turn, prepare
 from service.openapi import DOCUMENTED
 from service.streaming import DONE, HEARTBEAT, JsonReply, attended, event
 from service.tools import callables
@@ -80,15 +79,10 @@ async def _whole(
     visit: Visit, prepared: Sequence[Prepared], voice: CompletionVoice, echoes: Sequence[str], wanted: int
 ) -> Response:
     generations = [Generation(visit.house, each) for each in prepared]
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(gather(generation)) for generation in generations]
-    except ExceptionGroup as group_error:
-        raise group_error.exceptions[0] from None  # the first prompt's failure is the request's
     choices: list[dict[str, Any]] = []
-    for task, generation, echo in zip(tasks, generations, echoes, strict=True):
+    for each, generation, echo in zip(await gather_all(generations), generations, echoes, strict=True):
         count(visit.house, generation)
-        choices += [voice.choice(len(choices) + i, told, echo) for i, told in enumerate(_best(task.result(), wanted))]
+        choices += [voice.choice(len(choices) + i, told, echo) for i, told in enumerate(_best(each, wanted))]
     total = _sum([generation.summary for generation in generations])
     block = formwork_block(prepared[0], generations[0].summary)
     return JsonReply({**voice.head.of("text_completion"), "choices": choices, "usage": usage(total), "formwork": block})
@@ -116,14 +110,7 @@ async def _events(
 
 def _best(told: Sequence[Told], wanted: int) -> Sequence[Told]:
     """The `n` likeliest of `best_of`, by mean log-prob a token."""
-    if wanted >= len(told):
-        return told
-
-    def score(each: Told) -> float:
-        logprobs = [token.logprob for piece in each.pieces for token in piece.tokens]
-        return sum(logprobs) / max(1, len(logprobs))
-
-    return sorted(told, key=score, reverse=True)[:wanted]
+    return told if wanted >= len(told) else sorted(told, key=lambda each: each.score, reverse=True)[:wanted]
 
 
 def _sum(summaries: Sequence[Summary]) -> Summary:
