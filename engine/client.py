@@ -40,6 +40,7 @@ from engine.messages import (
     Shutdown,
     Stats,
 )
+from engine.suspects import Quarantine, Suspects
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Supervision(msgspec.Struct, frozen=True, kw_only=True):
     crashes: int = 5  # within `window_s`: the breaker opens
     window_s: float = 120.0
     cool_s: float = 30.0  # the breaker stays open so long, then one more start is tried
+    quarantine_s: float = 300.0  # what killed the process alone is refused so long
 
 
 @dataclass(slots=True, eq=False)
@@ -92,6 +94,8 @@ class EngineClient:
         self._continuity = Continuity()
         self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._crashes: list[float] = []
+        self._suspects = Suspects()
+        self._quarantine = Quarantine(supervision.quarantine_s)
         self._supervisor: asyncio.Task[None] | None = None
 
     @classmethod
@@ -149,6 +153,7 @@ class EngineClient:
             self._live.pop(request.request_id, None)
             if not ended and self._life is not None:
                 await self._life.send(Abort(request.request_id))
+            await self._acquit(request.request_id)
 
     async def close(self, drain_s: float = 0.0) -> None:
         """See `engine.Engine.close`."""
@@ -173,6 +178,10 @@ class EngineClient:
             raise EngineUnavailable(f"the engine is {self._state}")
         if request.request_id in self._live:
             raise InternalError(f"request id {request.request_id!r} is in use")
+        if left_s := self._quarantine.left_s(request):
+            before = self._continuity
+            self._continuity = msgspec.structs.replace(before, quarantined=before.quarantined + 1)
+            raise EngineDied(f"the engine process ended under this request each time; it is refused for {left_s:.0f} s")
 
     async def _submit(self, live: _Live) -> None:
         """Sends a request to the current life; between two lives it waits for the next one to fetch it."""
@@ -228,8 +237,24 @@ class EngineClient:
         self._state = EngineState.READY
         if not self._started.done():
             self._started.set_result(None)
-        for live in list(self._live.values()):
-            await self._submit(live)
+        self._suspects.adjourn()
+        for request_id, live in list(self._live.items()):
+            if request_id not in self._suspects:
+                await self._submit(live)
+        await self._try_next()
+
+    async def _try_next(self) -> None:
+        """Sends the next suspect, if it is someone's turn."""
+        while (request_id := self._suspects.take()) is not None:
+            if (live := self._live.get(request_id)) is not None:
+                await self._submit(live)
+                return
+            self._suspects.release(request_id)
+
+    async def _acquit(self, request_id: str) -> None:
+        """Whoever has ended, or got past the place where the process died, is under suspicion no more."""
+        if self._suspects.release(request_id):
+            await self._try_next()
 
     def _on_fatal(self, fatal: Fatal) -> None:
         logger.error("the engine cannot start: %s", fatal.message)
@@ -255,24 +280,36 @@ class EngineClient:
             self._crashes = self._crashes[-1:]
 
     def _count_resumptions(self) -> None:
-        resumed = lost = 0
-        for request_id, live in list(self._live.items()):
-            if not live.sent:  # it waited for this life, which died before it took requests
-                continue
-            live.sent = False
+        """Blames the one on trial, or else everyone who was in the process."""
+        under = {request_id: live for request_id, live in self._live.items() if live.sent}
+        tried = self._suspects.on_trial
+        blamed = [tried] if tried is not None and tried in under else list(under)
+        lost = 0
+        for request_id in blamed:
+            live = under[request_id]
             live.resumptions += 1
             if live.resumptions > self._supervision.most_resumptions:
                 lost += 1
-                del self._live[request_id]
-                live.inbox.put_nowait(
-                    EngineDied(f"the engine process ended {live.resumptions} times under the request")
-                )
-            else:
-                resumed += 1
+                self._give_up(request_id, live, alone=len(blamed) == 1)
+            elif live.resumptions == self._supervision.most_resumptions:
+                self._suspects.add(request_id, len(live.emitted))
+        for live in under.values():  # a request that waited for this life was not in it
+            live.sent = False
         before = self._continuity
-        self._continuity = Continuity(
-            restarts=before.restarts + 1, resumptions=before.resumptions + resumed, lost=before.lost + lost
+        self._continuity = msgspec.structs.replace(
+            before,
+            restarts=before.restarts + 1,
+            resumptions=before.resumptions + len(under) - lost,
+            lost=before.lost + lost,
         )
+
+    def _give_up(self, request_id: str, live: _Live, *, alone: bool) -> None:
+        """Ends a request; one that alone can have killed the process is not let in again for a while."""
+        del self._live[request_id]
+        self._suspects.release(request_id)
+        if alone:
+            self._quarantine.put(live.request)
+        live.inbox.put_nowait(EngineDied(f"the engine process ended {live.resumptions} times under the request"))
 
     def _fail_all(self, error: EngineError) -> None:
         for live in self._live.values():
@@ -288,6 +325,7 @@ class EngineClient:
                     await self._on_event(inner)
             case Output():
                 self._on_output(event)
+                await self._judge(event)
             case Failure():
                 await self._on_failure(event)
             case Stats():
@@ -312,6 +350,11 @@ class EngineClient:
             finish = msgspec.structs.replace(output.finish, forced_tokens=live.forced)
             output = msgspec.structs.replace(output, finish=finish)
         live.inbox.put_nowait(output)
+
+    async def _judge(self, output: Output) -> None:
+        live = self._live.get(output.request_id)
+        if live is not None and self._suspects.has_passed(output.request_id, len(live.emitted)):
+            await self._acquit(output.request_id)
 
     async def _on_failure(self, failure: Failure) -> None:
         live = self._live.get(failure.request_id)

@@ -28,6 +28,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     cache_tokens: int | None = None  # the same, told in tokens
     memory_fraction: float | None = None  # the same, as a share of what is free
     cuda_graphs: bool = True  # record decoding and verifying steps on a GPU
+    cuda_graph_sizes: tuple[int, ...] = ()  # of so many sequences; empty: `model.graphs.bucket_sizes`
     max_batch_tokens: int = 512  # query tokens in one step, prefill chunks and decode together
     max_sequences: int = 64  # running at once
     max_waiting: int = 256  # beyond it a request is refused as overloaded

@@ -297,9 +297,9 @@ class Generation:
         self.sequence.tokens.append(token)
         self._note(token)
         self._conclude(is_end=is_end)
-        return Token(
-            token, draw.logprob, draw.constrained_logprob, draw.legal_mass, row.forced, eligible, draw.alternatives
-        )
+        # A difference of two rounded logarithms may come out above 0, which is no log-probability.
+        logprob, constrained = min(0.0, draw.logprob), min(0.0, draw.constrained_logprob)
+        return Token(token, logprob, constrained, draw.legal_mass, row.forced, eligible, draw.alternatives)
 
     def _advance(self, token: int) -> None:
         if self.constraint is None:

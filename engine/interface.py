@@ -32,6 +32,7 @@ class Continuity(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     resumptions: int = 0
     lost: int = 0  # requests that ended with EngineDied
+    quarantined: int = 0  # refused with it at once: they had killed the process before
 
 
 class Engine(Protocol):

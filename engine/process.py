@@ -185,6 +185,7 @@ def runner_config(config: EngineConfig, folder: Path) -> RunnerConfig:
         memory_fraction=config.memory_fraction,
         guesses=config.speculate if config.proposers or config.draft_model else 0,
         cuda_graphs=config.cuda_graphs,
+        cuda_graph_sizes=config.cuda_graph_sizes,
         threads=config.threads,
         max_batch_tokens=config.max_batch_tokens,
         max_sequences=config.max_sequences,

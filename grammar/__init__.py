@@ -16,10 +16,12 @@ from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstrain
 from grammar.matcher import Matcher
 from grammar.options import GrammarLimits, JsonOptions
 from grammar.places import Place, PlaceKind
+from grammar.schema.keywords import KEYWORDS
 from grammar.vocabulary import Vocabulary
 from grammar.wordlists import words_of
 
 __all__ = [
+    "KEYWORDS",
     "Grammar",
     "GrammarError",
     "GrammarLimits",

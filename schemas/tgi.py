@@ -6,7 +6,7 @@ What may not enter: behaviour; those of TGI's validation rules that need no mode
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -63,6 +63,16 @@ class GenerateRequest(Request):
     parameters: Parameters = Parameters()
     stream: bool = False
     formwork: FormworkRequest | None = None
+
+
+class VertexRequest(Request):
+    """The body of `/vertex`: each instance is a `/generate` body, or a chat body without stream, tools and n."""
+
+    instances: list[dict[str, Any]] = Field(min_length=1, max_length=128)
+
+
+class VertexReply(Reply):
+    predictions: list[str] = Field(description="The generated texts, in the order of the instances.")
 
 
 class PrefillToken(Reply):

@@ -19,6 +19,11 @@ class DetectRequest(Request):
     text: Annotated[str, Field(max_length=1_000_000)] | None = None
     token_ids: Annotated[list[TokenId], Field(max_length=262_144)] | None = None
     response_format: ResponseFormat | None = None
+    source: Annotated[list[Annotated[str, Field(max_length=1_000_000)]], Field(max_length=4096)] | None = Field(
+        default=None,
+        description='What strings under `"x-source": "input"` were quoted from: the user\'s messages in order, or the '
+        "prompt.",
+    )
     key_id: str | None = Field(
         default=None, description="Absent: every key of the ring, with the p-value corrected for it."
     )

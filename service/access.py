@@ -174,13 +174,17 @@ class Gate:
 
     def enter(self, retry_after_s: float) -> None:
         """Lets one request in, or raises Overloaded; each `enter` needs its `leave`."""
+        self.check(retry_after_s)
+        self.inside += 1
+
+    def check(self, retry_after_s: float) -> None:
+        """Raises Overloaded where `enter` would now: before anything of the request is awaited."""
         if self.draining:
             self.refused += 1
             raise Overloaded("the server is closing", retry_after_s=5.0)
         if self.inside >= self.limit:
             self.refused += 1
             raise Overloaded(f"{self.limit} requests are being served", retry_after_s=retry_after_s)
-        self.inside += 1
 
     def leave(self) -> None:
         self.inside -= 1

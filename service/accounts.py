@@ -14,7 +14,7 @@ from service.house import House
 def compute_type(house: House) -> str:
     """As TGI says it, for example `gpu+optimized`."""
     device = house.engine.info.device.partition(":")[0]
-    return f"{'gpu' if device == 'cuda' else device}+optimized"
+    return house.settings.compute_type or f"{'gpu' if device == 'cuda' else device}+optimized"
 
 
 def cost_headers(house: House, generation: Generation, arrived: float) -> dict[str, str]:

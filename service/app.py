@@ -30,6 +30,7 @@ from grammar.errors import GrammarError
 from service import logs
 from service.access import Allowances, Gate, Keys, entry_of, read_keys
 from service.adapters import AdapterError, Shelf, prove, shelf_of
+from service.body import Reception
 from service.chat import ChatTemplate
 from service.compiling import CompileLimits, Compiler
 from service.desk import report
@@ -54,6 +55,7 @@ from service.routes import (
     responses,
     scoring,
     tgi,
+    vertex,
     watermark,
 )
 from service.settings import Settings
@@ -65,7 +67,7 @@ StartEngine = Callable[[EngineConfig], Awaitable[Engine]]
 
 _LOG = logging.getLogger(__name__)
 _ACCESS = logging.getLogger("formwork.access")
-_TGI_PATHS = frozenset({"/", "/generate", "/generate_stream", "/info", "/chat_tokenize", "/invocations"})
+_TGI_PATHS = frozenset({"/", "/generate", "/generate_stream", "/info", "/chat_tokenize", "/invocations", "/vertex"})
 _ROUTES = (
     chat,
     completions,
@@ -75,6 +77,7 @@ _ROUTES = (
     peers,
     models,
     tgi,
+    vertex,
     grammars,
     scoring,
     watermark,
@@ -169,6 +172,7 @@ async def open_house(
                 marker=marker,
                 keys=keys,
                 gate=Gate(settings.max_concurrent_requests),
+                reception=Reception(settings.body_limit_bytes, settings.bodies_limit_bytes, settings.body_timeout_s),
                 allowances=Allowances(_at_once(settings, keys), settings.key_requests_per_minute, own=keys.limits),
                 metrics=Metrics(),
                 names=Names(name_folder(settings)),
@@ -206,7 +210,8 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
         cache_bytes=settings.cache_bytes or None,
         cache_tokens=settings.cache_tokens or None,
         memory_fraction=settings.memory_fraction or None,
-        cuda_graphs=settings.cuda_graphs,
+        cuda_graphs=settings.graph_sizes != (),
+        cuda_graph_sizes=settings.graph_sizes or (),
         max_batch_tokens=settings.max_batch_tokens,
         max_sequences=settings.max_sequences,
         max_waiting=settings.max_concurrent_requests * settings.max_n,

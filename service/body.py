@@ -2,6 +2,9 @@
 
 What it is for: the one place where bytes from outside become values. What may not enter: what the values mean.
 
+A body is received before its request has a place in the house: one that comes slowly holds nothing but its own bytes,
+which `Reception` bounds over all of them.
+
 JSON here is RFC 8259 without its loopholes: no duplicate keys (which one would count?), no NaN or Infinity, no numbers
 that overflow to infinity, UTF-8 only, no halves of surrogate pairs.
 """
@@ -12,31 +15,64 @@ import asyncio
 import json
 import math
 import re
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from service.errors import BodyTimeout, BodyTooLarge, InvalidBody, UnsupportedMediaType, invalid_body
+from service.errors import BodyTimeout, BodyTooLarge, InvalidBody, Overloaded, UnsupportedMediaType, invalid_body
 
 Model = TypeVar("Model", bound=BaseModel)
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # only where one is escaped can one be alone
 
 
-async def read_body(request: Request, model: type[Model], limit_bytes: int, timeout_s: float) -> Model:
-    """The body as `model`; raises a ServiceError that names what is wrong with it."""
-    return parse(await read_json(request, limit_bytes, timeout_s), model)
+@dataclass(slots=True)
+class Reception:
+    """The bytes of bodies that are still arriving: of one, and of all together."""
+
+    body_limit_bytes: int
+    limit_bytes: int
+    timeout_s: float
+    held: int = 0
+    refused: int = 0
+
+    async def receive(self, request: Request) -> bytes:
+        """The body of a JSON request; raises a ServiceError for one that is too large, too slow, or something else."""
+        _check_media(request)
+        length = request.headers.get("content-length", "0")
+        if length.isdigit() and int(length) > self.body_limit_bytes:
+            raise BodyTooLarge(f"the body has {length} bytes; at most {self.body_limit_bytes} are accepted")
+        data = bytearray()
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                async for chunk in request.stream():
+                    self._hold(len(chunk))
+                    data += chunk
+                    if len(data) > self.body_limit_bytes:
+                        raise BodyTooLarge(f"the body is larger than {self.body_limit_bytes} bytes")
+        except TimeoutError:
+            raise BodyTimeout(f"the body did not arrive within {self.timeout_s:g} s") from None
+        except ClientDisconnect:
+            raise InvalidBody("the client went away before its body was complete") from None
+        finally:
+            self.held -= len(data)
+        return bytes(data)
+
+    def _hold(self, count: int) -> None:
+        if self.held + count > self.limit_bytes:
+            self.refused += 1
+            raise Overloaded(f"{self.limit_bytes} bytes of bodies are arriving already")
+        self.held += count
 
 
-async def read_json(request: Request, limit_bytes: int, timeout_s: float) -> Any:
-    """The body as JSON."""
+def _check_media(request: Request) -> None:
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json" and not media.endswith("+json"):
         raise UnsupportedMediaType(f"send Content-Type: application/json; this is {media or 'missing'}")
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity":  # a small body could be unpacked into any size
         raise UnsupportedMediaType(f"send the body as it is; Content-Encoding {coding[:40]} is not accepted")
-    return strict_json(await _read(request, limit_bytes, timeout_s))
 
 
 def parse(value: Any, model: type[Model]) -> Model:
@@ -75,24 +111,6 @@ def strict_json(data: bytes) -> Any:
         raise InvalidBody("the JSON is nested too deeply") from None
     except ValueError as error:  # an integer of thousands of digits
         raise InvalidBody(f"a number in the body is out of range: {error}") from None
-
-
-async def _read(request: Request, limit_bytes: int, timeout_s: float) -> bytes:
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > limit_bytes:
-        raise BodyTooLarge(f"the body has {length} bytes; at most {limit_bytes} are accepted")
-    data = bytearray()
-    try:
-        async with asyncio.timeout(timeout_s):
-            async for chunk in request.stream():
-                data += chunk
-                if len(data) > limit_bytes:
-                    raise BodyTooLarge(f"the body is larger than {limit_bytes} bytes")
-    except TimeoutError:
-        raise BodyTimeout(f"the body did not arrive within {timeout_s:g} s") from None
-    except ClientDisconnect:
-        raise InvalidBody("the client went away before its body was complete") from None
-    return bytes(data)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -29,7 +31,7 @@ from grammar import (
     compile_substring,
 )
 from service.access import Scope, entry_of, make_key
-from service.aliases import ALIASES, IDLE, REFUSED
+from service.aliases import ALIASES, IDLE, IDLE_VARIABLES, REFUSED, REFUSED_VARIABLES, Alias
 from service.detection import commonplaces_of_texts
 from service.serving import run
 from service.settings import PREFIX, Settings, SettingsError, load_settings
@@ -38,6 +40,7 @@ from watermark.picture import as_page, legend
 _BENCHES = frozenset(
     ["serving", "grammar", "rules", "engine", "watermark", "fidelity", "memory", "overhead", "speculation", "soak"]
 )
+_LISTS = {"served_model_name", "adapters", "api_keys", "cors_allow_origins", "speculate_with"}
 _SECRETS = {"watermark_keys"}  # a command line is read by every user of the machine
 _LOCAL = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}
 
@@ -89,23 +92,43 @@ def _serve_parser(commands: Any) -> None:
     for name, field in Settings.model_fields.items():
         if name in _SECRETS:
             continue
-        others = ALIASES[name].flags if name in ALIASES else ()
-        flags = [f"--{flag}" for flag in (name.replace("_", "-"), *others)]
+        alias = ALIASES.get(name, Alias())
+        flags = [f"--{flag}" for flag in (name.replace("_", "-"), *alias.flags)]
         text = f"{field.description} (default: {field.default!r})".replace("%", "%%")
         if field.annotation is bool:
             parser.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, default=None, help=text)
         elif get_origin(field.annotation) is not None:
-            parser.add_argument(*flags, dest=name, choices=get_args(field.annotation), help=text)
+            said = partial(_word, alias)
+            parser.add_argument(*flags, dest=name, type=said, choices=get_args(field.annotation), help=text)
+        elif name in _LISTS:
+            parser.add_argument(*flags, dest=name, action=_Joined, metavar="X", help=text)
         else:
             parser.add_argument(*flags, dest=name, type=field.annotation, metavar="X", help=text)
     json_output = "log_format=json, by TGI's name"
     parser.add_argument("--json-output", dest="log_format", action="store_const", const="json", help=json_output)
     parser.add_argument("--sharded", choices=["true", "false"], default=None, help="TGI's; true needs --num-shard")
+    eager = "cuda_graphs=0; the first is vLLM's name"
+    parser.add_argument(
+        "--enforce-eager", "--no-cuda-graphs", dest="cuda_graphs", action="store_const", const="0", help=eager
+    )
     for name, reason in IDLE.items():
         parser.add_argument(f"--{name}", nargs="?", const="", default=None, help=f"accepted: {reason}", metavar="X")
     for name, reason in REFUSED.items():
         parser.add_argument(f"--{name}", action=_Refuse, nargs="?", help=argparse.SUPPRESS, const=reason)
     parser.set_defaults(run=_serve)
+
+
+def _word(alias: Alias, value: str) -> str:
+    """A value as our setting spells it."""
+    return alias.words.get(value, value)
+
+
+class _Joined(argparse.Action):
+    """A flag for a comma-separated list: given again, it adds to it."""
+
+    def __call__(self, _: Any, namespace: argparse.Namespace, values: Any, __: str | None = None) -> None:
+        before = getattr(namespace, self.dest, None)
+        setattr(namespace, self.dest, values if before is None else f"{before},{values}")
 
 
 class _Refuse(argparse.Action):
@@ -117,14 +140,19 @@ class _Refuse(argparse.Action):
 
 def _serve(options: argparse.Namespace) -> int:
     flags = {name: getattr(options, name) for name in Settings.model_fields if name not in _SECRETS}
-    if options.sharded == "true" and (flags["tensor_parallel_size"] or 1) < 2:
-        raise SettingsError("--sharded true: say over how many devices with --num-shard")
-    idle = [name for name in IDLE if getattr(options, name.replace("-", "_")) is not None]
+    given = {name: value for name, value in os.environ.items() if value not in {"", "false"}}
+    for name in REFUSED_VARIABLES.keys() & given.keys():
+        raise SettingsError(f"variable {name}: {REFUSED_VARIABLES[name]}")
+    idle = {f"--{name}": why for name, why in IDLE.items() if getattr(options, name.replace("-", "_")) is not None}
+    idle |= {name: why for name, why in IDLE_VARIABLES.items() if name in given}
     if options.model_positional is not None:
         if flags["model"] not in {None, options.model_positional}:
             raise SettingsError("the model is given twice")
         flags["model"] = options.model_positional
-    return run(load_settings(flags, options.config), idle)
+    settings = load_settings(flags, options.config)
+    if (options.sharded or given.get("SHARDED")) == "true" and settings.tensor_parallel_size < 2:
+        raise SettingsError("--sharded true (or SHARDED): say over how many devices with --num-shard")
+    return run(settings, idle)
 
 
 # download-weights
@@ -194,6 +222,9 @@ def _detect_parser(commands: Any) -> None:
     kind.add_argument("--regex", metavar="PATTERN", help="the regular expression that it was made under")
     kind.add_argument("--grammar", metavar="FILE", help="the grammar (Lark or GBNF) that it was made under")
     kind.add_argument("--name", help="the name of the constraint that it was made under (/v1/grammars)")
+    parser.add_argument(
+        "--source", metavar="FILE", action="append", help="a text that its x-source strings were quoted from; repeat"
+    )
     parser.add_argument("--token-ids", action="store_true", help="the file holds a JSON array of token ids")
     parser.add_argument("--key", metavar="ID", help="look for this key only")
     parser.add_argument("--background", metavar="FILE", help="unmarked texts of the same kind, a JSON array of strings")
@@ -240,6 +271,8 @@ def _detect_body(options: argparse.Namespace) -> dict[str, Any]:
         body["response_format"] = {"type": "grammar", "grammar": _read(options.grammar)}
     elif options.name:
         body["formwork"] = {"grammar": options.name}
+    if options.source:
+        body["source"] = [_read(path) for path in options.source]
     if options.background:
         body["background"] = _texts(options.background)
     given = {"key_id": options.key, "scan": options.scan or None, "picture": options.picture}
@@ -428,7 +461,7 @@ def _read(path: str) -> str:
 
 
 def _bench(arguments: Sequence[str]) -> int:
-    usage = f"usage: formwork bench {{{','.join(_BENCHES)}}} [--help]"
+    usage = f"usage: formwork bench {{{','.join(sorted(_BENCHES))}}} [--help]"
     if not arguments or arguments[0] not in _BENCHES:
         say(usage)
         return 0 if arguments and arguments[0] in {"-h", "--help"} else 2

@@ -1,4 +1,4 @@
-"""The reception of generating routes: key, place in the house, body; then the work; then the metrics.
+"""The reception of generating routes: key, body, place in the house; then the work; then the metrics.
 
 What it is for: one way in for all of them, so that no route can forget a step. What may not enter: dialects.
 """
@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -17,10 +17,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine import EngineOverloaded, EngineUnavailable
+from grammar import GrammarError
 from service.access import Scope
 from service.accounts import cost_headers
-from service.body import read_body, read_json
-from service.errors import Family, InvalidBody, Overloaded, Problem, ServiceError, problem, row_of, tgi_word
+from service.body import parse, strict_json
+from service.errors import Family, InvalidBody, Problem, ServiceError, problem, row_of, tgi_word
 from service.generation import Generation, Prepared, count
 from service.house import House
 from service.streaming import EventStream, attended, event, line
@@ -37,8 +38,17 @@ class Visit:
     house: House
     request: Request
     tenant: str
-    arrived: float = field(default_factory=time.monotonic)
+    data: bytes  # the body
+    arrived: float
     _inside: bool = True
+
+    def body(self, model: type[Body]) -> Body:
+        """The body as the route's model; raises InvalidBody."""
+        return parse(self.json(), model)
+
+    def json(self) -> Any:
+        """The body as JSON, for routes whose bodies are of several kinds."""
+        return strict_json(self.data)
 
     def leave(self) -> None:
         if self._inside:
@@ -73,7 +83,10 @@ def report(house: House, error: Exception, family: Family) -> Problem:
     if row_of(error).status == 503 and getattr(error, "retry_after_s", None) is None:
         error.__dict__["retry_after_s"] = house.retry_after_s()
     house.metrics.failures.add(err=tgi_word(error))
-    house.metrics.errors.add(code=row_of(error).code or "unknown")
+    code = row_of(error).code or "unknown"
+    house.metrics.errors.add(code=code)
+    if isinstance(error, GrammarError):
+        house.metrics.refuse_constraint(code, error.keyword)
     told = problem(error, family)
     if told.status >= 500 and not isinstance(error, ServiceError | EngineUnavailable | EngineOverloaded):
         _LOG.error("a request failed: %s", error, exc_info=error)
@@ -92,32 +105,23 @@ def tenant_of(request: Request, scope: Scope = Scope.GENERATE) -> str:
     return house_of(request).keys.admit(headers.get("authorization") or (f"Bearer {own}" if own else None), scope)
 
 
-async def body_of(request: Request, model: type[Body]) -> Body:
-    """The request's body as `model`."""
-    settings = house_of(request).settings
-    return await read_body(request, model, settings.body_limit_bytes, settings.body_timeout_s)
-
-
-async def json_of(request: Request) -> Any:
-    """The request's body as JSON, for routes whose bodies are of several kinds."""
-    settings = house_of(request).settings
-    return await read_json(request, settings.body_limit_bytes, settings.body_timeout_s)
-
-
 async def receive(
     request: Request, work: Callable[[Visit], Awaitable[Response]], scope: Scope = Scope.GENERATE
 ) -> Response:
     """Does the work of one request; a stream it returns leaves the house by itself."""
     house = house_of(request)
     tenant = tenant_of(request, scope)
+    arrived = time.monotonic()
     house.allowances.enter(tenant)
     try:
+        house.gate.check(house.retry_after_s())
+        house.metrics.requests.add()
+        data = await house.reception.receive(request)
         house.gate.enter(house.retry_after_s())
-    except Overloaded:
+    except BaseException:
         house.allowances.leave(tenant)
         raise
-    visit = Visit(house, request, tenant)
-    house.metrics.requests.add()
+    visit = Visit(house, request, tenant, data, arrived)
     response: Response | None = None
     try:
         response = await work(visit)

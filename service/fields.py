@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.messages import Token
+from service.json_text import QUOTE, StringExtent
 from service.text import Shown
 
 _WHITESPACE = b" \t\r\n"
-_QUOTE, _BACKSLASH, _COMMA, _COLON = b'"\\,:'
+_COMMA, _COLON = b",:"
 _OPEN = {ord("{"): True, ord("["): False}
 _CLOSE = b"}]"
 
@@ -77,8 +78,7 @@ class FieldReader:
 
     _stack: list[_Open] = field(default_factory=list)
     _value: _Written | None = None
-    _in_string: bool = False
-    _escaped: bool = False
+    _string: StringExtent = field(default_factory=StringExtent)
     _is_key: bool = False
     _found: list[FieldValue] = field(default_factory=list)
 
@@ -91,7 +91,7 @@ class FieldReader:
 
     def end(self) -> list[FieldValue]:
         """A number that is the whole answer ends with the answer; what was cut is no value."""
-        if self._in_string or (self._value is not None and self._value.opens):
+        if self._string.is_open or (self._value is not None and self._value.opens):
             self._value = None
         self._complete()
         return self._taken()
@@ -101,10 +101,10 @@ class FieldReader:
         return found
 
     def _byte(self, byte: int, token: Token) -> None:
-        if self._in_string:
-            self._string(byte, token)
-        elif byte == _QUOTE:
-            self._in_string = True
+        if self._string.is_open:
+            self._within(byte, token)
+        elif byte == QUOTE:
+            self._string.is_open = True
             self._begin(byte, token)
         elif byte in _OPEN:
             self._stack.append(_Open(_OPEN[byte]))
@@ -134,20 +134,18 @@ class FieldReader:
         self._value = _Written()
         self._value.add(byte, token)
 
-    def _string(self, byte: int, token: Token) -> None:
+    def _within(self, byte: int, token: Token) -> None:
+        """Inside of a string, its closing quote included."""
         assert self._value is not None
         self._value.add(byte, token)
-        if self._escaped:
-            self._escaped = False
-        elif byte == _BACKSLASH:
-            self._escaped = True
-        elif byte == _QUOTE:
-            self._in_string = False
-            if self._is_key:
-                self._stack[-1].key = json.loads(self._value.data)
-                self._value = None
-            else:
-                self._complete()
+        self._string.feed(byte)
+        if self._string.is_open:
+            return
+        if self._is_key:
+            self._stack[-1].key = json.loads(self._value.data)
+            self._value = None
+        else:
+            self._complete()
 
     def _close(self, byte: int, token: Token) -> None:
         value = self._value

@@ -256,6 +256,9 @@ class Generation:
         if isinstance(item, Exception):
             raise item
         self.summary.add(item, self.prepared.arrived)
+        if self.prepared.compiled is not None:
+            for token in item.tokens:
+                self._house.metrics.legal_mass.observe(token.legal_mass)
         if item.finish is not None:
             self._left -= 1
         return item
@@ -283,6 +286,26 @@ async def beats(generation: Generation, quiet_s: float) -> AsyncGenerator[Piece 
         if piece is None:
             return
         yield piece
+
+
+async def in_turn(generations: Sequence[Generation], quiet_s: float) -> AsyncGenerator[tuple[int, Piece] | None, None]:
+    """The pieces of several generations as they come, each with its generation's place; None as `beats` has it."""
+    awaited = {asyncio.create_task(each.next()): place for place, each in enumerate(generations)}
+    try:
+        while awaited:
+            done, _ = await asyncio.wait(awaited, timeout=quiet_s, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                yield None
+            for task in done:
+                place = awaited.pop(task)
+                piece = task.result()
+                if piece is not None:
+                    awaited[asyncio.create_task(generations[place].next())] = place
+                    yield place, piece
+    finally:
+        for task in awaited:
+            task.cancel()
+        await asyncio.gather(*awaited, return_exceptions=True)
 
 
 async def choice(house: House, prepared: Prepared, index: int) -> AsyncGenerator[Piece, None]:
@@ -366,6 +389,12 @@ class Told:
         assert finish is not None
         return finish
 
+    @property
+    def score(self) -> float:
+        """How likely the model found it: the mean log-prob of its tokens, by which the best of several is chosen."""
+        logprobs = [token.logprob for piece in self.pieces for token in piece.tokens]
+        return sum(logprobs) / max(1, len(logprobs))
+
 
 async def gather(generation: Generation) -> list[Told]:
     """All choices, complete."""
@@ -378,6 +407,16 @@ async def gather(generation: Generation) -> list[Told]:
     for each in told:
         each.text = "".join(piece.text for piece in each.pieces)
     return told
+
+
+async def gather_all(generations: Sequence[Generation]) -> list[list[Told]]:
+    """All choices of each, complete; the first failure ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(gather(generation)) for generation in generations]
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 def aborted() -> EngineUnavailable:

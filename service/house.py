@@ -15,6 +15,7 @@ from engine.messages import ModelInfo
 from engine.tokenizer import Tokenizer
 from service.access import Allowances, Gate, Keys
 from service.adapters import Shelf
+from service.body import Reception
 from service.chat import ChatTemplate
 from service.compiling import Compiler
 from service.errors import ModelNotFound, TemplateFailure
@@ -39,6 +40,7 @@ class House:
     marker: Marker
     keys: Keys
     gate: Gate
+    reception: Reception
     allowances: Allowances
     metrics: Metrics
     names: Names

@@ -1,4 +1,4 @@
-"""JSON as it grows: the text of one string, told while it is being written; schemas as parts of others.
+"""JSON as it grows: where strings and values end, the text of one string while it is written; schemas inside others.
 
 What it is for: what clients see as text although the model writes it as JSON: a custom tool's input, a refusal. What
 may not enter: tokens, dialects.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-_QUOTE, _BACKSLASH = b'"\\'
+QUOTE, _BACKSLASH = b'"\\'
 _SCALAR = frozenset(b"0123456789+-.abcdefghijklmnopqrstuvwxyzE")
 
 
@@ -55,13 +55,29 @@ class MemberText:
 
 
 @dataclass(slots=True)
+class StringExtent:
+    """Finds the quote that ends a string: `is_open` from where it is set, after the opening quote, until then."""
+
+    is_open: bool = False
+    _escaped: bool = False
+
+    def feed(self, byte: int) -> None:
+        """The next byte of an open string."""
+        if self._escaped:
+            self._escaped = False
+        elif byte == _BACKSLASH:
+            self._escaped = True
+        elif byte == QUOTE:
+            self.is_open = False
+
+
+@dataclass(slots=True)
 class JsonExtent:
     """Finds where one JSON value ends in text that goes on after it; the text so far is JSON."""
 
     is_over: bool = False
     _depth: int = 0
-    _in_string: bool = False
-    _escaped: bool = False
+    _string: StringExtent = field(default_factory=StringExtent)
     _scalar: bool = False
 
     def feed(self, data: bytes | bytearray) -> int:
@@ -69,25 +85,17 @@ class JsonExtent:
         for place, byte in enumerate(data):
             if self.is_over:
                 return place
-            if self._in_string:
-                self._string(byte)
+            if self._string.is_open:
+                self._string.feed(byte)
+                self.is_over = self._depth == 0 and not self._string.is_open
             elif not self._outside(byte):
                 return place
         return len(data)
 
-    def _string(self, byte: int) -> None:
-        if self._escaped:
-            self._escaped = False
-        elif byte == _BACKSLASH:
-            self._escaped = True
-        elif byte == _QUOTE:
-            self._in_string = False
-            self.is_over = self._depth == 0
-
     def _outside(self, byte: int) -> bool:
         """Whether a byte outside of strings belongs to the value."""
-        if byte == _QUOTE:
-            self._in_string = True
+        if byte == QUOTE:
+            self._string.is_open = True
         elif byte in b"{[":
             self._depth += 1
         elif self._depth:

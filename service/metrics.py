@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from engine.histogram import SECONDS, Histogram
 from engine.messages import Spread
 from engine.step_times import BOUNDS
+from grammar import KEYWORDS
 
 Labels = tuple[tuple[str, str], ...]
 
 TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 
 
+MASSES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0)
+_KNOWN = frozenset([*KEYWORDS, "$schema", "grammar"])
 _METHODS = ("prefill", "decode")
 # The engine's own, by the names of `engine.step_times`: family, help, and the values of the label `method`.
 _STEPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -152,12 +155,27 @@ class Metrics:
     constrained: Counter = field(
         default_factory=lambda: Counter("formwork_constrained_outputs_total", "Outputs under a grammar.")
     )
+    constraints_refused: Counter = field(
+        default_factory=lambda: Counter(
+            "formwork_constraints_refused_total", "Constraints refused, by the code of the error and the keyword."
+        )
+    )
+    legal_mass: Family = field(
+        default_factory=lambda: Family(
+            "formwork_legal_mass", "The model's own probability of what the grammar allowed, by token.", MASSES
+        )
+    )
     closed: Counter = field(
         default_factory=lambda: Counter("formwork_closed_by_budget_total", "Outputs that the budget closed.")
     )
     marked: Counter = field(
         default_factory=lambda: Counter("formwork_watermark_positions_total", "Choices that carry the watermark.")
     )
+
+    def refuse_constraint(self, code: str, keyword: str | None) -> None:
+        """Counts a refusal; a keyword that is the client's own word is `other`, for labels must be few."""
+        told = keyword if keyword is None or keyword in _KNOWN else "other"
+        self.constraints_refused.add(code=code, keyword=told or "")
 
     def lines(self) -> Iterator[str]:
         for each in (
@@ -179,6 +197,8 @@ class Metrics:
             self.guesses,
             self.accepted,
             self.constrained,
+            self.constraints_refused,
+            self.legal_mass,
             self.closed,
             self.marked,
         ):

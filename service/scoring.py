@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from engine.messages import Generate, PromptToken, Sampling
+from engine.messages import AdapterRef, Generate, PromptToken, Sampling
 from engine.tokenizer import Tokenizer
 from service.dialects.facts import finite
 from service.house import House
@@ -94,7 +94,13 @@ def _fewest(ends: Sequence[Sequence[tuple[int, int]]], size: int) -> list[float]
 
 
 async def score(
-    house: House, prompt: Sequence[int], options: Sequence[Spellings], *, ends: bool, tenant: str
+    house: House,
+    prompt: Sequence[int],
+    options: Sequence[Spellings],
+    *,
+    ends: bool,
+    tenant: str,
+    adapter: AdapterRef | None = None,
 ) -> list[Score]:
     """The log-prob of each option, summed over its spellings."""
     prefix = f"score-{secrets.token_hex(12)}"
@@ -102,10 +108,16 @@ async def score(
     jobs = [
         (place, [*tokens, *tail]) for place, option in enumerate(options) for tokens in option.tokens for tail in tails
     ]
+
+    def asked(index: int, tokens: list[int]) -> Generate:
+        sampling = Sampling(max_tokens=1, seed=0, temperature=0.0, prompt_logprobs=0)
+        name = f"{prefix}-{index}"
+        return Generate(request_id=name, prompt=[*prompt, *tokens], sampling=sampling, tenant=tenant, adapter=adapter)
+
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(_measure(house, f"{prefix}-{index}", prompt, tokens, tenant))
+                group.create_task(_measure(house, asked(index, tokens), len(prompt)))
                 for index, (_, tokens) in enumerate(jobs)
             ]
     except ExceptionGroup as several:
@@ -116,18 +128,13 @@ async def score(
     return [Score(_log_sum(each), option) for each, option in zip(sums, options, strict=True)]
 
 
-async def _measure(house: House, request_id: str, prompt: Sequence[int], option: Sequence[int], tenant: str) -> float:
-    request = Generate(
-        request_id=request_id,
-        prompt=[*prompt, *option],
-        sampling=Sampling(max_tokens=1, seed=0, temperature=0.0, prompt_logprobs=0),
-        tenant=tenant,
-    )
+async def _measure(house: House, request: Generate, before: int) -> float:
+    """The log-prob of the prompt's tokens behind the first `before`."""
     told: list[PromptToken] = []
     async with aclosing(house.engine.generate(request)) as outputs:
         async for output in outputs:
             told += output.prompt or ()
-    return sum(finite(token.logprob or 0.0) for token in told[len(prompt) :])
+    return sum(finite(token.logprob or 0.0) for token in told[before:])
 
 
 def _log_sum(values: Sequence[float]) -> float:

@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -43,8 +43,8 @@ def curl_line(host: str, port: int) -> str:
     )
 
 
-def run(settings: Settings, idle: Sequence[str] = ()) -> int:
-    """Serves until told to stop; the exit status. `idle` are flags that were given and change nothing."""
+def run(settings: Settings, idle: Mapping[str, str]) -> int:
+    """Serves until told to stop; the exit status. `idle` are flags and variables that change nothing, and why."""
     set_up(settings.log_level, settings.log_format)
     app = create_app(settings, _start_engine(settings))
     limits = ConnectionLimits(settings.max_connections, settings.head_limit_bytes, settings.head_timeout_s)
@@ -80,7 +80,7 @@ class Server(uvicorn.Server):
     loading the first one ends the process.
     """
 
-    def __init__(self, config: uvicorn.Config, settings: Settings, app: FastAPI, idle: Sequence[str] = ()) -> None:
+    def __init__(self, config: uvicorn.Config, settings: Settings, app: FastAPI, idle: Mapping[str, str]) -> None:
         super().__init__(config)
         self._idle = idle
         self._settings = settings

@@ -114,7 +114,11 @@ class Settings(BaseSettings):
     memory_fraction: float = Field(
         default=0.0, ge=0, le=1, description="Share of the free memory for pages; 0: .9 of a GPU's, .25 of a CPU's."
     )
-    cuda_graphs: bool = Field(default=True, description="Record decoding and verifying steps on a GPU.")
+    cuda_graphs: str = Field(
+        default="auto",
+        description="Numbers of sequences for which a GPU's steps of few tokens are recorded: 1,2,4,8; auto: up to "
+        "`max_sequences`; 0: none.",
+    )
     max_batch_tokens: int = Field(default=512, ge=1, le=1_000_000, description="Tokens in one engine step.")
     max_sequences: int = Field(default=64, ge=1, le=4096, description="Sequences running at once.")
     max_concurrent_requests: int = Field(
@@ -145,6 +149,9 @@ class Settings(BaseSettings):
     )
     speculative_config: str = Field(default="", description="vLLM's JSON object in place of these.")
     body_limit_bytes: int = Field(default=4_000_000, ge=1024, description="A larger body is a 413.")
+    bodies_limit_bytes: int = Field(
+        default=256_000_000, ge=1024, description="Bytes of bodies that are still arriving; beyond it, 503."
+    )
     body_timeout_s: float = Field(default=30.0, gt=0, description="Time for a body to arrive.")
     heartbeat_s: float = Field(default=15.0, gt=0, description="A stream that is silent so long gets a comment line.")
     drain_s: float = Field(default=30.0, ge=0, description="After SIGTERM running requests have so long to finish.")
@@ -195,6 +202,10 @@ class Settings(BaseSettings):
     otlp_endpoint: str = Field(
         default="", description="URL of an OTLP/HTTP collector (…/v1/traces) for traces; needs the extra `tracing`."
     )
+    otlp_service_name: str = Field(default="formwork", min_length=1, description="The service's name in traces.")
+    compute_type: str = Field(
+        default="", description="The x-compute-type of responses; empty: cpu+optimized or gpu+optimized."
+    )
 
     # Rehearsals.
     faults: str = Field(default="", description="What breaks on purpose (engine/faults.py); needs `allow_faults`.")
@@ -226,6 +237,27 @@ class Settings(BaseSettings):
         if unknown:
             raise ValueError(f"unknown proposer {', '.join(sorted(unknown))}; known: {', '.join(get_args(Proposer))}")
         return value
+
+    @field_validator("cuda_graphs", mode="before")
+    @classmethod
+    def _graph_sizes(cls, value: object) -> str:
+        """As a file's `true` or list, or a word; told as `auto`, `0` or sizes in order."""
+        spelled = _GRAPH_WORDS.get(str(value).lower(), str(value))
+        if spelled == "auto":
+            return spelled
+        sizes = [size.strip() for size in spelled.split(",")]
+        if not all(size.isdecimal() for size in sizes):
+            raise ValueError("say auto, 0, or numbers of sequences: 1,2,4,8")
+        return ",".join(map(str, sorted({int(size) for size in sizes} - {0}))) or "0"
+
+    @property
+    def graph_sizes(self) -> tuple[int, ...] | None:
+        """For which numbers of sequences decode steps are recorded; None: the engine's choice."""
+        return (
+            None
+            if self.cuda_graphs == "auto"
+            else tuple(int(size) for size in self.cuda_graphs.split(",") if int(size))
+        )
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -259,6 +291,7 @@ def load_settings(flags: Mapping[str, Any] | None = None, config: str | None = N
 
 
 _CONFIG = PREFIX + "CONFIG"
+_GRAPH_WORDS = {"true": "auto", "false": "0", "off": "0"}
 
 
 def _chosen(flags: Mapping[str, Any], filed: Mapping[str, Any], path: str) -> tuple[dict[str, Any], dict[str, str]]:
@@ -270,7 +303,7 @@ def _chosen(flags: Mapping[str, Any], filed: Mapping[str, Any], path: str) -> tu
         if flags.get(name) is not None:
             values[name], sources[name] = flags[name], "the command line"
         elif variable is not None:
-            values[name], sources[name] = os.environ[variable], variable
+            values[name], sources[name] = _said(name, os.environ[variable]), variable
         elif name in filed:
             values[name], sources[name] = filed[name], path
     return values, sources
@@ -289,6 +322,11 @@ def _spread(values: dict[str, Any], sources: dict[str, str]) -> None:
         raise SettingsError(f"speculative_config (from {source}) and {twice} ({sources[twice]}) say the same; give one")
     values.update(found)
     sources.update(dict.fromkeys(found, source))
+
+
+def _said(name: str, value: str) -> str:
+    """The value in our words."""
+    return ALIASES[name].words.get(value, value) if name in ALIASES else value
 
 
 def _variables(name: str) -> Iterator[str]:

@@ -5,16 +5,15 @@ What it is for: `summary(house)`. What may not enter: choosing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
-from service.aliases import IDLE
 from service.house import House
 
 _SECRETS = frozenset({"api_keys", "watermark_keys"})
 
 
-def summary(house: House, idle: Sequence[str] = ()) -> Iterator[str]:
-    """One line a choice; `idle` are flags that were given and change nothing."""
+def summary(house: House, idle: Mapping[str, str]) -> Iterator[str]:
+    """One line a choice; `idle` are flags and variables that were given and change nothing, and why."""
     settings, info = house.settings, house.engine.info
     why = settings.sources
     tokens = info.pages * info.page_size
@@ -38,5 +37,5 @@ def summary(house: House, idle: Sequence[str] = ()) -> Iterator[str]:
     for name, source in sorted(why.items()):
         value = "…" if name in _SECRETS else getattr(settings, name)
         yield f"set         {name} = {value} from {source}"
-    for name in idle:
-        yield f"idle        --{name} changes nothing: {IDLE[name]}"
+    for name, reason in idle.items():
+        yield f"idle        {name} changes nothing: {reason}"

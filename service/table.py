@@ -6,8 +6,9 @@ What it is for: the documentation, which a test compares with the code. What may
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
-from service.aliases import ALIASES, IDLE, REFUSED, Alias
+from service.aliases import ALIASES, IDLE, IDLE_VARIABLES, REFUSED, REFUSED_VARIABLES, Alias, variable_of
 from service.settings import PREFIX, Settings
 
 _HEAD = f"""# Settings
@@ -21,10 +22,16 @@ value or an unknown name stops the start. Other names are those that users of TG
 | setting | default | what | other names |
 |:--|:--|:--|:--|
 """
+_OTHERS = """
+
+`--json-output` is `--log-format json` (`JSON_OUTPUT=true`), `--enforce-eager` is `--cuda-graphs 0`; `--sharded true`
+(`SHARDED`) asks for `--num-shard`. TGI's `fp8_e4m3fn` is `fp8`. A flag that takes a comma-separated list may be given
+several times.
+"""
 _IDLE = """
 Accepted, so that a command line can be taken over, and changing nothing:
 
-| flag | because |
+| flag or variable | because |
 |:--|:--|
 """
 
@@ -32,7 +39,7 @@ Accepted, so that a command line can be taken over, and changing nothing:
 _REFUSED = """
 Refused by name, since what they ask for would not happen:
 
-| flag | instead |
+| flag or variable | instead |
 |:--|:--|
 """
 
@@ -40,11 +47,19 @@ Refused by name, since what they ask for would not happen:
 def table() -> str:
     """The whole document."""
     rows = [_row(name) for name in Settings.model_fields]
-    idle = [f"| `--{name}` | {reason} |" for name, reason in IDLE.items()]
-    json_output = "`--json-output` is `--log-format json`; `--sharded true` asks for `--num-shard`.\n"
-    refused = [f"| `--{name}` | {reason} |" for name, reason in REFUSED.items()]
-    parts = (_HEAD, "\n".join(rows), "\n\n", json_output, _IDLE, "\n".join(idle), "\n", _REFUSED, "\n".join(refused))
-    return "".join(parts) + "\n"
+    idle = _reasons(IDLE, IDLE_VARIABLES)
+    refused = _reasons(REFUSED, REFUSED_VARIABLES)
+    return "".join((_HEAD, "\n".join(rows), _OTHERS, _IDLE, "\n".join(idle), "\n", _REFUSED, "\n".join(refused), "\n"))
+
+
+def _reasons(flags: Mapping[str, str], variables: Mapping[str, str]) -> list[str]:
+    """A row a flag, with its variable where that is read, then the variables that have no flag."""
+    named = {variable_of(flag): f"`--{flag}`" for flag in flags}
+    rows = [
+        f"| {named[name]}{f', `{name}`' if name in variables else ''} | {flags[flag]} |"
+        for flag, name in ((flag, variable_of(flag)) for flag in flags)
+    ]
+    return rows + [f"| `{name}` | {reason} |" for name, reason in variables.items() if name not in named]
 
 
 def _row(name: str) -> str:

@@ -68,8 +68,8 @@ class NoTracing:
 class OpenTelemetry:
     """Spans to an exporter."""
 
-    def __init__(self, exporter: Any, model: str) -> None:
-        resource = resources.Resource.create({"service.name": "formwork", "formwork.model": model})
+    def __init__(self, exporter: Any, model: str, name: str = "formwork") -> None:
+        resource = resources.Resource.create({"service.name": name, "formwork.model": model})
         self._provider = sdk.TracerProvider(resource=resource)
         self._provider.add_span_processor(export.BatchSpanProcessor(exporter, export_timeout_millis=2000))
         self._tracer = self._provider.get_tracer("formwork")
@@ -113,4 +113,4 @@ def make_tracing(settings: Settings) -> Tracing:
     if sdk is None or http_exporter is None:
         raise SettingsError("setting otlp_endpoint: traces need the extra: pip install 'formwork[tracing]'")
     exporter = http_exporter.OTLPSpanExporter(endpoint=settings.otlp_endpoint, timeout=2)
-    return OpenTelemetry(exporter, settings.model_names[0])
+    return OpenTelemetry(exporter, settings.model_names[0], settings.otlp_service_name)

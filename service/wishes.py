@@ -104,8 +104,6 @@ async def of_completion(house: House, body: CompletionRequest, tenant: str) -> l
         raise InvalidBody("best_of is not available on a stream", param="best_of")
     if count * len(prompts) > house.settings.max_n:
         raise InvalidBody(f"prompts times choices may be at most {house.settings.max_n}", param="prompt")
-    if body.echo and body.logprobs is not None and body.stream:
-        raise InvalidBody("log-probs of an echoed prompt are not available on a stream", param="echo")
     constraint = constraint_of(body, body.response_format, options, house.names, tenant)
     sampling = sampling_of(body, body.max_tokens, top_logprobs=body.logprobs or 0)
     if body.echo and body.logprobs is not None:

@@ -34,6 +34,7 @@ class RunnerConfig:
     max_sequences: int = 64  # likewise
     guesses: int = 0  # that a decoding sequence may bring to a step; CUDA graphs are recorded for as many
     cuda_graphs: bool = True  # record decoding and verifying steps; off saves start-up time and some memory
+    cuda_graph_sizes: tuple[int, ...] = ()  # of so many sequences; empty: `graphs.bucket_sizes`
     heads: str | None = None  # a folder with Medusa heads for this model
     revision: str | None = None  # of a hub id
     trust_remote_code: bool = False  # run the Python files of a model whose configuration names them

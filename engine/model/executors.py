@@ -125,7 +125,7 @@ class DeviceExecutor:
     def _record(self, config: RunnerConfig, longest: int, spare: int, watcher: Watcher | None) -> StepGraphs | None:
         if self._device.type != "cuda" or not config.cuda_graphs:
             return None
-        sizes = shapes(config.max_sequences, config.guesses)
+        sizes = shapes(config.max_sequences, config.guesses, config.cuda_graph_sizes)
         try:
             buffers = StepBuffers(Geometry.of(sizes, longest, config.page_size, spare), self._device)
             return StepGraphs(self.eager, buffers, sizes, CudaRecorder(self._device), watcher)

@@ -36,22 +36,30 @@ class Shape(NamedTuple):
     longest: int  # tokens of one sequence
 
 
-def bucket_sizes(most: int) -> list[int]:
-    """Numbers of sequences worth a graph: powers of two up to 8, then every eighth, the last at least `most`."""
+def bucket_sizes(most: int, wanted: Sequence[int] = ()) -> list[int]:
+    """Numbers of sequences worth a graph: powers of two up to 8, then every eighth, the last at least `most`.
+
+    Of the `wanted` ones, if any are, those that a step of `most` sequences can fill.
+    """
+    if wanted:
+        return sorted({min(size, most) for size in wanted})
     sizes = [size for size in (1, 2, 4, 8) if size < most]
     sizes += list(range(16, most, 8)) if most > 16 else []
     return [*sizes, most if most <= 8 else -(-most // 8) * 8]
 
 
-def shapes(most_sequences: int, guesses: int) -> list[Shape]:
+def shapes(most_sequences: int, guesses: int, wanted: Sequence[int] = ()) -> list[Shape]:
     """A shape for each bucket of sequences that decode; with guesses coarser ones too, in which they verify.
+
+    Where some numbers of sequences are `wanted`, both are of these.
 
     Ascending. A verifying step's tokens are 2, 4, … times its sequences, up to every sequence's `guesses` + 1.
     """
-    decode = [Shape(size, size, 1) for size in bucket_sizes(most_sequences)]
+    decode = [Shape(size, size, 1) for size in bucket_sizes(most_sequences, wanted)]
     longest = guesses + 1
     each = [count for count in (2, 4, 8, 16, 32) if 2 * count <= longest] + [longest] * (guesses > 0)
-    some = [1 << exponent for exponent in range((most_sequences - 1).bit_length() + 1)]
+    powers = [1 << exponent for exponent in range((most_sequences - 1).bit_length() + 1)]
+    some = bucket_sizes(most_sequences, wanted) if wanted else powers
     verify = {Shape(min(count * size, _WIDEST), size, longest) for size in some for count in each if size < _WIDEST}
     return sorted([*decode, *verify])
 

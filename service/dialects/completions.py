@@ -47,11 +47,14 @@ class CompletionVoice:
             self._offsets[index] = len(echo)
         else:
             echo = ""
+        logprobs = self._logprobs(index, piece.shown)
+        if logprobs is not None and piece.prompt is not None:
+            logprobs = self._echoed(piece.prompt, logprobs)
         choice = {
             "index": index,
             "text": echo + piece.text,
             "finish_reason": finish_word(piece.finish) if piece.finish else None,
-            "logprobs": self._logprobs(index, piece.shown),
+            "logprobs": logprobs,
         }
         body: dict[str, Any] = {**self.head.of("text_completion"), "choices": [choice]}
         if self.include_usage:

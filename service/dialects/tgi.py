@@ -40,7 +40,7 @@ class TgiVoice:
 
     def reply(self, prepared: Prepared, summary: Summary, told: Sequence[Told]) -> dict[str, Any]:
         """The whole response; the best of several is the likeliest by its mean log-prob."""
-        best, *others = sorted(told, key=_score, reverse=True)
+        best, *others = sorted(told, key=lambda each: each.score, reverse=True)
         reply: dict[str, Any] = {"generated_text": self._full(best.text)}
         if self.body.parameters.details:
             details = self._details(prepared, best)
@@ -143,8 +143,3 @@ def text_tokens(tokenizer: Tokenizer, token_ids: Sequence[int]) -> list[dict[str
         out.append({"id": token_id, "text": tokenizer.token_text(token_id), "start": start, "stop": stop})
         start = stop
     return out
-
-
-def _score(told: Told) -> float:
-    logprobs = [token.logprob for piece in told.pieces for token in piece.tokens]
-    return sum(logprobs) / max(1, len(logprobs))

@@ -19,7 +19,7 @@ from schemas.adapters import AdapterReply, LoadAdapter, UnloadAdapter
 from schemas.errors import OpenAIError
 from service.access import Scope
 from service.adapters import AdapterError, prove, read
-from service.desk import Visit, body_of, receive
+from service.desk import Visit, receive
 from service.errors import InvalidBody, NotFound
 from service.openapi import DOCUMENTED
 from service.streaming import JsonReply
@@ -47,7 +47,7 @@ async def unload(request: Request) -> Response:
 
 
 async def _load(visit: Visit) -> Response:
-    body = await body_of(visit.request, LoadAdapter)
+    body = visit.body(LoadAdapter)
     house = visit.house
     if house.settings.max_adapters == 0:
         raise InvalidBody("this server serves no adapters: start it with --max-adapters", param="lora_name")
@@ -64,7 +64,7 @@ async def _load(visit: Visit) -> Response:
 
 
 async def _unload(visit: Visit) -> Response:
-    body = await body_of(visit.request, UnloadAdapter)
+    body = visit.body(UnloadAdapter)
     if not visit.house.adapters.drop(body.lora_name):
         raise NotFound(f"no adapter is named {body.lora_name!r}")
     return JsonReply({"lora_name": body.lora_name, "version": None})

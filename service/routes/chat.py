@@ -17,7 +17,7 @@ from starlette.responses import Response
 from schemas.chat import ChatChunk, ChatCompletion, ChatRequest
 from schemas.errors import OpenAIError
 from service import wishes
-from service.desk import Visit, body_of, counted, receive, whole
+from service.desk import Visit, counted, receive, whole
 from service.dialects.openai import ChatVoice, Head
 from service.errors import Family
 from service.generation import Generation, Prepared, beats, gather, prepare
@@ -63,7 +63,7 @@ async def chat_completions(request: Request) -> Response:
 
 
 async def _chat(visit: Visit) -> Response:
-    return await answer_chat(visit, await body_of(visit.request, ChatRequest))
+    return await answer_chat(visit, visit.body(ChatRequest))
 
 
 async def answer_chat(visit: Visit, body: ChatRequest) -> Response:

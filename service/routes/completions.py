@@ -6,9 +6,9 @@ vLLM and TGI. What may not enter: shapes of completions (service.dialects.comple
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 from fastapi import APIRouter
@@ -27,13 +27,13 @@ from schemas.errors import OpenAIError
 from schemas.tgi import TextToken
 from service import wishes
 from service.chat import Conversation, plain_message
-from service.desk import Visit, body_of, counted, receive
+from service.desk import Visit, counted, receive
 from service.dialects.completions import CompletionVoice
 from service.dialects.facts import formwork_block
 from service.dialects.openai import Head, usage
 from service.dialects.tgi import text_tokens
 from service.errors import Family, InvalidBody
-from service.generation import Generation, Prepared, Summary, Told, beats, count, gather, prepare
+from service.generation import Generation, Prepared, Summary, Told, count, gather_all, in_turn, prepare
 from service.openapi import DOCUMENTED
 from service.streaming import DONE, HEARTBEAT, JsonReply, attended, event
 from service.tools import callables
@@ -53,7 +53,7 @@ async def completions(request: Request) -> Response:
 
 
 async def _completions(visit: Visit) -> Response:
-    return await answer_completion(visit, await body_of(visit.request, CompletionRequest))
+    return await answer_completion(visit, visit.body(CompletionRequest))
 
 
 async def answer_completion(visit: Visit, body: CompletionRequest) -> Response:
@@ -71,9 +71,7 @@ async def answer_completion(visit: Visit, body: CompletionRequest) -> Response:
     )
     echoes = [house.tokenizer.decode(wish.prompt) if body.echo else "" for wish in asked]
     if body.stream:
-        if len(prepared) > 1:
-            raise InvalidBody("a stream takes one prompt", param="prompt")
-        return await visit.stream(_events(visit, prepared[0], voice, echoes[0]), Family.OPENAI)
+        return await visit.stream(_events(visit, prepared, voice, echoes), Family.OPENAI)
     return await attended(visit.request, _whole(visit, prepared, voice, echoes, body.n or 1))
 
 
@@ -81,42 +79,38 @@ async def _whole(
     visit: Visit, prepared: Sequence[Prepared], voice: CompletionVoice, echoes: Sequence[str], wanted: int
 ) -> Response:
     generations = [Generation(visit.house, each) for each in prepared]
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(gather(generation)) for generation in generations]
-    except ExceptionGroup as group_error:
-        raise group_error.exceptions[0] from None  # the first prompt's failure is the request's
     choices: list[dict[str, Any]] = []
-    for task, generation, echo in zip(tasks, generations, echoes, strict=True):
+    for each, generation, echo in zip(await gather_all(generations), generations, echoes, strict=True):
         count(visit.house, generation)
-        choices += [voice.choice(len(choices) + i, told, echo) for i, told in enumerate(_best(task.result(), wanted))]
+        choices += [voice.choice(len(choices) + i, told, echo) for i, told in enumerate(_best(each, wanted))]
     total = _sum([generation.summary for generation in generations])
     block = formwork_block(prepared[0], generations[0].summary)
     return JsonReply({**voice.head.of("text_completion"), "choices": choices, "usage": usage(total), "formwork": block})
 
 
-async def _events(visit: Visit, prepared: Prepared, voice: CompletionVoice, echo: str) -> AsyncGenerator[bytes, None]:
-    async with counted(visit, prepared) as generation:
-        async for piece in beats(generation, visit.house.settings.heartbeat_s):
-            if piece is None:
+async def _events(
+    visit: Visit, prepared: Sequence[Prepared], voice: CompletionVoice, echoes: Sequence[str]
+) -> AsyncGenerator[bytes, None]:
+    """The prompts' events as they come, told apart by the index of their choice."""
+    async with AsyncExitStack() as stack:
+        generations = [await stack.enter_async_context(counted(visit, each)) for each in prepared]
+        async for told in in_turn(generations, visit.house.settings.heartbeat_s):
+            if told is None:
                 yield HEARTBEAT
-            elif piece.text or piece.shown or piece.finish:
-                yield event(voice.event(piece.index, piece, echo))
+                continue
+            place, piece = told
+            if piece.text or piece.shown or piece.finish or piece.prompt:
+                index = place * prepared[place].wish.n + piece.index
+                yield event(voice.event(index, piece, echoes[place]))
         if voice.include_usage:
-            yield event({**voice.head.of("text_completion"), "choices": [], "usage": usage(generation.summary)})
+            total = _sum([generation.summary for generation in generations])
+            yield event({**voice.head.of("text_completion"), "choices": [], "usage": usage(total)})
     yield DONE
 
 
 def _best(told: Sequence[Told], wanted: int) -> Sequence[Told]:
     """The `n` likeliest of `best_of`, by mean log-prob a token."""
-    if wanted >= len(told):
-        return told
-
-    def score(each: Told) -> float:
-        logprobs = [token.logprob for piece in each.pieces for token in piece.tokens]
-        return sum(logprobs) / max(1, len(logprobs))
-
-    return sorted(told, key=score, reverse=True)[:wanted]
+    return told if wanted >= len(told) else sorted(told, key=lambda each: each.score, reverse=True)[:wanted]
 
 
 def _sum(summaries: Sequence[Summary]) -> Summary:
@@ -137,7 +131,7 @@ async def tokenize(request: Request) -> Response:
     """A text's tokens: vLLM's shape for `prompt` and `messages`, TGI's for `inputs`."""
 
     async def work(visit: Visit) -> Response:
-        body = await body_of(request, TokenizeRequest)
+        body = visit.body(TokenizeRequest)
         house = visit.house
         house.model_named(body.model)
         if sum(each is not None for each in (body.prompt, body.messages, body.inputs)) != 1:
@@ -166,7 +160,7 @@ async def detokenize(request: Request) -> Response:
     """The text of tokens, special ones left out."""
 
     async def work(visit: Visit) -> Response:
-        body = await body_of(request, DetokenizeRequest)
+        body = visit.body(DetokenizeRequest)
         visit.house.model_named(body.model)
         if bad := next((token for token in body.tokens if token >= visit.house.engine.info.vocab_size), None):
             raise InvalidBody(f"token id {bad} is outside the vocabulary", param="tokens")

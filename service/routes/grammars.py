@@ -18,7 +18,7 @@ from schemas.errors import OpenAIError
 from schemas.grammars import GrammarList, GrammarReply, GrammarRequest
 from service import constraints
 from service.compiling import CompiledConstraint
-from service.desk import Visit, body_of, house_of, receive, tenant_of
+from service.desk import Visit, house_of, receive, tenant_of
 from service.errors import InvalidBody, NotFound
 from service.openapi import DOCUMENTED
 from service.streaming import JsonReply, attended
@@ -39,7 +39,7 @@ async def make(request: Request) -> Response:
     """Compiles a constraint: what is enforced and how, the least budget, the cost."""
 
     async def work(visit: Visit) -> Response:
-        body = await body_of(request, GrammarRequest)
+        body = visit.body(GrammarRequest)
         house = visit.house
         constraint = constraints.of_response_format(body.response_format, body.formwork or FormworkRequest())
         if constraint is None:

@@ -109,6 +109,7 @@ def _gauges(house: House) -> dict[str, float]:
         "tgi_batch_total_tokens": stats.pages_used * house.engine.info.page_size,
         "tgi_batch_current_max_tokens": stats.pages_used * house.engine.info.page_size,
         "formwork_requests_inside": house.gate.inside,
+        "formwork_arriving_body_bytes": house.reception.held,
         "formwork_pages_used": stats.pages_used,
         "formwork_pages_total": stats.pages_total,
         "formwork_grammars_loaded": stats.grammars,
@@ -137,7 +138,7 @@ def _counters(house: House) -> dict[str, float]:
         },
         'tgi_batch_inference_failure{method="decode"}': continuity.restarts,
         "tgi_batch_concat": counted.get("concat", 0),
-        "formwork_refused_total": house.gate.refused,
+        "formwork_refused_total": house.gate.refused + house.reception.refused,
         "formwork_key_limited_total": house.allowances.refused,
         "formwork_generated_tokens_total": stats.generated_tokens,
         "formwork_prefill_tokens_total": stats.prefill_tokens,
@@ -161,4 +162,5 @@ def _counters(house: House) -> dict[str, float]:
         "formwork_engine_restarts_total": continuity.restarts,
         "formwork_resumptions_total": continuity.resumptions,
         "formwork_requests_lost_total": continuity.lost,
+        "formwork_requests_quarantined_total": continuity.quarantined,
     }

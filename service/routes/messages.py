@@ -16,7 +16,7 @@ from schemas.chat import ChatRequest
 from schemas.messages import AnthropicError, CountReply, CountRequest, MessageEvent, MessageReply, MessagesRequest
 from service import wishes
 from service.body import parse
-from service.desk import Visit, body_of, counted, receive, whole
+from service.desk import Visit, counted, receive, whole
 from service.dialects.anthropic import NAMES, MessagesVoice, chat_of, prompt_of
 from service.errors import Family, renaming
 from service.generation import Generation, Prepared, beats, gather, prepare
@@ -50,7 +50,7 @@ async def messages(request: Request) -> Response:
 
 async def _messages(visit: Visit) -> Response:
     house = visit.house
-    body = await body_of(visit.request, MessagesRequest)
+    body = visit.body(MessagesRequest)
     model = house.model_named(body.model)
     with renaming(NAMES):
         wish = await wishes.of_chat(house, chat_of(body), visit.tenant)
@@ -89,7 +89,7 @@ async def count_tokens(request: Request) -> Response:
     """The tokens of a prompt as `/v1/messages` would send it to the model."""
 
     async def work(visit: Visit) -> Response:
-        body = await body_of(request, CountRequest)
+        body = visit.body(CountRequest)
         visit.house.model_named(body.model)
         asked = {name: value for name, value in prompt_of(body).items() if value is not None}
         conversation = wishes.chat_conversation(visit.house, parse(asked, ChatRequest), visit.tenant)

@@ -23,7 +23,7 @@ from schemas.ollama import (
     OllamaVersion,
 )
 from service import wishes
-from service.desk import Visit, body_of, counted, house_of, receive, tenant_of, whole
+from service.desk import Visit, counted, house_of, receive, tenant_of, whole
 from service.dialects.ollama import NAMES, OllamaVoice, chat_of, completion_of
 from service.errors import Family, renaming
 from service.generation import Generation, Prepared, Wish, beats, gather, prepare
@@ -51,7 +51,7 @@ async def chat(request: Request) -> Response:
     """Answers a conversation, in lines unless `stream` is false."""
 
     async def work(visit: Visit) -> Response:
-        body = await body_of(request, OllamaChatRequest)
+        body = visit.body(OllamaChatRequest)
         model = visit.house.model_named(body.model)
         with renaming(NAMES):
             wish = await wishes.of_chat(visit.house, chat_of(body), visit.tenant)
@@ -74,7 +74,7 @@ async def generate(request: Request) -> Response:
     """Answers one prompt; with `raw` continues it as it is."""
 
     async def work(visit: Visit) -> Response:
-        body = await body_of(request, OllamaGenerateRequest)
+        body = visit.body(OllamaGenerateRequest)
         model = visit.house.model_named(body.model)
         with renaming(NAMES):
             if body.raw:

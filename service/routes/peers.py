@@ -16,7 +16,7 @@ from starlette.responses import Response
 from schemas.errors import OpenAIError
 from schemas.peers import LlamaReply, LlamaRequest, SglangRequest
 from service import wishes
-from service.desk import Visit, body_of, counted, receive, whole
+from service.desk import Visit, counted, receive, whole
 from service.dialects.peers import (
     LLAMA_NAMES,
     SGLANG_NAMES,
@@ -51,7 +51,7 @@ async def completion(request: Request) -> Response:
 
 async def _completion(visit: Visit) -> Response:
     house = visit.house
-    body = await body_of(visit.request, LlamaRequest)
+    body = visit.body(LlamaRequest)
     model = house.model_named(body.model)
     with renaming(LLAMA_NAMES):
         (wish,) = await wishes.of_completion(house, completion_of_llama(body), visit.tenant)

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from schemas.errors import OpenAIError
 from schemas.responses import ResponseEvent, ResponseObject, ResponsesRequest
 from service import wishes
-from service.desk import Visit, body_of, counted, receive, report, whole
+from service.desk import Visit, counted, receive, report, whole
 from service.dialects.responses import NAMES, Event, ResponsesVoice, chat_of, error_event
 from service.errors import Family, renaming
 from service.generation import Generation, Prepared, beats, prepare
@@ -55,7 +55,7 @@ async def responses(request: Request) -> Response:
 
 async def _responses(visit: Visit) -> Response:
     house = visit.house
-    body = await body_of(visit.request, ResponsesRequest)
+    body = visit.body(ResponsesRequest)
     model = house.model_named(body.model)
     with renaming(NAMES):
         wish = await wishes.of_chat(house, chat_of(body), visit.tenant)

@@ -17,7 +17,7 @@ from schemas.chat import ChatRequest
 from schemas.errors import OpenAIError
 from schemas.scoring import ScoreReply, ScoreRequest
 from service import wishes
-from service.desk import Visit, body_of, receive
+from service.desk import Visit, receive
 from service.errors import InvalidBody, TooManyTokens
 from service.openapi import DOCUMENTED
 from service.scoring import Score, score, spellings
@@ -40,10 +40,8 @@ async def score_choices(request: Request) -> Response:
 
 async def _score(visit: Visit) -> Response:
     house = visit.house
-    body = await body_of(visit.request, ScoreRequest)
+    body = visit.body(ScoreRequest)
     model = house.model_named(body.model)
-    if model in house.adapters:
-        raise InvalidBody("options are scored by the model itself, not with an adapter", param="model")
     wanted = await attended(visit.request, _choices(visit, body))
     if len(wanted) * body.tokenizations > _MOST:
         raise InvalidBody(f"options times tokenizations may be at most {_MOST}", param="tokenizations")
@@ -58,7 +56,9 @@ async def _score(visit: Visit) -> Response:
             f"there must be a prompt, and together they may have {house.context_length}",
             param="prompt" if body.prompt is not None else "messages",
         )
-    scores = await attended(visit.request, score(house, prompt, options, ends=body.ends, tenant=visit.tenant))
+    adapter = house.adapters.find(body.model)
+    measured = score(house, prompt, options, ends=body.ends, tenant=visit.tenant, adapter=adapter)
+    scores = await attended(visit.request, measured)
     return JsonReply(_reply(wanted, model, len(prompt), scores))
 
 

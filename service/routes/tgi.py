@@ -20,7 +20,7 @@ from schemas.tgi import ChatTokenizeReply, GenerateReply, GenerateRequest, Info,
 from service import wishes
 from service.accounts import compute_type
 from service.body import parse
-from service.desk import Visit, body_of, counted, house_of, json_of, receive, tenant_of, whole
+from service.desk import Visit, counted, house_of, receive, tenant_of, whole
 from service.dialects.tgi import TgiVoice, text_tokens
 from service.errors import Family, InvalidBody
 from service.generation import Generation, Prepared, beats, gather, prepare
@@ -55,7 +55,7 @@ async def generate(request: Request) -> Response:
     """Continues a text. A body with `text` or `input_ids` in place of `inputs` is SGLang's, and is answered as its."""
 
     async def work(visit: Visit) -> Response:
-        value = await json_of(request)
+        value = visit.json()
         if isinstance(value, dict) and "inputs" not in value and {"text", "input_ids"} & set(value):
             return await sglang_generate(visit, parse(value, SglangRequest))
         return await _generate(visit, parse(value, GenerateRequest), array=False)
@@ -79,7 +79,7 @@ async def invocations(request: Request) -> Response:
     """SageMaker's one route: a body with `messages` is a chat request, one with `prompt` a completion, else TGI's."""
 
     async def work(visit: Visit) -> Response:
-        value = await json_of(request)
+        value = visit.json()
         known = set(value) if isinstance(value, dict) else set()
         if "messages" in known:
             return await answer_chat(visit, parse(value, ChatRequest))
@@ -99,7 +99,7 @@ async def generate_stream(request: Request) -> Response:
     """Continues a text, one event a token."""
 
     async def work(visit: Visit) -> Response:
-        return await _stream(visit, await body_of(request, GenerateRequest))
+        return await _stream(visit, visit.body(GenerateRequest))
 
     return await receive(request, work)
 
@@ -114,7 +114,7 @@ async def compat_generate(request: Request) -> Response:
     """As `/generate` with an array for an answer, or, with `stream: true`, as `/generate_stream`."""
 
     async def work(visit: Visit) -> Response:
-        body = await body_of(request, GenerateRequest)
+        body = visit.body(GenerateRequest)
         return await (_stream(visit, body) if body.stream else _generate(visit, body, array=True))
 
     return await receive(request, work)
@@ -152,7 +152,7 @@ async def chat_tokenize(request: Request) -> Response:
     """A conversation as the model reads it."""
 
     async def work(visit: Visit) -> Response:
-        body = await body_of(request, ChatRequest)
+        body = visit.body(ChatRequest)
         conversation = wishes.chat_conversation(visit.house, body, visit.tenant)
         template = visit.house.chat_template()
         tokens = text_tokens(visit.house.tokenizer, template.prompt(conversation))

@@ -22,9 +22,10 @@ from service import constraints, wishes
 from service.access import Scope
 from service.compiling import CompiledConstraint
 from service.constraints import Constraint
-from service.desk import Visit, body_of, receive
+from service.desk import Visit, receive
 from service.detection import Readings, judged, leaving_out, pictured, told
 from service.errors import InvalidBody
+from service.evidence import KEYWORD, Texts, quoting
 from service.house import House
 from service.openapi import DOCUMENTED
 from service.streaming import JsonReply, attended
@@ -43,7 +44,7 @@ async def detect(request: Request) -> Response:
     """The chance that unmarked text would look as marked as this one, over all keys of the server."""
 
     async def work(visit: Visit) -> Response:
-        body = await body_of(request, DetectRequest)
+        body = visit.body(DetectRequest)
         return JsonReply(await attended(request, _detection(visit, body)))
 
     return await receive(request, work, Scope.DETECT)
@@ -94,12 +95,22 @@ def _made_under(visit: Visit, body: DetectRequest) -> tuple[Constraint | None, C
         if body.response_format is not None:
             raise InvalidBody("send response_format or formwork.grammar, not both", param="formwork.grammar")
         named = visit.house.names.find(visit.tenant, options.grammar)
-        return named, constraints.in_any_spelling(named)
+        return _quoting(named, body), _quoting(constraints.in_any_spelling(named), body)
     loose = options.model_copy(
         update={"whitespace": options.whitespace or "json", "property_order": options.property_order or "any"}
     )
     made, read = (constraints.of_response_format(body.response_format, each) for each in (options, loose))
-    return made, read
+    return _quoting(made, body), _quoting(read, body)
+
+
+def _quoting(constraint: Constraint | None, body: DetectRequest) -> Constraint | None:
+    """The constraint with the texts that it quotes from."""
+    if body.source is None:
+        return constraint
+    told = quoting(constraint, Texts(tuple(enumerate(body.source))))
+    if told is constraint:
+        raise InvalidBody(f"nothing in the constraint quotes: it has no {KEYWORD}", param="source")
+    return told
 
 
 async def _read(house: House, compiled: CompiledConstraint | None, text: str) -> Readings:

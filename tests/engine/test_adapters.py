@@ -118,6 +118,25 @@ def test_each_request_gets_its_adapter_in_one_batch(adapted: tuple[House, Path, 
     assert len({tuple(answer.ids) for answer in told}) == 3
 
 
+def test_a_prompt_is_measured_with_its_adapter(adapted: tuple[House, Path, list[AdapterRef]]) -> None:
+    """What `/v1/choices/score` asks for: peft's log-probs of every prompt token, with and without."""
+    made, base, refs = adapted
+    prompt = [5 + 3 * i % (VOCABULARY - 5) for i in range(20)]
+    sampling = Sampling(max_tokens=1, temperature=0.0, seed=0, prompt_logprobs=0)
+    wanted = [
+        Generate(request_id=str(i), prompt=prompt, sampling=sampling, adapter=ref)
+        for i, ref in enumerate([*refs, None])
+    ]
+    for request in wanted:
+        (answer,) = answers(made, [request])
+        folder = None if request.adapter is None else Path(request.adapter.folder)
+        expected = dense(base, folder, prompt).log_softmax(-1)
+        told = [token for output in answer.outputs for token in output.prompt or ()]
+        assert [token.token_id for token in told] == prompt
+        for place, token in enumerate(told[1:]):
+            assert token.logprob == pytest.approx(float(expected[place, token.token_id]), abs=1e-4)
+
+
 def test_slots_are_given_back_when_requests_end(adapted: tuple[House, Path, list[AdapterRef]]) -> None:
     """Two slots serve three adapters one after the other."""
     made, _, refs = adapted

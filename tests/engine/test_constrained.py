@@ -192,6 +192,8 @@ def test_log_probs_under_the_constraint() -> None:
     for token in answer.tokens:
         assert token.constrained_logprob == pytest.approx(token.logprob - np.log(token.legal_mass), abs=1e-4)
         assert not token.forced or token.constrained_logprob == pytest.approx(0.0, abs=1e-5)
+        assert token.logprob <= 0.0
+        assert token.constrained_logprob <= 0.0
 
 
 def test_legal_mass_is_that_of_the_grammars_own_mask() -> None:

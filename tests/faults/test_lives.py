@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import grammar
@@ -115,6 +116,41 @@ def test_27_a_request_that_kills_its_engine_is_given_up_and_the_breaker_opens(
                 while client.state != EngineState.READY:  # type: ignore[comparison-overlap]  # it changes by itself
                     await asyncio.sleep(0.1)
             assert len(await collected(client, request("late", 1))) == 24
+        finally:
+            await client.close()
+
+    loop.run_until_complete(run())
+
+
+def test_27_a_request_that_kills_its_engine_takes_nobody_along_and_is_kept_out(
+    folder: Path,
+    byte_level: Tokenizer,  # noqa: F811
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    """Those beside it go on, byte for byte; what it asked for is refused at once from then on."""
+    patience = Supervision(crashes=100, quarantine_s=3600.0)
+    beside = [request(f"b{seed}", seed, max_tokens=200) for seed in (1, 2, 3)]
+    poison = request("poison", POISON, max_tokens=200)
+
+    async def run() -> None:
+        client = await EngineClient.start(configured(folder, f"draw:kill:seed={POISON},nth=20"), patience)
+        try:
+            quiet = await asyncio.gather(*(collected(client, one) for one in beside))
+            shaken = await asyncio.gather(
+                collected(client, beside[0]),
+                collected(client, poison),
+                *(collected(client, one) for one in beside[1:]),
+                return_exceptions=True,
+            )
+            died = shaken.pop(1)
+            assert isinstance(died, EngineDied)
+            assert shaken == quiet
+            assert (client.continuity.restarts, client.continuity.lost) == (3, 1)
+            with pytest.raises(EngineDied, match="refused"):
+                await collected(client, msgspec.structs.replace(poison, request_id="again"))
+            assert client.continuity.restarts == 3
+            assert client.continuity.quarantined == 1
+            assert len(await collected(client, request("other", POISON + 1))) == 24
         finally:
             await client.close()
 

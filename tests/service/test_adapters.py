@@ -88,12 +88,13 @@ async def test_a_request_that_names_an_adapter_is_run_with_it(tmp_path: Path) ->
         chat = await client.post("/v1/chat/completions", json={"model": "sql", "messages": [USER]})
         await client.post("/v1/completions", json={"model": "sql", "prompt": "x"})
         await client.post("/generate", json={"inputs": "x", "parameters": {"adapter_id": "sql"}})
+        await client.post("/v1/choices/score", json={"model": "sql", "prompt": "x", "choices": ["a"]})
         await client.post("/v1/chat/completions", json={"messages": [USER]})
         listed = (await client.get("/v1/models")).json()["data"]
         unknown = await client.post("/generate", json={"inputs": "x", "parameters": {"adapter_id": "nosql"}})
     adapter = read(tmp_path / "lora")
     assert proved.adapter == adapter
-    assert [request.adapter for request, _ in engine.requests] == [adapter, adapter, adapter, None]
+    assert [request.adapter for request, _ in engine.requests] == [adapter, adapter, adapter, adapter, None]
     assert chat.json()["model"] == "sql"
     assert {each["id"]: each.get("parent") for each in listed} == {"tiny": None, "small": None, "sql": "tiny"}
     assert unknown.status_code == 422

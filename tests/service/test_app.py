@@ -16,7 +16,9 @@ from jsonschema import Draft202012Validator
 from engine import EngineState, NumericError
 from engine.histogram import Histogram
 from engine.step_times import BOUNDS
-from service.errors import InvalidBody, Overloaded, TemplateFailure, Unauthorized, tgi_word
+from grammar import UnsupportedConstraint
+from service.desk import report
+from service.errors import Family, InvalidBody, Overloaded, TemplateFailure, Unauthorized, tgi_word
 from service.serving import curl_line
 from tests.service.houses import saying, served
 
@@ -119,6 +121,27 @@ async def test_the_engines_histograms_are_told_with_cumulative_buckets(tmp_path:
     assert told['formwork_step_host_seconds_count{method="decode"}'] == "5"
     assert float(told['formwork_step_host_seconds_sum{method="decode"}']) == pytest.approx(9.0021)
     assert told['formwork_step_host_seconds_count{method="prefill"}'] == "0"
+
+
+async def test_metrics_tell_refusals_by_keyword_and_what_the_model_thought_of_the_grammar(tmp_path: Path) -> None:
+    """A keyword of the client's own making is no label: labels must be few."""
+    async with served(tmp_path, saying("Hi")) as (client, _):
+        house: Any = client._transport.app.state.house  # type: ignore[attr-defined]
+        for regex in ("refused", "also refused", "[a-z]"):
+            await client.post("/generate", json=regex_body(regex))
+        for keyword in (None, "evil\n", "multipleOf"):
+            report(house, UnsupportedConstraint("no", keyword=keyword), Family.OPENAI)
+        text = (await client.get("/metrics")).text
+    numbers = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    name = 'formwork_constraints_refused_total{code="unsupported_constraint",keyword="%s"}'
+    assert [numbers[name % keyword] for keyword in ("type", "", "other", "multipleOf")] == ["2", "1", "1", "1"]
+    assert "evil" not in text
+    assert numbers["formwork_legal_mass_count"] == "3"  # H, i and the end
+    assert numbers['formwork_legal_mass_bucket{le="0.75"}'] == "2"
+
+
+def regex_body(regex: str) -> dict[str, Any]:
+    return {"inputs": "x", "parameters": {"grammar": {"type": "regex", "value": regex}}}
 
 
 TGI_NAMES = [

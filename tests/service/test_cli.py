@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service import cli
-from service.aliases import REFUSED
+from service.aliases import REFUSED, REFUSED_VARIABLES
 from service.cli import main
 from service.settings import Settings
 
@@ -35,7 +35,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """What `serve` would have run with."""
     seen: list[Settings] = []
 
-    def run(settings: Settings, _idle: list[str]) -> int:
+    def run(settings: Settings, _idle: dict[str, str]) -> int:
         seen.append(settings)
         return 0
 
@@ -77,9 +77,9 @@ def test_what_is_wrong_is_told_with_status_2(arguments: list[str], capsys: pytes
 
 
 def test_flags_of_other_servers_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[Settings, list[str]]] = []
+    seen: list[tuple[Settings, dict[str, str]]] = []
 
-    def run(settings: Settings, idle: list[str]) -> int:
+    def run(settings: Settings, idle: dict[str, str]) -> int:
         seen.append((settings, idle))
         return 0
 
@@ -95,16 +95,73 @@ def test_flags_of_other_servers_are_understood(monkeypatch: pytest.MonkeyPatch) 
     assert (settings.model, settings.max_input_tokens, settings.max_model_len) == ("a/b", 100, 200)
     assert (settings.max_batch_tokens, settings.cache_tokens, settings.memory_fraction) == (64, 4096, 0.5)
     assert settings.log_format == "json"
-    assert idle == ["waiting-served-ratio"]
+    assert list(idle) == ["--waiting-served-ratio"]
     vllm = ["--max-num-seqs", "8", "--gpu-memory-utilization", "0.9", "--enable-auto-tool-choice"]
     assert main(["serve", "a/b", *vllm, "--tool-call-parser", "llama3_json"]) == 0
     settings, idle = seen.pop()
     assert (settings.max_sequences, settings.tool_call_parser) == (8, "llama3_json")
-    assert idle == ["enable-auto-tool-choice"]
+    assert list(idle) == ["--enable-auto-tool-choice"]
+
+
+def test_tgis_variables_are_honoured_idle_with_a_reason_or_refused(
+    served: list[Settings], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = {
+        "NUM_SHARD": "2", "SHARDED": "true", "CUDA_GRAPHS": "4,1,2", "JSON_OUTPUT": "true",
+        "KV_CACHE_DTYPE": "fp8_e4m3fn", "OTLP_SERVICE_NAME": "a", "COMPUTE_TYPE": "cpu+a",
+        "WAITING_SERVED_RATIO": "1.2", "NGROK": "false",
+    }  # fmt: skip
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    assert main(["serve"]) == 0
+    (settings,) = served
+    assert (settings.tensor_parallel_size, settings.graph_sizes, settings.cache_dtype) == (2, (1, 2, 4), "fp8")
+    assert (settings.log_format, settings.otlp_service_name, settings.compute_type) == ("json", "a", "cpu+a")
+    monkeypatch.setenv("NUM_SHARD", "1")
+    assert main(["serve"]) == 2
+    assert "SHARDED" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", REFUSED_VARIABLES)
+def test_a_variable_that_would_do_nothing_ends_the_command(
+    name: str, served: list[Settings], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, "1")
+    assert main(["serve"]) == 2
+    assert f"{name}: {REFUSED_VARIABLES[name]}" in capsys.readouterr().err
+    assert not served
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"), [(["--num-shard", "0"], "tensor_parallel_size"), (["--sharded", "true"], "--num-shard")]
+    ("flags", "sizes"),
+    [
+        ([], None),
+        (["--cuda-graphs", "1,2,4,8"], (1, 2, 4, 8)),
+        (["--cuda-graphs", "0"], ()),
+        (["--cuda-graphs", "true"], None),
+        (["--enforce-eager"], ()),
+        (["--no-cuda-graphs"], ()),
+    ],
+)
+def test_graphs_are_said_as_tgi_and_vllm_say_them(
+    flags: list[str], sizes: tuple[int, ...] | None, served: list[Settings]
+) -> None:
+    assert main(["serve", *flags]) == 0
+    assert served[0].graph_sizes == sizes
+
+
+def test_a_list_may_be_said_flag_by_flag(served: list[Settings]) -> None:
+    main(["serve", "--cors-allow-origin", "http://a", "--cors-allow-origin", "http://b"])
+    assert served[0].origins == ["http://a", "http://b"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--num-shard", "0"], "tensor_parallel_size"),
+        (["--sharded", "true"], "--num-shard"),
+        (["--cuda-graphs", "some"], "auto"),
+    ],
 )
 def test_what_cannot_be_is_refused_by_name(flags: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", *flags]) == 2

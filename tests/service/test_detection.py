@@ -215,8 +215,9 @@ def test_the_terminal_shows_answer_and_picture(
     answer = ANSWER | ({"picture": picture[form]} if form else {})
     flags = ["--picture", form] if form else []
     with answering(200, answer) as (url, asked):
-        assert main(["detect", str(path), "--url", url, "--name", "letters", *flags]) == 0
+        assert main(["detect", str(path), "--url", url, "--name", "letters", "--source", str(path), *flags]) == 0
     assert asked[0]["text"] == "a text"
+    assert asked[0]["source"] == ["a text"]
     assert asked[0]["formwork"] == {"grammar": "letters"}
     told = capsys.readouterr()
     assert told.out.startswith(start)

@@ -286,6 +286,28 @@ def test_the_watermark_is_found_and_its_absence_too(client: openai.OpenAI, serve
     assert not unmarked["watermarked"]
 
 
+def test_a_quotation_is_read_with_what_it_was_quoted_from(client: openai.OpenAI, server: Running) -> None:
+    """Without it, and where nothing quotes, the request is refused by name."""
+    quoted: dict[str, Any] = {"type": "string", "x-source": "input", "minLength": 3}
+    schema = {"type": "object", "properties": {"name": quoted}, "required": ["name"], "additionalProperties": False}
+    format_: Any = {"type": "json_schema", "json_schema": {"name": "q", "schema": schema}}
+    answer = client.chat.completions.create(model="default", messages=MESSAGES, response_format=format_)
+    text = answer.choices[0].message.content
+
+    def detected(**body: Any) -> httpx.Response:
+        return httpx.post(f"{server.url}/v1/watermark/detect", json={"text": text, **body}, timeout=60)
+
+    read = detected(response_format=format_, source=[TEXT])
+    assert (read.status_code, read.json()["reading"]) == (200, "constraint"), read.text
+    other = detected(response_format=format_, source=["something else"])
+    assert (other.status_code, other.json()["error"]["param"]) == (400, "text")
+    missing = detected(response_format=format_)
+    assert missing.json()["error"]["formwork"]["keyword"] == "x-source"
+    idle = detected(response_format=FORMAT, source=[TEXT])
+    assert (idle.status_code, idle.json()["error"]["param"]) == (400, "source")
+    assert detected(source=[TEXT]).json()["error"]["param"] == "source"
+
+
 def test_no_key_is_told_by_processes_logs_metrics_or_errors(server: Running) -> None:
     """Command lines are read by every user of the machine, the engine's and the workers' too."""
     wrong = httpx.post(f"{server.url}/v1/watermark/detect", json={"text": "a text", "key_id": "none"}, timeout=60)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine import NumericError
 from engine.messages import Alternative, Finish, FinishReason, Generate, Output, Plan, PromptToken, Token
 from schemas.completions import Completion
 from tests.engine.scripted import ScriptedEngine, Step
@@ -16,6 +19,13 @@ from tests.service.houses import BYTES, EOS, info, saying, served
 
 pytestmark = pytest.mark.anyio
 URL = "/v1/completions"
+
+
+def events_of(text: str) -> list[str]:
+    """The data of a stream's events, `[DONE]` left out."""
+    *events, done = [line[6:] for line in text.split("\n") if line.startswith("data: ")]
+    assert done == "[DONE]"
+    return events
 
 
 async def test_several_prompts_give_choices_prompt_by_prompt(tmp_path: Path) -> None:
@@ -69,7 +79,45 @@ async def test_an_echoed_prompt_has_its_logprobs(tmp_path: Path) -> None:
     assert choice.logprobs.top_logprobs is not None
     assert choice.logprobs.top_logprobs[:2] == [None, {"x": -0.25}]
     assert choice.logprobs.text_offset == [0, 1, 2, 3]
-    assert stream.status_code == 400
+    told = [Completion.model_validate_json(data) for data in events_of(stream.text)]
+    assert [each.choices[0].text for each in told] == ["xyHi", ""]
+    assert told[0].choices[0].logprobs == choice.logprobs
+
+
+async def test_several_prompts_stream_side_by_side(tmp_path: Path) -> None:
+    """Each choice by its index, as in the answer that is not streamed; the usage is that of all."""
+    body = {"prompt": ["a", "b"], "n": 2, "echo": True, "stream": True, "stream_options": {"include_usage": True}}
+    async with served(tmp_path, saying("Hi there")) as (client, _):
+        response = await client.post(URL, json=body)
+    told = [Completion.model_validate_json(data) for data in events_of(response.text)]
+    texts, ends = [""] * 4, []
+    for each in told[:-1]:
+        (choice,) = each.choices
+        texts[choice.index] += choice.text
+        ends += [choice.index] if choice.finish_reason == "stop" else []
+    assert texts == ["aHi there", "aHi there", "bHi there", "bHi there"]
+    assert sorted(ends) == [0, 1, 2, 3]
+    assert (told[-1].choices, told[-1].usage and told[-1].usage.completion_tokens) == ([], 4 * 9)
+
+
+async def test_a_prompt_that_fails_ends_the_stream_and_the_others(tmp_path: Path) -> None:
+    odd, even = 1, 2
+
+    class Half(ScriptedEngine):
+        async def generate(self, request: Generate, plan: Plan | None = None) -> AsyncGenerator[Output, None]:
+            if request.prompt == [even]:
+                await asyncio.Event().wait()
+            async with aclosing(super().generate(request, plan)) as outputs:
+                async for output in outputs:
+                    yield output
+
+    engine = Half(lambda _request, _plan: [BYTES.tokens("Hi"), NumericError("NaN")], info())
+    async with served(tmp_path, engine) as (client, _):
+        house: Any = client._transport.app.state.house  # type: ignore[attr-defined]
+        response = await client.post(URL, json={"prompt": [[odd], [even]], "stream": True})
+        assert house.gate.inside == 0
+    assert "numeric_error" in response.text
+    assert "[DONE]" not in response.text
 
 
 async def test_the_stop_string_can_stay(tmp_path: Path) -> None:
@@ -83,9 +131,7 @@ async def test_the_stop_string_can_stay(tmp_path: Path) -> None:
 async def test_a_completion_stream_concatenates_to_the_text(tmp_path: Path) -> None:
     async with served(tmp_path, saying("über €")) as (client, _):
         response = await client.post(URL, json={"prompt": "x", "stream": True, "echo": True})
-    *events, done = [line[6:] for line in response.text.split("\n") if line.startswith("data: ")]
-    assert done == "[DONE]"
-    parsed = [Completion.model_validate_json(each) for each in events]
+    parsed = [Completion.model_validate_json(each) for each in events_of(response.text)]
     assert "".join(each.choices[0].text for each in parsed) == "xüber €"
     assert parsed[-1].choices[0].finish_reason == "stop"
 
@@ -102,7 +148,6 @@ async def test_a_completion_stream_concatenates_to_the_text(tmp_path: Path) -> N
         ({"prompt": [2**70]}, "prompt"),
         ({"prompt": "x", "stop_token_ids": [2**70]}, "stop_token_ids"),
         ({"prompt": "x", "min_tokens": 2**70}, "min_tokens"),
-        ({"prompt": ["x", "y"], "stream": True}, "prompt"),
     ],
 )
 async def test_a_bad_completion_request_is_named(tmp_path: Path, body: dict[str, Any], param: str) -> None:

@@ -191,3 +191,36 @@ async def test_invocations_take_three_kinds_of_bodies(tmp_path: Path) -> None:
     assert tgi == [{"generated_text": "Hi"}]
     assert "generated_text" in streamed.text
     assert (none.status_code, none.json()["error_type"]) == (422, "validation")
+
+
+# Vertex AI
+
+
+async def test_vertex_takes_several_bodies_and_gives_texts(tmp_path: Path) -> None:
+    chat = {"messages": [{"role": "user", "content": "x"}]}
+    full = {"inputs": "Say: ", "parameters": {"return_full_text": True}}
+    async with served(tmp_path, saying("Hi")) as (client, engine):
+        answer = await client.post("/vertex", json={"instances": [{"inputs": "x"}, chat, full]})
+    assert answer.json() == {"predictions": ["Hi", "Hi", "Say: Hi"]}
+    assert len(engine.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("instance", "place"),
+    [
+        ({"inputs": ""}, "inputs"),
+        ({"inputs": "x", "parameters": {"details": True}}, "parameters.details"),
+        ({"inputs": "x", "stream": True}, "stream"),
+        ({"inputs": "x", "parameters": {"grammar": {"type": "regex", "value": "refused"}}}, "parameters.grammar"),
+        ({"messages": [{"role": "user", "content": "x"}], "n": 2}, "n"),
+        ({"messages": [{"role": "user", "content": "x"}], "stream": True}, "stream"),
+        ({}, "inputs"),
+    ],
+)
+async def test_a_wrong_instance_is_named(tmp_path: Path, instance: dict[str, Any], place: str) -> None:
+    async with served(tmp_path, saying("Hi")) as (client, _):
+        response = await client.post("/vertex", json={"instances": [{"inputs": "x"}, instance]})
+        many = await client.post("/vertex", json={"instances": [{"inputs": "x"}] * 17})
+    assert (response.status_code, response.json()["error_type"]) == (422, "validation")
+    assert f"instances.1.{place}" in response.json()["error"] or "`inputs` cannot be empty" in response.json()["error"]
+    assert many.status_code == 422

@@ -21,13 +21,13 @@ async def test_start_tells_what_was_chosen_and_why(tmp_path: Path, monkeypatch: 
     async with served(tmp_path, [], api_keys="secret-key", tool_call_parser="mistral") as (client, _):
         house: Any = client._transport.app.state.house  # type: ignore[attr-defined]
         house.settings._sources.update({"tool_call_parser": "the command line", "api_keys": "FORMWORK_API_KEYS"})
-        lines = list(summary(house, ["waiting-served-ratio"]))
+        lines = list(summary(house, {"--waiting-served-ratio": "nothing waits"}))
     text = "\n".join(lines)
     assert "tool calls  mistral (from the command line)" in text
     assert "reasoning   none (what the chat template shows)" in text
     assert "4,096 tokens (measured from free memory)" in text
     assert "secret-key" not in text
-    assert any(line.startswith("idle        --waiting-served-ratio") for line in lines)
+    assert any(line == "idle        --waiting-served-ratio changes nothing: nothing waits" for line in lines)
 
 
 def test_a_log_line_can_be_json() -> None:

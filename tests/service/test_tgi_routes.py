@@ -10,6 +10,7 @@ import pytest
 
 from engine import EngineOverloaded, NumericError
 from engine.messages import Alternative, Finish, FinishReason, Token
+from schemas.errors import TgiError
 from schemas.tgi import GenerateReply, Info, StreamEvent
 from tests.engine.scripted import Step
 from tests.service.houses import BYTES, EOS, saying, served
@@ -148,6 +149,24 @@ async def test_engine_errors_have_tgis_statuses(tmp_path: Path) -> None:
         async with served(tmp_path, [error]) as (client, _):
             response = await client.post("/generate", json={"inputs": "x"})
         assert (response.status_code, response.json()["error_type"]) == (status, kind)
+
+
+async def test_what_tgi_answers_in_plain_text_has_its_shape_here(tmp_path: Path) -> None:
+    """Its own clients read JSON from every error; statuses are TGI's."""
+    json_type = {"content-type": "application/json"}
+    async with served(tmp_path, saying("Hi"), api_keys="a", body_limit_bytes=1024) as (client, _):
+        key = {"authorization": "Bearer a"}
+        told = {
+            401: await client.post("/generate", json={"inputs": "x"}),
+            413: await client.post("/generate", json={"inputs": "x" * 2000}, headers=key),
+            415: await client.post("/generate", content=b"{}", headers={**key, "content-type": "text/plain"}),
+            422: await client.post("/generate", content=b"{", headers={**key, **json_type}),
+        }
+    for status, response in told.items():
+        assert response.status_code == status
+        assert TgiError.model_validate(response.json()).error
+    assert told[401].headers["www-authenticate"] == "Bearer"
+    assert {told[status].json()["error_type"] for status in (413, 415, 422)} == {"validation"}
 
 
 async def test_info_tells_the_limits(tmp_path: Path) -> None:

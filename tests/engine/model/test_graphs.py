@@ -188,6 +188,15 @@ def test_without_guesses_nothing_is_recorded_for_them() -> None:
     assert len(shapes(64, 16)) < 40, "each costs a part of a second at start, and memory"
 
 
+def test_shapes_are_of_the_numbers_of_sequences_asked_for() -> None:
+    """Those that a step can fill; a step of more runs unrecorded."""
+    assert shapes(8, 0, (1, 4, 32, 64)) == [Shape(1, 1, 1), Shape(4, 4, 1), Shape(8, 8, 1)]
+    sizes = shapes(8, 3, (1, 4))
+    assert {size.sequences for size in sizes} == {1, 4}
+    assert Shape(16, 4, 4) in sizes
+    assert fitting(text_batch([1] * 5, 16, rows=1), sizes) is None
+
+
 def test_padding_lives_in_the_spare_page() -> None:
     """It may write nowhere else, and what no sequence owns is read by none."""
     sizes = shapes(4, 4)
