@@ -7,7 +7,7 @@ What it is for: schemes whose weights a package makes or reads. What may not ent
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -28,13 +28,21 @@ def request_of(quantization: Quantization, config: PretrainedConfig, device: tor
     name = quantization.scheme.name
     if quantization.stored is None:
         return _made(name, config, device, dtype)
-    if name in {"gptq", "marlin"} and quantization.stored.get("quant_method") == "gptq":
-        return _transformers.GPTQConfig(bits=int(quantization.stored["bits"]), backend=quantization.kernels or "auto")
-    if quantization.stored.get("quant_method") == "awq":
-        return _transformers.AwqConfig(backend=quantization.kernels or "auto")
-    if name == "compressed-tensors" and device.type == "cuda":
-        return _transformers.CompressedTensorsConfig(use_optimized_inference=True)
+    if quantization.kernels:
+        method = str(quantization.stored["quant_method"])
+        kind = _transformers.GPTQConfig if method == "gptq" else _transformers.AwqConfig
+        return kind(bits=int(quantization.stored.get("bits", 4)), backend=quantization.kernels)
+    if name == "compressed-tensors":
+        return _compressed(quantization.stored)
     return None
+
+
+def _compressed(stored: Mapping[str, Any]) -> Any:
+    """float8 stays as it is, for torch's scaled products; transformers has no products for the others: unfolded."""
+    groups = (stored.get("config_groups") or {}).values()
+    weights = [group.get("weights") or {} for group in groups]
+    float8 = any(each.get("type") == "float" and each.get("num_bits") == 8 for each in weights)
+    return _transformers.CompressedTensorsConfig(use_optimized_inference=float8, dequantize=not float8)
 
 
 def _made(name: str, config: PretrainedConfig, device: torch.device, dtype: torch.dtype) -> Any:
