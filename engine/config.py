@@ -12,6 +12,22 @@ from typing import Literal
 import msgspec
 
 Proposer = Literal["grammar", "ngram", "heads"]
+# How weights are held: auto is as the checkpoint has them, none the same and refuses one that is quantized.
+QuantizeName = Literal[
+    "auto",
+    "none",
+    "bitsandbytes",
+    "bitsandbytes-nf4",
+    "bitsandbytes-fp4",
+    "gptq",
+    "awq",
+    "marlin",
+    "eetq",
+    "fp8",
+    "compressed-tensors",
+    "torchao-int8",
+    "torchao-int4",
+]
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +35,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str  # a local folder or a hub id
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    quantize: QuantizeName = "auto"
     cache_dtype: Literal["auto", "float32", "bfloat16", "float16", "fp8"] = (
         "auto"  # of keys and values; auto: the weights'
     )

@@ -201,6 +201,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     max_positions: int  # prompt and output together
     eos_token_ids: list[int]
     dtype: str
+    quantize: str = ""  # how weights are held, by the name of the setting; empty: in `dtype`
     device: str
     page_size: int
     pages: int

@@ -155,7 +155,9 @@ def draft_model_of(
 ) -> DraftModel:
     """The model that guesses, over as many pages. Raises UnsupportedModel if it cannot stand beside the served one."""
     folder, info = locate(name, code=config.trust_remote_code), runner.info
-    drafting = ModelRunner(replace(runner_config(config, folder), page_size=info.page_size, pages=info.pages))
+    # `quantize` is about the served model: the other's weights are held as its own checkpoint has them.
+    settings = replace(runner_config(config, folder), quantize="auto", page_size=info.page_size, pages=info.pages)
+    drafting = ModelRunner(settings)
     width, own = drafting.info.vocab_size, Tokenizer.load(folder)
     alike = own.padded_bytes(width) == tokenizer.padded_bytes(width) and own.special_tokens == tokenizer.special_tokens
     if width != info.vocab_size or not alike:
@@ -177,6 +179,7 @@ def runner_config(config: EngineConfig, folder: Path) -> RunnerConfig:
     return RunnerConfig(
         path=str(folder),
         dtype=config.dtype,
+        quantize=config.quantize,
         cache_dtype=config.cache_dtype,
         device=config.device,
         page_size=page_size,

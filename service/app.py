@@ -204,6 +204,7 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
         model=str(folder),
         trust_remote_code=settings.trust_remote_code,
         dtype=settings.dtype,
+        quantize=settings.quantize,
         device=settings.device,
         cache_dtype=settings.cache_dtype,
         page_size=settings.page_size or None,

@@ -38,7 +38,8 @@ from service.settings import PREFIX, Settings, SettingsError, load_settings
 from watermark.picture import as_page, legend
 
 _BENCHES = frozenset(
-    ["serving", "grammar", "rules", "engine", "watermark", "fidelity", "memory", "overhead", "speculation", "soak"]
+    {"serving", "grammar", "rules", "engine", "watermark", "fidelity", "memory", "overhead"}
+    | {"quantization", "speculation", "soak"}
 )
 _LISTS = {"served_model_name", "adapters", "api_keys", "cors_allow_origins", "speculate_with"}
 _SECRETS = {"watermark_keys"}  # a command line is read by every user of the machine

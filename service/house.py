@@ -59,7 +59,7 @@ class House:
     def fingerprint(self) -> str:
         """OpenAI's system_fingerprint: changes when what is served changes."""
         info = self.engine.info
-        parts = (VERSION, self.tokenizer.fingerprint, info.model_type, info.dtype, str(info.parameters))
+        parts = (VERSION, self.tokenizer.fingerprint, info.model_type, info.dtype, info.quantize, str(info.parameters))
         return "fp_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
     def model_named(self, name: str | None) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Literal, cast, get_args
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from engine.config import Proposer
+from engine.config import Proposer, QuantizeName
 from service.aliases import ALIASES
 from service.families import CallParser, ThoughtParser
 from service.speculative import settings_of
@@ -46,7 +46,9 @@ class Settings(BaseSettings):
         default=False, description="Run the Python files of a model that names its own; off: it is refused."
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="Weights' type.")
-    quantize: Literal["none"] = Field(default="none", description="Weights are served as they are stored.")
+    quantize: QuantizeName = Field(
+        default="auto", description="How weights are held (docs/quantization.md); auto: as the checkpoint has them."
+    )
     tensor_parallel_size: int = Field(
         default=1, ge=1, le=64, description="Ranks that share each layer, a GPU or a process on the CPU each."
     )
@@ -258,6 +260,13 @@ class Settings(BaseSettings):
             if self.cuda_graphs == "auto"
             else tuple(int(size) for size in self.cuda_graphs.split(",") if int(size))
         )
+
+    @field_validator("quantize", mode="before")
+    @classmethod
+    def _served_scheme(cls, value: object) -> object:
+        if value == "exl2":
+            raise ValueError("exl2 is not served: its package holds a model of its own; serve the model as gptq or awq")
+        return value
 
     @property
     def keys(self) -> tuple[str, ...]:

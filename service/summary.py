@@ -24,6 +24,8 @@ def summary(house: House, idle: Mapping[str, str]) -> Iterator[str]:
     yield f"model       {settings.model}, {info.model_type}, {info.parameters:,} parameters"
     yield f"device      {info.device} ({asked('device', otherwise='found')})"
     yield f"dtype       {info.dtype} ({asked('dtype', otherwise='the default for this device')})"
+    if info.quantize:
+        yield f"weights     {info.quantize}, {info.weight_bytes:,} bytes ({asked('quantize', otherwise='as stored')})"
     yield f"context     {house.context_length} tokens ({asked('max_model_len', otherwise='what model and cache hold')})"
     cache = asked("cache_tokens", "cache_bytes", "memory_fraction", otherwise="measured from free memory")
     yield f"cache       {info.pages} pages of {info.page_size} tokens = {tokens:,} tokens ({cache})"

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from engine.config import QuantizeName
+
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 CacheDtypeName = Literal["auto", "float32", "bfloat16", "float16", "fp8"]
 
@@ -23,6 +25,7 @@ class RunnerConfig:
 
     path: str  # a local folder or a hub id
     dtype: DtypeName = "auto"  # auto: the checkpoint's own on CUDA, float32 on CPU
+    quantize: QuantizeName = "auto"  # how weights are held: as the checkpoint has them, or made so at start
     cache_dtype: CacheDtypeName = "auto"  # of keys and values; auto: the weights'; fp8 on CUDA only
     device: str = "auto"  # "cpu", "cuda", "cuda:1", or "auto": the GPU if there is one
     page_size: int = 16

@@ -18,8 +18,8 @@ from engine.simd import LANES
 
 Floats = NDArray[np.float32]
 
-_CHUNK = 1024  # inputs
-_BLOCK = 64  # rows
+CHUNK = 1024  # inputs
+BLOCK = 64  # rows
 
 _dot1, _dot2, _dot3, _dot4, _dot8 = (dot_tile(n) for n in (1, 2, 3, 4, 8))
 
@@ -37,15 +37,15 @@ def product(rows: Floats, weight: Floats, bias: Floats, out: Floats) -> None:
     """(count, in) rows times a weight as `lay_out` made it, plus the bias (or empty), to (count, padded out)."""
     count, inputs = rows.shape
     w, y = weight.reshape(-1), out.reshape(-1)
-    panels = np.empty(min(count, _BLOCK) * inputs, np.float32)
-    for top in range(0, count, _BLOCK):
-        bottom = min(count, top + _BLOCK)
-        _pack(rows, top, bottom, panels)
-        for at in range(0, inputs, _CHUNK):
-            depth = min(_CHUNK, inputs - at)
+    panels = np.empty(min(count, BLOCK) * inputs, np.float32)
+    for top in range(0, count, BLOCK):
+        bottom = min(count, top + BLOCK)
+        pack(rows, top, bottom, panels)
+        for at in range(0, inputs, CHUNK):
+            depth = min(CHUNK, inputs - at)
             for column in range(weight.shape[0]):
                 w0, y0 = (column * inputs + at) * LANES, top * out.shape[1] + column * LANES
-                _block(panels, inputs, at, depth, w, w0, y, out.shape[1], y0, bottom - top)
+                block(panels, inputs, at, depth, w, w0, y, out.shape[1], y0, bottom - top)
         for row in range(top, bottom):
             for column in range(bias.shape[0]):
                 out[row, column] += bias[column]
@@ -60,7 +60,7 @@ def _tile_rows(left: int) -> int:
 
 
 @kernel
-def _pack(rows: Floats, top: int, bottom: int, panels: Floats) -> None:
+def pack(rows: Floats, top: int, bottom: int, panels: Floats) -> None:
     """Rows that go through the inner loop together, input by input, so that it reads them as one stream.
 
     Eight streams a row's length apart would fall on the same few sets of the nearest cache.
@@ -77,7 +77,7 @@ def _pack(rows: Floats, top: int, bottom: int, panels: Floats) -> None:
 
 
 @kernel
-def _block(  # noqa: PLR0913, PLR0917 - the coordinates of one block in three arrays
+def block(  # noqa: PLR0913, PLR0917 - the coordinates of one block in three arrays
     x: Floats,
     inputs: int,
     at: int,

@@ -17,6 +17,8 @@ import triton
 import triton.language as tl
 from torch import nn
 
+from engine.model.quantization.coded import Weight
+
 _BLOCK = 1024
 
 
@@ -140,16 +142,19 @@ def store(
 class DeviceFabric:
     """Implements `fusion.Fabric`."""
 
-    def serves(self, weight: torch.Tensor) -> bool:
+    def serves(self, weight: Weight) -> bool:
         """As Fabric."""
-        return type(weight.data) is torch.Tensor and weight.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        if not isinstance(weight, torch.Tensor) or type(weight.data) is not torch.Tensor:  # a package's own kind
+            return False
+        return weight.dtype in (torch.float32, torch.bfloat16, torch.float16)
 
     def serves_gates(self, width: int) -> bool:
         """As Fabric."""
         return width > 0
 
-    def linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
+    def linear(self, weight: Weight, bias: torch.Tensor | None) -> nn.Module:
         """As Fabric."""
+        assert isinstance(weight, torch.Tensor)
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
         layer.weight = nn.Parameter(weight, requires_grad=False)
         if bias is not None:

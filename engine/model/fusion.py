@@ -25,6 +25,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2Attention
 from transformers.models.qwen2_moe.modeling_qwen2_moe import Qwen2MoeAttention
 
 from engine.model.attention import AttentionCall, AttentionStep
+from engine.model.quantization.coded import CodedLinear, CodedWeight, Weight, beside, fit_beside
 
 Parts = Mapping[str, tuple[str, slice]]  # a layer that is no more: the fused one, and its columns there
 
@@ -47,7 +48,7 @@ _APART = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 class Fabric(Protocol):
     """How a device computes what is fused."""
 
-    def serves(self, weight: torch.Tensor) -> bool:
+    def serves(self, weight: Weight) -> bool:
         """Whether layers of such weights may be fused."""
         ...
 
@@ -55,7 +56,7 @@ class Fabric(Protocol):
         """Whether gates of this width may be."""
         ...
 
-    def linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
+    def linear(self, weight: Weight, bias: torch.Tensor | None) -> nn.Module:
         """The product with a weight (out, in)."""
         ...
 
@@ -127,7 +128,7 @@ def fuse_layers(model: nn.Module, fabric: Fabric) -> int:
 
 
 def _fused_attention(module: Any, fabric: Fabric) -> FusedAttention | None:
-    if not _are_plain(fabric, module.q_proj, module.k_proj, module.v_proj):
+    if not _fit_together(fabric, module.q_proj, module.k_proj, module.v_proj):
         return None
     hidden = _random(len(_POSITIONS), module.q_proj)
     positions = torch.tensor([_POSITIONS])
@@ -153,34 +154,41 @@ def _fused_attention(module: Any, fabric: Fabric) -> FusedAttention | None:
 
 
 def _fused_mlp(module: Any, fabric: Fabric) -> GatedMlp | None:
-    parts: list[Any] = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
-    if not type(module).__name__.endswith("MLP") or not _are_plain(fabric, *parts):
+    gate, up, down = (getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj"))
+    if not type(module).__name__.endswith("MLP") or not _fit_together(fabric, gate, up):
         return None
-    if not fabric.serves_gates(parts[0].weight.shape[0]):
+    if not _fit_together(fabric, down) or not fabric.serves_gates(gate.weight.shape[0]):  # type: ignore[union-attr]
         return None
-    rows = _random(3, parts[0])
+    rows = _random(3, gate)
     with torch.no_grad():
         fused = GatedMlp(module, fabric)
         return fused if _close(fused(rows), module(rows)) else None
 
 
-def _are_plain(fabric: Fabric, *parts: Any) -> bool:
-    return all(type(part) is nn.Linear and fabric.serves(part.weight) for part in parts)
+def _fit_together(fabric: Fabric, *layers: Any) -> bool:
+    """Can the layers be one? Quantized ones must be coded alike."""
+    if not all(type(layer) in {nn.Linear, CodedLinear} and fabric.serves(layer.weight) for layer in layers):
+        return False
+    weights = [layer.weight for layer in layers]
+    coded = [weight for weight in weights if isinstance(weight, CodedWeight)]
+    return not coded or (len(coded) == len(weights) and fit_beside(coded))
 
 
 def _side_by_side(module: Any, whole: str, names: Sequence[str], fabric: Fabric) -> tuple[nn.Module, Parts]:
-    layers: list[nn.Linear] = [getattr(module, name) for name in names]
+    layers: list[Any] = [getattr(module, name) for name in names]
     ends = list(accumulate(layer.weight.shape[0] for layer in layers))
     parts = {name: (whole, slice(*span)) for name, span in zip(names, pairwise([0, *ends]), strict=True)}
     bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
-    weight = torch.cat([layer.weight for layer in layers])
-    return fabric.linear(weight.detach(), None if bias is None else bias.detach()), parts
+    weights = [layer.weight for layer in layers]
+    weight = beside(weights) if isinstance(weights[0], CodedWeight) else torch.cat(weights).detach()
+    return fabric.linear(weight, None if bias is None else bias.detach()), parts
 
 
-def _random(count: int, layer: nn.Linear) -> torch.Tensor:
+def _random(count: int, layer: Any) -> torch.Tensor:
     """Rows for a layer, of its type and where it is."""
-    rows = torch.randn(1, count, layer.weight.shape[1], generator=torch.Generator().manual_seed(0))
-    return rows.to(layer.weight)
+    weight: Weight = layer.weight
+    rows = torch.randn(1, count, weight.shape[1], generator=torch.Generator().manual_seed(0))
+    return rows if isinstance(weight, CodedWeight) else rows.to(weight)
 
 
 def _close(ours: torch.Tensor, theirs: torch.Tensor) -> bool:

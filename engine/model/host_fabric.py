@@ -15,6 +15,7 @@ from torch import nn
 
 from engine.model.kernels import kernel
 from engine.model.linear import PackedLinear
+from engine.model.quantization.coded import CodedWeight, Weight
 from engine.model.vector import gate
 from engine.simd import LANES
 
@@ -61,15 +62,15 @@ def gated(fused: Floats, out: Floats) -> None:
 class HostFabric:
     """Implements `fusion.Fabric`."""
 
-    def serves(self, weight: torch.Tensor) -> bool:
+    def serves(self, weight: Weight) -> bool:
         """As Fabric."""
-        return weight.dtype == torch.float32
+        return isinstance(weight, CodedWeight) or weight.dtype == torch.float32
 
     def serves_gates(self, width: int) -> bool:
         """As Fabric."""
         return width % LANES == 0
 
-    def linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
+    def linear(self, weight: Weight, bias: torch.Tensor | None) -> nn.Module:
         """As Fabric."""
         return PackedLinear(weight, bias)
 

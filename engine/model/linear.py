@@ -4,27 +4,34 @@ What it is for: packed weights take the place of `nn.Linear`, GPT-2's `Conv1D`, 
 the few rows of a decode step, too. What may not enter: other layers (`rows` has the activations, norms work row by row
 as they are).
 
-Two ways. Our own kernel (`cpu_products`) has a fixed order of additions by construction; it serves float32 on one
-thread where a row is short enough for the caches. oneDNN's packed weights serve the rest; a library may choose another
-kernel, with another order of additions, for another number of rows, so each shape of weight is probed once: the least
-number of rows from which on all agree is its floor, and fewer rows are padded to it. Many rows go in blocks no larger
-than what was probed.
+Three ways. Our own kernels have a fixed order of additions by construction: one (`cpu_products`) serves float32 on one
+thread where a row is short enough for the caches, one (`coded_products`) weights that are quantized. oneDNN's packed
+weights serve the rest; a library may choose another kernel, with another order of additions, for another number of
+rows, so each shape of weight is probed once: the least number of rows from which on all agree is its floor, and fewer
+rows are padded to it. Many rows go in blocks no larger than what was probed.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from transformers.integrations.moe import ExpertsInterface
 from transformers.pytorch_utils import Conv1D
 
+from engine.model.coded_products import coded_product, lay_out_codes, lay_out_groups
 from engine.model.cpu_products import lay_out, product
+from engine.model.quantization.coded import CodedLinear, CodedWeight
 from engine.model.rows import row_stable
+from engine.simd import LANES
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +59,10 @@ class PackedWeight(Protocol):
         ...
 
 
-def pack_weight(weight: torch.Tensor) -> PackedWeight:
+def pack_weight(weight: torch.Tensor | CodedWeight) -> PackedWeight:
     """The layout that suits the weight and torch's number of threads, which must not change afterwards."""
+    if isinstance(weight, CodedWeight):
+        return OwnCodedWeight(weight)
     if weight.dtype == torch.float32 and weight.shape[1] <= _OWN_INPUTS and torch.get_num_threads() == 1:
         return OwnWeight(weight)
     return OneDnnWeight(weight)
@@ -75,6 +84,45 @@ class OwnWeight:
         if self._width != self.outputs:
             out = out[:, : self.outputs].contiguous()
         return out.view(*rows.shape[:-1], self.outputs)
+
+
+class OwnCodedWeight:
+    """A weight of eight or four bits for our own kernel; with several threads each has its share of the outputs."""
+
+    def __init__(self, weight: CodedWeight) -> None:
+        self.outputs, self.inputs = weight.shape
+        codes = lay_out_codes(weight.codes, weight.bits)
+        scales = lay_out_groups(weight.scales)
+        offsets = scales[:0] if weight.offsets is None else lay_out_groups(weight.offsets)
+        table = _NO_BIAS if weight.table is None else weight.table
+        self._weight = (codes, scales, offsets, table, int(weight.kind), weight.bits, weight.group)
+        self._order = None if weight.order is None else torch.from_numpy(weight.order)
+        threads = min(torch.get_num_threads(), codes.shape[0])
+        self._shares = list(pairwise(codes.shape[0] * i // threads for i in range(threads + 1)))
+
+    def __call__(self, rows: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """As PackedWeight."""
+        flat = rows.reshape(-1, self.inputs)
+        flat = flat.contiguous() if self._order is None else flat[:, self._order]
+        out = torch.empty(flat.shape[0], self._shares[-1][1] * LANES)
+        given, filled = flat.numpy(), out.numpy()
+        later = [_pool(len(self._shares)).submit(self._share, given, filled, share) for share in self._shares[1:]]
+        self._share(given, filled, self._shares[0])
+        for each in later:
+            each.result()
+        out = out if out.shape[1] == self.outputs else out[:, : self.outputs].contiguous()
+        if bias is not None:
+            out += bias
+        return out.view(*rows.shape[:-1], self.outputs)
+
+    def _share(self, rows: NDArray[np.float32], out: NDArray[np.float32], tiles: tuple[int, int]) -> None:
+        coded_product(rows, *self._weight, *tiles, out)
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """The threads that help with products, beside the caller's own."""
+    return ThreadPoolExecutor(threads - 1, thread_name_prefix="products")
 
 
 class OneDnnWeight:
@@ -134,7 +182,7 @@ def _probe(product: Product, weight: torch.Tensor) -> tuple[int, int]:
 class PackedLinear(nn.Module):
     """Takes the place of `nn.Linear` and `Conv1D`."""
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    def __init__(self, weight: torch.Tensor | CodedWeight, bias: torch.Tensor | None) -> None:
         super().__init__()
         self.packed = pack_weight(weight)
         self.in_features, self.out_features = self.packed.inputs, self.packed.outputs
@@ -210,6 +258,8 @@ def pack_linears(model: nn.Module) -> None:
 
 
 def _packed_module(module: nn.Module) -> PackedLinear | None:
+    if isinstance(module, CodedLinear):
+        return PackedLinear(module.weight, module.bias)
     # By exact type: a subclass's forward may do something else. FalconLinear differs from Linear in nothing.
     if type(module) is nn.Linear or type(module).__name__ == "FalconLinear":
         return PackedLinear(module.weight, module.bias)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ may not enter: remote code (unless the operator trusts this model's), pickled we
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,9 +37,18 @@ def load_config(path: str, revision: str | None = None, *, trust: bool = False) 
 
 
 def load_model(
-    path: str, config: PretrainedConfig, dtype: torch.dtype, revision: str | None = None, *, trust: bool = False
+    path: str,
+    config: PretrainedConfig,
+    dtype: torch.dtype,
+    revision: str | None = None,
+    *,
+    trust: bool = False,
+    quantization: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """The model in evaluation mode on the CPU, attention replaced by ours; transformers shows the progress bar."""
+    """The model in evaluation mode on the CPU, attention replaced by ours; transformers shows the progress bar.
+
+    `quantization`: what else to tell `from_pretrained`, where a package quantizes while it loads, or has.
+    """
     register_attention()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -50,6 +60,7 @@ def load_model(
             use_safetensors=True,
             trust_remote_code=trust,
             output_loading_info=True,
+            **(quantization or {}),
         )
     except (OSError, ValueError, KeyError) as error:
         raise BrokenModel(f"cannot load {path} (weights must be safetensors): {error}") from error

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -40,6 +40,7 @@ _HISTORY = frozenset(
     | {"revision", "target_modules", "task_type"}
 )
 _READ = frozenset({"peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"})
+_ACTIVATIONS = frozenset({torch.float32, torch.bfloat16, torch.float16})
 _NOTHING: Final[tuple[Any, ...]] = (None, False, "none", 0, {}, [])
 
 
@@ -58,7 +59,7 @@ class Adapters:
 
     def __init__(self, model: nn.Module, plan: Plan | None = None, division: Division | None = None) -> None:
         self._modules = dict(model.named_modules())
-        self._device = next(model.parameters()).device
+        self._like = _plain_parameter(model)
         self._plan, self._division = plan, division
         self._held: dict[int, Mapping[str, Sequence[Pair]]] = {}  # by slot, then by the layer that is hooked
         self._hooked: set[str] = set()
@@ -89,7 +90,7 @@ class Adapters:
         slots = torch.from_numpy(batch.adapters).repeat_interleave(torch.from_numpy(batch.query_starts).diff())
         for slot in torch.unique(slots).tolist():
             if slot >= 0:
-                self._present.append((self._held[slot], torch.where(slots == slot)[0].to(self._device)))
+                self._present.append((self._held[slot], torch.where(slots == slot)[0].to(self._like.device)))
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], torch.Tensor], torch.Tensor]:
         def add(_module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
@@ -118,7 +119,14 @@ class Adapters:
         if (down.shape[1], up.shape[0]) != (sizes[0], outputs) or down.shape[0] != up.shape[1]:
             shape = tuple(halves["A"].shape), tuple(halves["B"].shape)
             raise BrokenModel(f"the adapter's matrices at {name} are {shape}, which do not fit this model")
-        return Pair(_product(down, module), _product(up, module), layer, columns)
+        return Pair(self._product(down, module), self._product(up, module), layer, columns)
+
+    def _product(self, matrix: torch.Tensor, module: nn.Module) -> Product:
+        """The matrix as the layer's own is held: packed on a CPU; else on the model's device, never quantized."""
+        if isinstance(module, PackedLinear):
+            return pack_weight(matrix.to(getattr(module.packed, "dtype", torch.float32)).contiguous())
+        moved = matrix.to(self._like)
+        return lambda rows: nn.functional.linear(rows, moved)
 
     def _place(self, name: str) -> tuple[str, slice]:
         """The layer that computes another's outputs, and in which of its columns."""
@@ -179,18 +187,18 @@ def _sizes(module: nn.Module) -> tuple[int, int] | None:
     """(inputs, outputs) of this rank's linear layer."""
     if isinstance(module, PackedLinear):
         return module.packed.inputs, module.packed.outputs
+    if isinstance(module, nn.Embedding):
+        return None
     weight = module._parameters.get("weight")
-    if weight is None or weight.ndim != 2 or isinstance(module, nn.Embedding):
+    if weight is None or not weight.is_floating_point():  # packed numbers, if anything
+        sizes = getattr(module, "in_features", None), getattr(module, "out_features", None)
+        return None if None in sizes else cast("tuple[int, int]", sizes)
+    if weight.ndim != 2:
         return None
     outputs, inputs = weight.shape if type(module).__name__ != "Conv1D" else weight.shape[::-1]
     return inputs, outputs
 
 
-def _product(matrix: torch.Tensor, module: nn.Module) -> Product:
-    """The matrix as the layer's own is held: packed on a CPU, on the layer's device else."""
-    if isinstance(module, PackedLinear):
-        return pack_weight(matrix.to(getattr(module.packed, "dtype", torch.float32)).contiguous())
-    like = module._parameters["weight"]
-    assert like is not None
-    moved = matrix.to(like)
-    return lambda rows: nn.functional.linear(rows, moved)
+def _plain_parameter(model: nn.Module) -> torch.Tensor:
+    """One that tells the device and the dtype of activations: quantized weights have others."""
+    return next(p for p in model.parameters() if type(p) is nn.Parameter and p.dtype in _ACTIVATIONS)

@@ -54,7 +54,6 @@ def refuse_kind(config: PretrainedConfig, *, own_code: bool = False) -> None:
     if getattr(config, "is_decoder", None) is False and kind in _BIDIRECTIONAL:
         raise UnsupportedModel(f"{kind} attends in both directions; only causal models are served")
     _refuse_layers(config)
-    _refuse_quantization(config)
     refuse_rope(config)
 
 
@@ -65,15 +64,6 @@ def _refuse_layers(config: PretrainedConfig) -> None:
     prefix = getattr(getattr(config, "attn_config", None), "prefix_lm", False)
     if prefix or getattr(config, "use_bidirectional_attention", False):
         raise UnsupportedModel(f"this {config.model_type} attends in both directions inside the prompt")
-
-
-def _refuse_quantization(config: PretrainedConfig) -> None:
-    settings = getattr(config, "quantization_config", None)
-    if settings is not None:
-        method = settings.get("quant_method") if isinstance(settings, dict) else getattr(settings, "quant_method", None)
-        raise UnsupportedModel(
-            f"the checkpoint is quantized ({method or 'unnamed method'}); give one in float32, bfloat16 or float16"
-        )
 
 
 def refuse_rope(config: PretrainedConfig) -> None:

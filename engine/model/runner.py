@@ -29,6 +29,7 @@ from engine.model.lora import Adapters
 from engine.model.memory import measured_bandwidth, usable_cores
 from engine.model.norms import fuse_norms
 from engine.model.parallel import Group, divide, join, load_share, plan_of, share_norms
+from engine.model.quantization import Quantization, chosen, dtype_of, load_quantized, quantize_share, stored_bytes
 from engine.model.rows import stabilize_activations
 
 DeviceFabric: Any = None
@@ -52,11 +53,15 @@ class ModelRunner:
         device = _device(config.device)
         settings = load_config(config.path, config.revision, trust=config.trust_remote_code)
         longest = max_positions(settings)
+        ranks = 1 if group is None else group.ranks
+        quantization = chosen(config.quantize, settings, device, ranks)
         dtype = choose_dtype(config.dtype, settings, device)
+        if quantization is not None:
+            dtype = dtype_of(quantization, config.dtype, dtype, device)
         threads = config.threads or (1 if settings.hidden_size <= _SMALL_HIDDEN else _cores_of_one(group))
         if device.type == "cpu":
             torch.set_num_threads(threads)  # before the packed products are probed: they depend on it
-        model = _load(config, settings, dtype, group)
+        model = _load(config, settings, quantization, dtype, device, group)
         vocab_size, parameters = _size(model)
         weight_bytes = _weight_bytes(model)
         forward = ForwardPass(model, group)
@@ -66,7 +71,6 @@ class ModelRunner:
             stabilize_activations(model)
             fuse_norms(model)
         else:
-            model.to(device)  # type: ignore[arg-type]
             if DeviceFabric is not None:
                 fuse_layers(model, DeviceFabric())
             fuse_norms(model)
@@ -85,6 +89,7 @@ class ModelRunner:
             max_positions=min(longest, self.executor.pages * config.page_size),
             eos_token_ids=eos_token_ids(model),
             dtype=str(dtype).removeprefix("torch."),
+            quantize="" if quantization is None else quantization.scheme.name,
             device=str(device),
             page_size=config.page_size,
             pages=self.executor.pages,
@@ -113,12 +118,27 @@ class ModelRunner:
         self.executor.copy_page(source, target)
 
 
-def _load(config: RunnerConfig, settings: PretrainedConfig, dtype: torch.dtype, group: Group | None) -> PreTrainedModel:
-    if group is None:
-        return load_model(config.path, settings, dtype, config.revision, trust=config.trust_remote_code)
-    plan, division = plan_of(settings), divide(settings, group.rank, group.ranks)
-    model = load_share(Path(config.path), settings, plan, division, dtype)
-    share_norms(model, plan, group)
+def _load(
+    config: RunnerConfig,
+    settings: PretrainedConfig,
+    quantization: Quantization | None,
+    dtype: torch.dtype,
+    device: torch.device,
+    group: Group | None,
+) -> PreTrainedModel:
+    """The model, or a rank's share of it, on its device."""
+    if group is not None:
+        plan, division = plan_of(settings), divide(settings, group.rank, group.ranks)
+        model = load_share(Path(config.path), settings, plan, division, dtype)
+        share_norms(model, plan, group)
+        model.to(device)  # type: ignore[arg-type]
+        if quantization is not None:
+            quantize_share(model, quantization, settings, device)
+    elif quantization is not None:
+        model = load_quantized(config, settings, quantization, dtype, device)
+    else:
+        model = load_model(config.path, settings, dtype, config.revision, trust=config.trust_remote_code)
+        model.to(device)  # type: ignore[arg-type]
     return model
 
 
@@ -178,5 +198,5 @@ def _weight_bytes(model: PreTrainedModel) -> int:
     """What a forward pass reads: of the input embedding only a few rows, unless it is the head too."""
     embedding: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
     head: torch.nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    total = sum(p.numel() * p.itemsize for p in model.parameters())
+    total = stored_bytes(model)
     return total if head.weight is embedding else total - embedding.numel() * embedding.itemsize

@@ -116,7 +116,8 @@ async def tags(request: Request) -> Response:
     house = house_of(request)
     info = house.engine.info
     since = datetime.fromtimestamp(house.started_at, UTC).isoformat()
-    details = {"family": info.model_type, "parameter_size": str(info.parameters), "quantization_level": info.dtype}
+    level = info.quantize or info.dtype
+    details = {"family": info.model_type, "parameter_size": str(info.parameters), "quantization_level": level}
     models = [
         {"name": name, "model": name, "modified_at": since, "size": 0, "digest": house.fingerprint, "details": details}
         for name in house.settings.model_names

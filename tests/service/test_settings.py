@@ -77,8 +77,19 @@ def test_tgis_variables_are_read_after_our_own(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_wrong_variable_is_named_as_it_was_spelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QUANTIZE", "gptq")
+    monkeypatch.setenv("QUANTIZE", "gptx")
     with pytest.raises(SettingsError, match="QUANTIZE"):
+        load_settings()
+
+
+def test_schemes_have_tgis_names_and_the_one_that_is_not_served_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("awq", "compressed-tensors", "eetq", "gptq", "marlin", "fp8"):
+        monkeypatch.setenv("QUANTIZE", name)
+        assert load_settings().quantize == name
+    for name in ("bitsandbytes", "bitsandbytes-nf4", "bitsandbytes-fp4"):
+        assert load_settings({"quantize": name}).quantize == name
+    monkeypatch.setenv("QUANTIZE", "exl2")
+    with pytest.raises(SettingsError, match="exl2 is not served"):
         load_settings()
 
 

@@ -29,7 +29,6 @@ def _folder(path: Path, **config: Any) -> Path:
         ({"model_type": "mamba"}, "state"),
         ({"model_type": "llava"}, "images"),
         ({"model_type": "clap_text_model"}, "no causal language model"),
-        ({"model_type": "llama", "quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq"),
         (
             {"model_type": "llama", "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
             "dynamic",
@@ -105,6 +104,8 @@ def test_missing_weights_stop_the_start(tmp_path: Path, family_folder: Callable[
         ({"page_size": 20}, "multiple of 16"),
         ({"cache_dtype": "fp8"}, "float8.*bfloat16"),
         ({"cache_bytes": 10}, "no page"),
+        ({"quantize": "gptq"}, "quantized so"),
+        ({"quantize": "eetq"}, "not served on cpu"),
     ],
 )
 def test_options_that_cannot_be_met_say_so(
