@@ -365,7 +365,7 @@ class FleetClient:
                 self._note(link)
                 link.reported.clear()
                 await link.reported.wait()
-            logger.warning("lost the replica %s with %d requests", link.name, link.inside)
+            logger.warning("lost a replica: %s", link.reason)
             place.link = None
             self._leave(link.name)
             self._count(restarts=1)

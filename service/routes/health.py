@@ -109,6 +109,7 @@ def _gauges(house: House) -> dict[str, float]:
         "tgi_batch_total_tokens": stats.pages_used * house.engine.info.page_size,
         "tgi_batch_current_max_tokens": stats.pages_used * house.engine.info.page_size,
         "formwork_requests_inside": house.gate.inside,
+        "formwork_engines": stats.engines,
         "formwork_pages_used": stats.pages_used,
         "formwork_pages_total": stats.pages_total,
         "formwork_grammars_loaded": stats.grammars,
