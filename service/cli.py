@@ -36,7 +36,19 @@ from service.settings import PREFIX, Settings, SettingsError, load_settings
 from watermark.picture import as_page, legend
 
 _BENCHES = frozenset(
-    ["serving", "grammar", "rules", "engine", "watermark", "fidelity", "memory", "overhead", "speculation", "soak"]
+    [
+        "serving",
+        "grammar",
+        "rules",
+        "engine",
+        "watermark",
+        "fidelity",
+        "memory",
+        "overhead",
+        "speculation",
+        "soak",
+        "fleet",
+    ]
 )
 _SECRETS = {"watermark_keys"}  # a command line is read by every user of the machine
 _LOCAL = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}

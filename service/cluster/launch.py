@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 _LOOPBACK = "127.0.0.1"
 _STORE_BYTES = 80 << 20  # of Ray's object store, which nothing here uses; its default is a third of the memory
 _SPARE_S = 15.0  # for a replica to end, beyond its drain
+_ATTEMPTS = 3
 _ASK_S = 5.0  # for one answer of the directory
 
 
@@ -144,6 +145,19 @@ def joined(settings: Settings) -> Ray:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     os.environ["PYTHONPATH"] = _python_path()  # Ray's processes must find this code, installed or not
     ray = imported()
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            _begin_cluster(ray)
+            break
+        except Exception as error:  # Ray gives its own processes 30 s, which a machine under load may need twice
+            ray.core.shutdown()
+            if not left:
+                raise EngineUnavailable(f"no Ray cluster could be started on this machine: {error}") from error
+            logger.warning("Ray did not start (%s); trying again", error)
+    return ray
+
+
+def _begin_cluster(ray: Ray) -> None:
     ray.core.init(
         address="local",
         namespace="formwork",
@@ -152,7 +166,6 @@ def joined(settings: Settings) -> Ray:
         object_store_memory=_STORE_BYTES,
         _node_ip_address=_LOOPBACK,
     )
-    return ray
 
 
 def deployed_version(ray: Ray, name: str) -> str | None:

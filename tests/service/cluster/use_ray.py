@@ -218,7 +218,18 @@ def changes(model: str) -> None:
         server = Server(model, *flags_of(cluster, "--replicas", "2", "--keep-replicas"))
         until("two replicas are there", lambda: server.metric("formwork_engines") == 2)
         quiet, before = all_of(server), replica_pids()
-        scaling = ("--max-replicas", "3", "--scale-up-s", "2", "--scale-down-s", "12", "--first-token-s", "0.2")
+        scaling = (
+            "--max-replicas",
+            "3",
+            "--scale-up-s",
+            "2",
+            "--scale-down-s",
+            "12",
+            "--first-token-s",
+            "0.2",
+            "--max-sequences",
+            "4",
+        )
         with ThreadPoolExecutor(1) as pool:
             other = pool.submit(Server, model, *flags_of(cluster, "--replicas", "2", *scaling))
             while not other.done():
