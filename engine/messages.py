@@ -226,6 +226,7 @@ class Stats(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Sent a few times a second while stepping, and when idle as the sign of life."""
 
     nonce: int = 0  # of the Ping it answers, 0 if none
+    engines: int = 1  # whose numbers these are, added up
     running: int = 0
     waiting: int = 0
     queued_tokens: int = 0  # of prompts, not computed yet; of those that wait and those whose turn it is

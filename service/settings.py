@@ -98,6 +98,11 @@ class Settings(BaseSettings):
     replica_cpus: float = Field(
         default=1.0, gt=0, le=1024, description="CPUs that Ray sets aside for each rank of a replica."
     )
+    first_token_s: float = Field(
+        default=2.0, gt=0, description="What `max_replicas` aims at: a request queues for a third of it at most."
+    )
+    scale_up_s: float = Field(default=15.0, ge=0, description="Replicas are added when load has lasted so long.")
+    scale_down_s: float = Field(default=300.0, ge=0, description="They are removed, few at a time, after such a calm.")
     keep_replicas: bool = Field(
         default=False,
         description="Leave the replicas on `cluster` when this server ends: others use them, or it again.",

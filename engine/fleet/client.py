@@ -32,7 +32,7 @@ from engine.errors import (
 from engine.fleet.fitness import Fitness, FitnessRules
 from engine.fleet.link import Link, LinkLost, LinkRules
 from engine.fleet.messages import KeyPair, Member, Report
-from engine.fleet.routing import Load, Router, RoutingRules, Wanted, wanted_of
+from engine.fleet.routing import Load, Placed, Router, RoutingRules, Wanted, wanted_of
 from engine.fleet.totals import common_info, is_same_model, total_continuity, total_stats
 from engine.interface import Continuity, EngineState
 from engine.messages import Generate, ModelInfo, Output, Plan, Stats
@@ -73,6 +73,7 @@ class _Live:
     request: Generate
     plan: Plan | None
     due: float | None  # on this process's monotonic clock
+    placed: Placed | None = None
     emitted: list[int] = field(default_factory=list)
     forced: int = 0
     attempts: int = 0
@@ -195,6 +196,9 @@ class FleetClient:
                     self._after_departure(live, link, going)
                 except EngineOverloaded:
                     self._after_refusal(live, link)
+                finally:
+                    assert live.placed is not None, "it was placed"
+                    live.placed.ended()
         finally:
             self._live.pop(request.request_id, None)
 
@@ -228,7 +232,7 @@ class FleetClient:
             link = self._chosen(wanted, live.avoided)
             if link is not None:
                 live.attempts += 1
-                self._router.begin(link.name, wanted)
+                live.placed = self._router.begin(link.name, wanted)
                 self._fitness.probed(link.name, time.monotonic())
                 return link
             if live.avoided:  # all others are gone: perhaps one of these has come back
@@ -275,6 +279,8 @@ class FleetClient:
                 live.emitted.extend(token.token_id for token in output.tokens)
                 live.forced += sum(token.forced for token in output.tokens)
                 live.waited_s = 0.0
+                if live.placed is not None:
+                    live.placed.computed()
                 yield self._renamed(output, live)
                 waits_since = time.monotonic()
 
@@ -365,7 +371,7 @@ class FleetClient:
                 self._note(link)
                 link.reported.clear()
                 await link.reported.wait()
-            logger.warning("lost the replica %s with %d requests", link.name, link.inside)
+            logger.warning("lost a replica: %s", link.reason)
             place.link = None
             self._leave(link.name)
             self._count(restarts=1)

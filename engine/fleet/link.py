@@ -43,6 +43,7 @@ class Link:
     def __init__(self, member: Member, socket: zmq.asyncio.Socket, rules: LinkRules) -> None:
         self.member = member
         self.lost = False
+        self.reason = ""  # why it was lost
         self.info: ModelInfo | None = None
         self.report: Report | None = None
         self.reported = asyncio.Event()  # anew with each report
@@ -124,9 +125,9 @@ class Link:
         """Every request on it ends with LinkLost."""
         if self.lost:
             return
-        self.lost = True
+        self.lost, self.reason = True, f"{self.name}: {reason}; {len(self._inboxes)} requests were there"
         for inbox in self._inboxes.values():
-            inbox.put_nowait(LinkLost(f"{self.name}: {reason}"))
+            inbox.put_nowait(LinkLost(self.reason))
         self.reported.set()
         for task in self._tasks:
             task.cancel()

@@ -46,6 +46,7 @@ class RoutingRules:
     candidates: int = 8  # looked at in a large fleet; a small one is looked at whole
     holders: int = 4  # replicas remembered for each block
     remembered: int = 1 << 18  # blocks; grammars, a sixteenth of it
+    memory: float = 0.1  # weight of a report against those before it: a queue lasts less long than a report is old
     points: int = 32  # of each replica on the ring
 
 
@@ -85,19 +86,21 @@ class Load:
 class _Replica:
     name: str
     life: int  # differs each time it joins: what an earlier life had computed is gone
-    load: Load = Load()
-    sent_tokens: int = 0  # since its last report
-    sent: int = 0  # requests since then
+    load: Load = Load()  # as it said
+    others: float = 0.0  # sequences that other routers have there, smoothed over its reports
+    others_tokens: float = 0.0  # prompt tokens of those
+    own: int = 0  # sequences of this router, now
+    own_tokens: int = 0
     pace: float = 1.0  # of its steps, relative to the others'
     odometer: int = 0  # tokens ever sent there
 
     @property
-    def seats(self) -> int:
-        return self.load.sequences + self.sent
+    def seats(self) -> float:
+        return self.others + self.own
 
     @property
-    def behind(self) -> int:
-        return self.load.queued_tokens + self.sent_tokens
+    def behind(self) -> float:
+        return self.others_tokens + self.own_tokens
 
 
 @dataclass(slots=True)
@@ -113,8 +116,37 @@ class _Holders:
             del self.at[next(iter(self.at))]
 
 
+class Placed:
+    """A request on a replica, as long as it is there. Made by `Router.begin`; to be told of first token and end."""
+
+    __slots__ = ("_replica", "_router", "_running", "_tokens")
+
+    def __init__(self, router: Router, replica: _Replica, tokens: int) -> None:
+        self._router, self._replica, self._tokens, self._running = router, replica, tokens, True
+        self._count(1, tokens)
+
+    def computed(self) -> None:
+        """Its prompt is in the cache."""
+        self._count(0, -self._tokens)
+        self._tokens = 0
+
+    def ended(self) -> None:
+        if self._running:
+            self._count(-1, -self._tokens)
+            self._running, self._tokens = False, 0
+
+    def _count(self, sequences: int, tokens: int) -> None:
+        self._replica.own += sequences
+        self._replica.own_tokens += tokens
+        self._router.count(self._replica, sequences)
+
+
 class Router:
-    """One for each place where requests arrive. `choose`, then `begin`; `report` whenever a replica tells its load."""
+    """One for each place where requests arrive. `choose`, then `begin`; `report` whenever a replica tells its load.
+
+    Of its own requests a router knows at each moment where they stand; of those of other routers, what the replicas'
+    reports leave when its own are taken away.
+    """
 
     def __init__(self, rules: RoutingRules | None = None) -> None:
         self.rules = rules or RoutingRules()
@@ -122,7 +154,7 @@ class Router:
         self._ring: list[tuple[int, str]] = []
         self._blocks: OrderedDict[int, _Holders] = OrderedDict()
         self._grammars: OrderedDict[str, _Holders] = OrderedDict()
-        self._seats = 0  # of all replicas
+        self._seats = 0.0  # of all replicas
         self._lives = 0
 
     def __len__(self) -> int:
@@ -132,7 +164,7 @@ class Router:
         return name in self._replicas
 
     @property
-    def sequences(self) -> int:
+    def sequences(self) -> float:
         """Running and waiting, on all replicas, as far as known."""
         return self._seats
 
@@ -158,10 +190,14 @@ class Router:
         self._ring = [entry for entry in self._ring if entry[1] != name or entry[0] not in points]
 
     def report(self, name: str, load: Load) -> None:
-        """What was sent since the last report is in this one."""
+        """What a replica says of itself; O(1)."""
         replica = self._replicas[name]
-        self._seats += load.sequences - replica.seats
-        replica.load, replica.sent, replica.sent_tokens = load, 0, 0
+        before = replica.seats
+        replica.load = load
+        memory = self.rules.memory
+        replica.others += memory * (max(0, load.sequences - replica.own) - replica.others)
+        replica.others_tokens += memory * (max(0, load.queued_tokens - replica.own_tokens) - replica.others_tokens)
+        self._seats += replica.seats - before
 
     def judge(self, name: str, pace: float) -> None:
         """`pace`: its time for a token, relative to the fleet's."""
@@ -181,24 +217,32 @@ class Router:
                 best, chosen = (over, cost), replica.name
         return chosen
 
-    def begin(self, name: str, wanted: Wanted) -> None:
-        """The request has been sent there."""
+    def begin(self, name: str, wanted: Wanted) -> Placed:
+        """The request is sent there."""
         replica = self._replicas[name]
-        known = self._matched(wanted).get(name, 0)
-        replica.sent += 1
-        replica.sent_tokens += wanted.tokens - known
+        known = self.matched_tokens(name, wanted)
         replica.odometer += wanted.tokens - known
-        self._seats += 1
         for block in wanted.blocks:
             self._holders(self._blocks, block).note(replica, self.rules.holders)
         if wanted.grammar is not None:
             self._holders(self._grammars, wanted.grammar).note(replica, self.rules.holders)
         _forget(self._blocks, self.rules.remembered)
         _forget(self._grammars, self.rules.remembered // 16)
+        return Placed(self, replica, wanted.tokens - known)
+
+    def count(self, replica: _Replica, sequences: int) -> None:
+        """Of `Placed`: so many more are on a replica. One that has left is not counted any more."""
+        if self._replicas.get(replica.name) is replica:
+            self._seats += sequences
 
     def matched_tokens(self, name: str, wanted: Wanted) -> int:
         """How much of the prompt the replica is thought to have computed."""
-        return self._matched(wanted).get(name, 0)
+        replica = self._replicas[name]
+        for index in range(len(wanted.blocks) - 1, -1, -1):
+            holders = self._blocks.get(wanted.blocks[index])
+            if holders is not None and name in holders.at and self._is_there(replica, *holders.at[name]):
+                return (index + 1) * self.rules.block
+        return 0
 
     def _cost(self, replica: _Replica, tokens: int, *, new_grammar: bool) -> float:
         rules = self.rules
@@ -211,27 +255,34 @@ class Router:
         return (1 + rules.slack) * (self._seats + 1) / max(1, len(self._replicas)) + rules.spare
 
     def _matched(self, wanted: Wanted) -> dict[str, int]:
-        """Tokens of the prompt that each replica has computed; the longest match first."""
+        """Tokens of the prompt that replicas have computed; the longest first, no more than are looked at."""
         found: dict[str, int] = {}
         for index in range(len(wanted.blocks) - 1, -1, -1):
             holders = self._blocks.get(wanted.blocks[index])
-            if holders is None:
+            if holders is None or holders.at.keys() <= found.keys():
                 continue
-            for replica, odometer in self._still_there(holders):
-                if replica.odometer - odometer <= replica.load.cache_tokens:
-                    found.setdefault(replica.name, (index + 1) * self.rules.block)
+            for name in self._still_there(holders):
+                found.setdefault(name, (index + 1) * self.rules.block)
+            if len(found) >= self.rules.candidates:
+                break
         return found
 
     def _knowing(self, grammar: str | None) -> Collection[str]:
         """Replicas that have made the grammar's tables."""
         holders = None if grammar is None else self._grammars.get(grammar)
-        return () if holders is None else [replica.name for replica, _ in self._still_there(holders)]
+        return () if holders is None else self._still_there(holders)
 
-    def _still_there(self, holders: _Holders) -> Iterator[tuple[_Replica, int]]:
-        for name, (life, odometer) in holders.at.items():
-            replica = self._replicas.get(name)
-            if replica is not None and replica.life == life:
-                yield replica, odometer
+    def _still_there(self, holders: _Holders) -> list[str]:
+        """Those who have not begun a new life since, nor turned their cache over."""
+        return [
+            name
+            for name, (life, odometer) in holders.at.items()
+            if (replica := self._replicas.get(name)) is not None and self._is_there(replica, life, odometer)
+        ]
+
+    @staticmethod
+    def _is_there(replica: _Replica, life: int, odometer: int) -> bool:
+        return replica.life == life and replica.odometer - odometer <= replica.load.cache_tokens
 
     def _candidates(self, wanted: Wanted, knowing: Sequence[str], without: Collection[str]) -> Iterator[_Replica]:
         """Those worth a look: who knows the prompt or the grammar, then the ring from its home on, then anyone."""

@@ -17,7 +17,7 @@ _OWN = frozenset({"nonce", "batches"})
 def total_stats(each: Sequence[Stats]) -> Stats:
     """Sums; the median of medians."""
     if not each:
-        return Stats()
+        return Stats(engines=0)
     names = [name for name in Stats.__struct_fields__ if name not in _OWN]
     found = {name: (median if name in _TYPICAL else sum)(getattr(stats, name) for stats in each) for name in names}
     return msgspec.structs.replace(Stats(), **found, batches=_added(stats.batches for stats in each))

@@ -17,7 +17,7 @@ class Autoscaling:
     """Made once by the controller with the numbers of `ScalingRules` that differ from its defaults."""
 
     def __init__(self, **rules: Any) -> None:
-        self._rules = ScalingRules(**rules)
+        self.rules = ScalingRules(**rules)
         self._state = ScalingState()
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
@@ -26,7 +26,7 @@ class Autoscaling:
             Signal(**{name: _latest(context.raw_metrics.get(name, {}).get(replica)) for name in _FIELDS})
             for replica in context.running_replicas
         ]
-        self._state, wanted = decide(self._state, context.target_num_replicas, signals, time.monotonic(), self._rules)
+        self._state, wanted = decide(self._state, context.target_num_replicas, signals, time.monotonic(), self.rules)
         return wanted, {}
 
 

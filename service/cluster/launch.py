@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 _LOOPBACK = "127.0.0.1"
 _STORE_BYTES = 80 << 20  # of Ray's object store, which nothing here uses; its default is a third of the memory
 _SPARE_S = 15.0  # for a replica to end, beyond its drain
+_ATTEMPTS = 3
 _ASK_S = 5.0  # for one answer of the directory
 
 
@@ -52,6 +53,23 @@ class Ray(NamedTuple):
     serve: Any
 
 
+class Listing:
+    """Asks the directory's deployment; implements `engine.fleet.client.Directory`, with nothing to close."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def members(self) -> Sequence[Member]:
+        """Raises LookupError while the directory does not know."""
+        told = await asyncio.wait_for(self._handle.members.remote(), _ASK_S)
+        if told is None:
+            raise LookupError("it has just been started")
+        return [Member(*each) for each in told]
+
+    async def close(self) -> None:
+        pass
+
+
 class Fleet:
     """The deployed replicas; implements `engine.fleet.client.Directory`."""
 
@@ -60,14 +78,11 @@ class Fleet:
         self._name = name
         self._owns_cluster = owns_cluster
         self._keeps_replicas = keeps_replicas
-        self._directory = ray.serve.get_deployment_handle(Directory.__name__, app_name=name)
+        self._listing = Listing(ray.serve.get_deployment_handle(Directory.__name__, app_name=name))
 
     async def members(self) -> Sequence[Member]:
         """See `engine.fleet.client.Directory`."""
-        told = await asyncio.wait_for(self._directory.members.remote(), _ASK_S)
-        if told is None:
-            raise LookupError("it has just been started")
-        return [Member(*each) for each in told]
+        return await self._listing.members()
 
     async def close(self) -> None:
         """Ends what this server has started, and leaves the rest."""
@@ -84,7 +99,7 @@ class Fleet:
 
 def starting(settings: Settings) -> Callable[[EngineConfig], Awaitable[Engine]]:
     """What `create_app` calls with the engine's configuration. Raises SettingsError where the extra is missing."""
-    if importlib.util.find_spec("ray") is None:
+    if not has_ray():
         raise SettingsError("setting replicas: they need the extra: pip install 'formwork[ray]'")
 
     async def start(config: EngineConfig) -> Engine:
@@ -92,6 +107,10 @@ def starting(settings: Settings) -> Callable[[EngineConfig], Awaitable[Engine]]:
         return await FleetClient.start(fleet, keys)
 
     return start
+
+
+def has_ray() -> bool:
+    return importlib.util.find_spec("ray") is not None
 
 
 def deployed(settings: Settings, config: EngineConfig) -> tuple[Fleet, KeyPair]:
@@ -119,13 +138,26 @@ def joined(settings: Settings) -> Ray:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers of every start
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # else whoever reaches a port of the cluster runs code there
     if settings.cluster:
-        ray = _imported()
+        ray = imported()
         ray.core.init(address=settings.cluster, namespace="formwork", log_to_driver=False)
         return ray
     if not any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     os.environ["PYTHONPATH"] = _python_path()  # Ray's processes must find this code, installed or not
-    ray = _imported()
+    ray = imported()
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            _begin_cluster(ray)
+            break
+        except Exception as error:  # Ray gives its own processes 30 s, which a machine under load may need twice
+            ray.core.shutdown()
+            if not left:
+                raise EngineUnavailable(f"no Ray cluster could be started on this machine: {error}") from error
+            logger.warning("Ray did not start (%s); trying again", error)
+    return ray
+
+
+def _begin_cluster(ray: Ray) -> None:
     ray.core.init(
         address="local",
         namespace="formwork",
@@ -134,7 +166,6 @@ def joined(settings: Settings) -> Ray:
         object_store_memory=_STORE_BYTES,
         _node_ip_address=_LOOPBACK,
     )
-    return ray
 
 
 def deployed_version(ray: Ray, name: str) -> str | None:
@@ -213,7 +244,8 @@ def fleet_keys(environment: Any) -> KeyPair:
     return KeyPair(zmq.curve_public(secret).decode(), secret.decode())
 
 
-def _imported() -> Ray:
+def imported() -> Ray:
+    """The package, which takes a second to import."""
     return Ray(importlib.import_module("ray"), importlib.import_module("ray.serve"))
 
 
@@ -241,10 +273,14 @@ def _how_many(settings: Settings) -> dict[str, Any]:
     if settings.max_replicas <= settings.replicas:
         return {"num_replicas": settings.replicas}
     least, most = settings.replicas, settings.max_replicas
-    policy = {
-        "policy_function": f"{Autoscaling.__module__}:{Autoscaling.__name__}",
-        "policy_kwargs": {"least": least, "most": most},
+    rules = {
+        "least": least,
+        "most": most,
+        "first_token_s": settings.first_token_s,
+        "rise_s": settings.scale_up_s,
+        "fall_s": settings.scale_down_s,
     }
+    policy = {"policy_function": f"{Autoscaling.__module__}:{Autoscaling.__name__}", "policy_kwargs": rules}
     # The policy has delays of its own, so Serve adds none.
     delays = {"upscale_delay_s": 0.0, "downscale_delay_s": 0.0}
     return {"autoscaling_config": {"min_replicas": least, "max_replicas": most, "policy": policy, **delays}}

@@ -16,6 +16,7 @@ import os
 import secrets
 import tempfile
 import time
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ class EngineReplica:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, spec: bytes, directory: Any, interface: str
     ) -> None:
+        self._ended = True  # while nothing has begun
         self._spec = told = msgspec.json.decode(spec, type=ReplicaSpec)
         logs.set_up(told.log_level, "json" if told.log_format == "json" else "text")
         self._directory = directory
@@ -61,6 +63,7 @@ class EngineReplica:
         self._address = await self._host.start(interface or _own_address())
         self._public_key = keys.public
         self._announcer = asyncio.create_task(self._announce())
+        self._ended = False
         logger.info("%s serves at %s", self._name, self._address)
 
     async def check_health(self) -> None:
@@ -87,6 +90,7 @@ class EngineReplica:
 
     async def drain(self) -> None:
         """Ends without a loss: see the module."""
+        self._ended = True
         self._announcer.cancel()
         try:
             await asyncio.wait_for(self._directory.retract.remote(self._name), _DIRECTORY_S)
@@ -98,9 +102,12 @@ class EngineReplica:
         if self._key_file is not None:
             self._key_file.unlink(missing_ok=True)
 
-    async def __del__(self) -> None:
-        """Serve's name for it: awaited when the replica is taken down."""
-        await self.drain()
+    def __del__(self) -> Coroutine[Any, Any, None] | None:
+        """Serve's name for `drain`: it calls this when the replica is taken down, and awaits what it gets.
+
+        The collector calls it again later, and awaits nothing: by then there is nothing to do.
+        """
+        return None if self._ended else self.drain()
 
     async def _announce(self) -> None:
         while True:

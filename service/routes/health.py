@@ -110,6 +110,7 @@ def _gauges(house: House) -> dict[str, float]:
         "tgi_batch_current_max_tokens": stats.pages_used * house.engine.info.page_size,
         "formwork_requests_inside": house.gate.inside,
         "formwork_arriving_body_bytes": house.reception.held,
+        "formwork_engines": stats.engines,
         "formwork_pages_used": stats.pages_used,
         "formwork_pages_total": stats.pages_total,
         "formwork_grammars_loaded": stats.grammars,

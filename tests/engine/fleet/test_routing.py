@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.fleet.routing import Load, Router, RoutingRules, Wanted, wanted_of
+from engine.fleet.routing import Load, Placed, Router, RoutingRules, Wanted, wanted_of
 from engine.messages import AdapterRef, Generate, Sampling
 
-RULES = RoutingRules(block=4)
+RULES = RoutingRules(block=4, memory=1.0)
 
 
 def request(name: str = "r", prompt: tuple[int, ...] = tuple(range(40)), **fields: Any) -> Generate:
@@ -30,10 +30,12 @@ def fleet(count: int, rules: RoutingRules = RULES) -> Router:
     return router
 
 
-def placed(router: Router, each: Wanted) -> str:
+def placed(router: Router, each: Wanted, *, ended: bool = False) -> str:
     name = router.choose(each)
     assert name is not None
-    router.begin(name, each)
+    there = router.begin(name, each)
+    if ended:
+        there.ended()
     return name
 
 
@@ -51,8 +53,7 @@ def test_tenants_and_adapters_share_no_blocks(fields: dict[str, Any]) -> None:
 
 def test_a_prompt_returns_to_the_replica_that_has_computed_it() -> None:
     router = fleet(5)
-    first = placed(router, wanted("a"))
-    router.report(first, Load())
+    first = placed(router, wanted("a"), ended=True)
     assert router.matched_tokens(first, wanted("b")) == 40
     assert placed(router, wanted("b", (*range(40), 7, 7, 7, 7))) == first
 
@@ -77,8 +78,7 @@ def test_one_prompt_for_all_does_not_overload_its_home() -> None:
 
 def test_a_grammar_is_a_reason_to_return() -> None:
     router = fleet(6)
-    first = placed(router, wanted("a", (1, 2), grammar="g"))
-    router.report(first, Load())
+    first = placed(router, wanted("a", (1, 2), grammar="g"), ended=True)
     assert {placed(router, wanted(f"r{index}", (index, 5), grammar="g")) for index in range(2)} == {first}
 
 
@@ -99,9 +99,7 @@ def test_a_replica_without_free_pages_comes_last() -> None:
 
 def test_a_slow_replica_must_be_much_better_placed() -> None:
     router = fleet(2)
-    first = placed(router, wanted("a"))
-    router.report(first, Load())
-    router.report("n1" if first == "n0" else "n0", Load())
+    first = placed(router, wanted("a"), ended=True)
     router.judge(first, 50.0)
     router.report(first, Load(sequences=1))
     assert router.choose(wanted("b")) != first
@@ -147,29 +145,49 @@ def test_the_memory_of_blocks_is_bounded() -> None:
     assert router.remembered <= (32, 2)
 
 
+def test_a_queue_of_others_counts_the_more_the_longer_it_is_reported() -> None:
+    """One report is old by the time it is used; a queue that stays is in the next ones too."""
+    router, passed = Router(RoutingRules(block=4, memory=0.25)), 0
+    router.join("n0")
+    router.join("n1")
+    first = placed(router, wanted("a"), ended=True)
+    while router.choose(wanted("b")) == first:
+        router.report(first, Load(queued_tokens=120, sequences=1))
+        passed += 1
+    assert passed > 1
+
+
 EVENTS = st.lists(
-    st.tuples(st.sampled_from(["join", "leave", "begin", "report"]), st.integers(0, 5), st.integers(0, 3)), max_size=60
+    st.tuples(st.sampled_from(["join", "leave", "begin", "end", "report"]), st.integers(0, 5), st.integers(0, 3)),
+    max_size=60,
 )
 
 
 @given(EVENTS)
 def test_the_mean_is_that_of_a_plain_count(events: list[tuple[str, int, int]]) -> None:
     """The running sum behind the bound, against adding up anew after each event."""
-    router, seats = Router(RULES), dict[str, int]()
+    router, seats = Router(RULES), dict[str, list[int]]()  # others', own
+    there: list[tuple[str, list[int], Placed]] = []
     for index, (event, place, value) in enumerate(events):
         name = f"n{place}"
         if event == "join" and name not in seats:
             router.join(name)
-            seats[name] = 0
+            seats[name] = [0, 0]
         elif event == "leave" and name in seats:
             router.leave(name)
             del seats[name]
         elif event == "begin" and name in seats:
-            router.begin(name, wanted(f"r{index}", tuple(range(value, value + 12))))
-            seats[name] += 1
+            asked = wanted(f"r{index}", tuple(range(value, value + 12)))
+            there.append((name, seats[name], router.begin(name, asked)))
+            seats[name][1] += 1
+        elif event == "end" and there:
+            name, counts, one = there.pop(value % len(there))
+            one.ended()
+            one.ended()
+            counts[1] -= 1  # of a life that may be over
         elif event == "report" and name in seats:
             router.report(name, Load(sequences=value))
-            seats[name] = value
-        assert router.sequences == sum(seats.values())
+            seats[name][0] = max(0, value - seats[name][1])
+        assert router.sequences == pytest.approx(sum(map(sum, seats.values())))
         chosen = router.choose(wanted(f"c{index}"))
         assert (chosen in seats) if seats else chosen is None
