@@ -16,6 +16,7 @@ from grammar.errors import GrammarError, GrammarTooLarge, UnsatisfiableConstrain
 from grammar.matcher import Matcher
 from grammar.options import GrammarLimits, JsonOptions
 from grammar.places import Place, PlaceKind
+from grammar.states import Mask
 from grammar.vocabulary import Vocabulary
 from grammar.wordlists import words_of
 
@@ -25,6 +26,7 @@ __all__ = [
     "GrammarLimits",
     "GrammarTooLarge",
     "JsonOptions",
+    "Mask",
     "Matcher",
     "Place",
     "PlaceKind",
