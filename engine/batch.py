@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.kernels import exact
+
 if TYPE_CHECKING:
     import torch
 
@@ -56,44 +58,55 @@ class Piece(NamedTuple):
 
 def pack(pieces: Sequence[Piece], page_size: int) -> StepBatch:
     """The arrays of a step."""
-    counts = np.array([len(piece.tokens) for piece in pieces], np.int32)
-    starts = np.zeros(len(counts) + 1, np.int32)
-    np.cumsum(counts, out=starts[1:])
-    before = np.array([piece.start for piece in pieces], np.int32)
-    owner = np.repeat(np.arange(len(counts)), counts)
-    positions = np.arange(len(owner), dtype=np.int64) + (before - starts[:-1])[owner]
-    table = _page_table(pieces, -(-(before + counts) // page_size))
+    tokens: list[int] = []
+    lengths: list[int] = []
+    for piece in pieces:
+        tokens += piece.tokens
+        lengths.append(piece.start + len(piece.tokens))
+    numbers = np.array([(piece.start, len(piece.tokens), piece.rows, piece.adapter) for piece in pieces], np.int32)
+    table = _page_table(pieces, [-(-length // page_size) for length in lengths])
+    starts, positions, slots, logit_rows = _spread(numbers, table, page_size, len(tokens))
     return StepBatch(
-        token_ids=np.fromiter((token for piece in pieces for token in piece.tokens), np.int64, len(owner)),
+        token_ids=np.array(tokens, np.int64),
         positions=positions,
         query_starts=starts,
-        context_lengths=before + counts,
+        context_lengths=np.array(lengths, np.int32),
         page_table=table,
-        slots=table[owner, positions // page_size].astype(np.int64) * page_size + positions % page_size,
-        logit_rows=_logit_rows(pieces, starts),
-        adapters=_adapters(pieces),
+        slots=slots,
+        logit_rows=logit_rows,
+        adapters=numbers[:, 3].copy() if any(piece.adapter >= 0 for piece in pieces) else None,
     )
 
 
-def _adapters(pieces: Sequence[Piece]) -> NDArray[np.int32] | None:
-    slots = np.array([piece.adapter for piece in pieces], np.int32)
-    return slots if (slots >= 0).any() else None
-
-
-def _page_table(pieces: Sequence[Piece], lengths: NDArray[np.int32]) -> NDArray[np.int32]:
-    table = np.zeros((len(pieces), int(lengths.max())), np.int32)
-    for row, piece in enumerate(pieces):
-        table[row, : lengths[row]] = piece.pages[: lengths[row]]
+def _page_table(pieces: Sequence[Piece], counts: list[int]) -> NDArray[np.int32]:
+    table = np.zeros((len(pieces), max(counts)), np.int32)
+    for row, piece, count in zip(table, pieces, counts, strict=True):
+        row[:count] = piece.pages[:count]
     return table
 
 
-def _logit_rows(pieces: Sequence[Piece], starts: NDArray[np.int32]) -> NDArray[np.int64]:
-    wanted = [
-        np.arange(end - piece.rows, end, dtype=np.int64)
-        for piece, end in zip(pieces, starts[1:].tolist(), strict=True)
-        if piece.rows
-    ]
-    return np.concatenate(wanted) if wanted else np.empty(0, np.int64)
+@exact
+def _spread(
+    numbers: NDArray[np.int32], table: NDArray[np.int32], page_size: int, total: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Query starts, and by token position and slot; the tokens whose logits are wanted. One call, for each of numpy's
+    would cost as much as the whole of it. `numbers`: the columns start, tokens, rows of each piece."""
+    starts = np.zeros(len(numbers) + 1, np.int32)
+    positions, slots = np.empty(total, np.int64), np.empty(total, np.int64)
+    logit_rows = np.empty(np.sum(numbers[:, 2]), np.int64)
+    token = row = 0
+    for piece in range(len(numbers)):
+        first, count, rows = numbers[piece, 0], numbers[piece, 1], numbers[piece, 2]
+        for index in range(count):
+            position = first + index
+            positions[token] = position
+            slots[token] = np.int64(table[piece, position // page_size]) * page_size + position % page_size
+            if index >= count - rows:
+                logit_rows[row] = token
+                row += 1
+            token += 1
+        starts[piece + 1] = token
+    return starts, positions, slots, logit_rows
 
 
 class Runner(Protocol):

@@ -23,6 +23,7 @@ from engine import device_marks
 from engine import triton_sampling as kernels
 from engine.device_marks import Drawing, Group
 from engine.device_masks import DeviceMasks
+from engine.masks import NO_NAMES, Names
 from engine.messages import Alternative
 from engine.noise import uniforms
 from engine.sampler import CpuSampler, Drawn, Rejected, Row
@@ -42,9 +43,11 @@ class DeviceSampler:
         self._alone, self._once = CpuSampler(width), CpuSampler(width)
         self._bits = torch.arange(32, dtype=torch.int32, device=device)
 
-    def measure(self, logits: torch.Tensor, rows: Sequence[Row], masks: NDArray[np.int32]) -> None:
+    def measure(
+        self, logits: torch.Tensor, rows: Sequence[Row], masks: NDArray[np.int32], names: Names = NO_NAMES
+    ) -> None:
         """Takes a step's rows: `logits` (R, V) float32 on the device. Waits for the device once, for the tokens."""
-        self._logits, self._rows, self._masks_here = logits, rows, masks
+        self._logits, self._rows, self._masks_here, self._names = logits, rows, masks, names
         lone = [index for index, row in enumerate(rows) if row.known is None and row.rule.is_typical]
         self._lone = {index: place for place, index in enumerate(lone)}
         if lone:
@@ -132,7 +135,7 @@ class DeviceSampler:
 
     def _masks_of(self, rows: Sequence[Row], masks: NDArray[np.int32]) -> tuple[torch.Tensor, torch.Tensor]:
         wanted = [index for row in rows for index in (row.mask, row.drawn_from) if index is not None]
-        places = self.masks.place(masks, wanted)
+        places = self.masks.place(masks, wanted, self._names)
         return (
             self._sent(np.array([-1 if row.mask is None else places[row.mask] for row in rows], np.int32)),
             self._sent(np.array([-1 if row.drawn_from is None else places[row.drawn_from] for row in rows], np.int32)),

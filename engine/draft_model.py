@@ -95,7 +95,7 @@ class DraftModel:
             self._known[sequence] = known + len(unseen)
         logits = self._runner.run(pack(pieces, self._runner.info.page_size))
         self._masks.clear()
-        self._sampler.measure(logits, [self._row(each) for each in drafts], self._masks.rows)
+        self._sampler.measure(logits, [self._row(each) for each in drafts], self._masks.rows, self._masks.names)
         for index, each in enumerate(drafts):
             drawn = None if each.ended else self._sampler.draw(index)
             if isinstance(drawn, Drawn) and each.generation.look_ahead(drawn.token_id):

@@ -29,6 +29,7 @@ from engine.admission import Admission
 from engine.batch import Runner, StepBatch
 from engine.generation import Generation
 from engine.loop import Rooms
+from engine.masks import NO_NAMES, Names
 from engine.messages import Generate, ModelInfo
 from engine.sampler import Drawn, Rejected, Row, Sampler
 from engine.scheduler import Part, Scheduler
@@ -204,13 +205,15 @@ class _Sampler:
         self._points = points
         self._rows: Sequence[Row] = ()
 
-    def measure(self, logits: torch.Tensor, rows: Sequence[Row], masks: NDArray[np.int32]) -> None:
+    def measure(
+        self, logits: torch.Tensor, rows: Sequence[Row], masks: NDArray[np.int32], names: Names = NO_NAMES
+    ) -> None:
         self._rows = rows
         for index, row in enumerate(rows):
             action = self._points.reach(Site.LOGITS, row.rule.seed)
             if action is not None:
                 logits[index, :: 2 if action is Action.NAN else 1] = float(action)
-        self._sampler.measure(logits, rows, masks)
+        self._sampler.measure(logits, rows, masks, names)
 
     def draw(self, index: int) -> Drawn | Rejected:
         seed = self._rows[index].rule.seed
@@ -260,6 +263,9 @@ class _Matcher(_OfRequest):
         if action is Action.EMPTY:
             row[:] = 0
         return limited
+
+    def shared_mask(self, _budget: int | None = None) -> None:
+        """None: a row that others share is not for spoiling."""
 
     def advance(self, token_id: int) -> bool:
         taken: bool = self._inner.advance(token_id)

@@ -193,7 +193,7 @@ class Generation:
 
     def _draw_row(self, masks: MaskRows, ahead: list[int]) -> Row:
         alone, drawn_from = self._masks(masks, len(self.emitted) + len(ahead), len(ahead))
-        forced = alone is not None and not is_choice(masks.row(alone))
+        forced = alone is not None and not masks.has_choice(alone)
         return Row(
             self.rule,
             len(self.emitted) + len(ahead),
@@ -211,6 +211,10 @@ class Generation:
         if self.constraint is None:
             bans_end = position < self.request.sampling.min_tokens
             return None, masks.all_but(self.spelling.eos_token_ids) if bans_end else None
+        shared = self.constraint.shared(ahead)
+        if shared is not None:
+            index = masks.share(shared)
+            return index, index
         drawn_from = masks.take()
         alone = masks.take()
         if self.constraint.fill(masks.row(alone), masks.row(drawn_from), ahead):
@@ -261,8 +265,9 @@ class Generation:
 
     def _landed(self, tokens: list[Token]) -> list[Token]:
         """What was jumped over is behind us; a stop string changes what may follow, so what is left is thought over."""
-        self.jumped += min(len(tokens), len(self.jumping))
-        self.jumping = [] if self.stopped_by is not None else self.jumping[len(tokens) :]
+        if self.jumping:
+            self.jumped += min(len(tokens), len(self.jumping))
+            self.jumping = [] if self.stopped_by is not None else self.jumping[len(tokens) :]
         return tokens
 
     def _drawn(self, row: Row, drawn: Drawn | Rejected) -> Token:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engine.errors import BudgetTooSmall, UnknownGrammar
 from engine.messages import Plan
 from engine.speculation import Rates
-from grammar import Grammar, Matcher
+from grammar import Grammar, Mask, Matcher
 
 
 class GrammarStore:
@@ -89,8 +89,14 @@ class Constraint:
         self.budget = budget  # tokens still to be emitted, end tokens excluded
         self.closed_by_budget = False
 
+    def shared(self, ahead: int) -> Mask | None:
+        """The mask of the position `ahead` tokens behind the last certain one (where the matcher stands), if it is one
+        that others have too: the budget excludes nothing. None: ask `fill`."""
+        found: Mask | None = self.matcher.shared_mask(self.budget - ahead)
+        return found
+
     def fill(self, alone: NDArray[np.int32], drawn_from: NDArray[np.int32], ahead: int) -> bool:
-        """The masks of the next position, `ahead` tokens behind the last certain one (where the matcher stands).
+        """The masks of that position.
 
         `drawn_from` becomes what may be drawn. True iff the budget excluded something; then `alone` becomes what the
         grammar alone allows, else it is left as it is.

@@ -176,7 +176,7 @@ class EngineLoop:
             logits = self._run(plan)
         rows, failed = self._constrain(plan) if filling is None else self._filled(filling)
         with self._measures.timing("sample", self._clock):
-            self._sampler.measure(logits, rows, self._masks.rows)
+            self._sampler.measure(logits, rows, self._masks.rows, self._masks.names)
         decodes = all(part.sequence.decoding for part in plan.parts)
         if decodes:
             self._note_decoded(plan, self._clock() - began)

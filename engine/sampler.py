@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from engine import logits as passes
 from engine.history import History
+from engine.masks import NO_NAMES, Names
 from engine.messages import Alternative, Sampling
 from engine.noise import uniform as uniform_at
 from engine.noise import uniforms
@@ -42,6 +43,7 @@ class Rule(msgspec.Struct, frozen=True):
     """How a request draws, as the kernels read it; the same for all of its rows."""
 
     numbers: tuple[float, ...]  # the columns of `settling.settle`'s rules
+    packed: bytes  # the same as float64: a step's rules are these, one behind the other
     seed: int
     typical_p: float
     bias_ids: list[int]
@@ -51,17 +53,19 @@ class Rule(msgspec.Struct, frozen=True):
     def of(cls, sampling: Sampling) -> Rule:
         """`temperature == 0` is greedy: then nothing is scaled or truncated."""
         greedy = sampling.temperature == 0.0
+        numbers = (
+            1.0 if greedy else 1.0 / sampling.temperature,
+            float(greedy),
+            float(sampling.top_k or 0),
+            sampling.top_p,
+            sampling.min_p,
+            sampling.repetition_penalty,
+            sampling.frequency_penalty,
+            sampling.presence_penalty,
+        )
         return cls(
-            numbers=(
-                1.0 if greedy else 1.0 / sampling.temperature,
-                float(greedy),
-                float(sampling.top_k or 0),
-                sampling.top_p,
-                sampling.min_p,
-                sampling.repetition_penalty,
-                sampling.frequency_penalty,
-                sampling.presence_penalty,
-            ),
+            numbers=numbers,
+            packed=np.array(numbers, np.float64).tobytes(),
             seed=sampling.seed & 0xFFFFFFFFFFFFFFFF,
             typical_p=1.0 if greedy else sampling.typical_p,
             bias_ids=list(sampling.logit_bias),
@@ -156,8 +160,13 @@ class Rejected(msgspec.Struct, frozen=True):
 class Sampler(Protocol):
     """Draws for the rows of a step; the loop's, where logits lie."""
 
-    def measure(self, logits: torch.Tensor, rows: Sequence[Row], masks: NDArray[np.int32]) -> None:
-        """Takes a step's rows: `logits` (R, V) float32 and the masks must stay until the last `draw`."""
+    def measure(
+        self, logits: torch.Tensor, rows: Sequence[Row], masks: NDArray[np.int32], names: Names = NO_NAMES
+    ) -> None:
+        """Takes a step's rows: `logits` (R, V) float32 and the masks must stay until the last `draw`.
+
+        `names`: what some rows of the masks are known by, step after step (`MaskRows.names`).
+        """
         ...
 
     def draw(self, index: int) -> Drawn | Rejected:
@@ -177,12 +186,19 @@ class CpuSampler:
         self._out = _buffers(16, width)
         self._rooms = [scratch(width) for _ in range(threads)]
 
-    def measure(self, logits: torch.Tensor, rows: Sequence[Row], masks: NDArray[np.int32]) -> None:
-        """Takes a step's rows: `logits` (R, V) float32 and the masks must stay until the last `draw`."""
+    def measure(
+        self,
+        logits: torch.Tensor,
+        rows: Sequence[Row],
+        masks: NDArray[np.int32],
+        names: Names = NO_NAMES,  # noqa: ARG002 - the masks are read where they lie
+    ) -> None:
+        """As Sampler."""
         self._logits, self._rows, self._masks = logits.cpu().numpy(), rows, masks
         if len(rows) > len(self._out.tokens):
             self._out = _buffers(2 * len(rows), self._width)
-        self._rules = np.array([row.rule.numbers for row in rows], np.float64).reshape(len(rows), 8)
+        packed = b"".join([row.rule.packed for row in rows])
+        self._rules = np.frombuffer(bytearray(packed), np.float64).reshape(len(rows), 8)
         self._changes = _changes(rows)
         self._noise = uniforms(
             np.array([row.rule.seed for row in rows], np.uint64), np.array([row.position for row in rows], np.uint64)
@@ -355,13 +371,14 @@ def _buffers(rows: int, width: int) -> Buffers:
 
 def _changes(rows: Sequence[Row]) -> Changes:
     """Bias first, then penalties, row by row."""
+    if not any(row.history is not None or row.rule.bias_ids for row in rows):
+        nothing = np.empty(0, np.float32)
+        return Changes(np.zeros(len(rows) + 1, np.int64), np.empty(0, np.int64), nothing, nothing)
     counts = [len(row.rule.bias_ids) + (0 if row.history is None else len(row.history.ids)) for row in rows]
     starts = np.zeros(len(rows) + 1, np.int64)
     np.cumsum(counts, out=starts[1:])
     total = int(starts[-1])
     made = Changes(starts, np.empty(total, np.int64), np.zeros(total, np.float32), np.full(total, -1, np.float32))
-    if total == 0:
-        return made
     for row, start, stop in zip(rows, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
         bias = start + len(row.rule.bias_ids)
         made.ids[start:bias], made.bias[start:bias] = row.rule.bias_ids, row.rule.bias

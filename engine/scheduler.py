@@ -13,14 +13,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from engine.batch import Piece, StepBatch, pack
 from engine.pages import PagePool, next_link, root_link
 from engine.queue import WaitingQueue
 from engine.sequence import Sequence
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """What one sequence does in a step: `count` query tokens from its token `start` on, draft included.
 
     Its logits are the rows `first_row … first_row + rows − 1`, those of its last `rows` query tokens. `is_last`:
@@ -223,7 +224,7 @@ class _Step:
         waiting_for_token = len(sequences)
         for sequence in sequences:
             waiting_for_token -= 1
-            if sequence not in self.scheduler.running:  # preempted by one before it
+            if not sequence.decoding:  # preempted by one before it
                 continue
             spare = min(self.tokens_left, self.rows_left) - waiting_for_token - sequence.pending
             del sequence.draft[max(0, min(spare, self._guesses_in_free_pages(sequence))) :]

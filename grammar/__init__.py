@@ -17,6 +17,7 @@ from grammar.matcher import Matcher
 from grammar.options import GrammarLimits, JsonOptions
 from grammar.places import Place, PlaceKind
 from grammar.schema.keywords import KEYWORDS
+from grammar.states import Mask
 from grammar.vocabulary import Vocabulary
 from grammar.wordlists import words_of
 
@@ -27,6 +28,7 @@ __all__ = [
     "GrammarLimits",
     "GrammarTooLarge",
     "JsonOptions",
+    "Mask",
     "Matcher",
     "Place",
     "PlaceKind",

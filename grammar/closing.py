@@ -146,6 +146,19 @@ class Closing:
         """The legal tokens, whatever the budget."""
         return self._automaton.mask(configuration)
 
+    def is_ample(self, configuration: int, budget: int) -> bool:
+        """Whether no legal token leaves more to be taken than the budget allows."""
+        roof = self._roofs.get(configuration)
+        if roof is None:
+            if len(self._roofs) > MOST_ROOFS:
+                self._roofs.clear()
+                self._rests.clear()
+            roof = self._roofs[configuration] = self._roof(configuration)
+        if budget > roof:
+            return True
+        bounds, _ = self._grouped(configuration)
+        return not len(bounds) or bool(bounds[-1] < budget)
+
     def fill(
         self,
         configuration: int,
@@ -155,25 +168,11 @@ class Closing:
         budget: int,
     ) -> bool:
         """The mask within `budget`; whether it lacks a token of the full one."""
-        roof = self._roofs.get(configuration)
-        if roof is None:
-            if len(self._roofs) > MOST_ROOFS:
-                self._roofs.clear()
-                self._rests.clear()
-            roof = self._roofs[configuration] = self._roof(configuration)
-        if budget > roof:
+        if self.is_ample(configuration, budget):
             row[:] = full.row
             return False
-        return self._fill_near(configuration, full, row, budget)
-
-    def _fill_near(self, configuration: int, full: Mask, row: Int32, budget: int) -> bool:
-        """As `fill`, where the budget may matter."""
         bounds, rows = self._grouped(configuration)
-        fitting = int(np.searchsorted(bounds, budget - 1, side="right"))
-        if fitting == len(bounds):
-            row[:] = full.row
-            return False
-        row[:] = rows[fitting]
+        row[:] = rows[int(np.searchsorted(bounds, budget - 1, side="right"))]
         if self._automaton.accepts(configuration):
             row |= self._automaton.vocabulary.eos_row
         return not np.array_equal(row, full.row)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from grammar.closing import UNSPELLABLE
 from grammar.places import Place, PlaceKind
+from grammar.states import Mask
 
 if TYPE_CHECKING:
     from grammar.compiled import Grammar
@@ -72,6 +73,18 @@ class Matcher:
             row[:] = full.row
             return False
         return closing.fill(self._configuration, self._text, full, row, budget)
+
+    def shared_mask(self, budget: int | None = None) -> Mask | None:
+        """The legal tokens as a row that other positions share, if the budget excludes none of them.
+
+        Its identity stands for its content, so who has seen it need not copy or compare it. None where each position
+        has a row of its own: then ask `fill_mask`.
+        """
+        if self._finished or self._is_sparse:
+            return None
+        if budget is not None and not self._closing.is_ample(self._configuration, budget):
+            return None
+        return self._automaton.mask(self._configuration)
 
     def advance(self, token_id: int) -> bool:
         """Take a token; False, and no change, if it is illegal here."""

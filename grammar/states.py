@@ -61,7 +61,7 @@ _FEW: Final = 100
 
 
 class Mask:
-    """The legal tokens of one or more configurations; `ends` says whether the text may end here."""
+    """The legal tokens of one or more configurations, as bits: `row` is never written again."""
 
     __slots__ = ("row",)
 

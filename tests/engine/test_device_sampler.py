@@ -274,6 +274,20 @@ def test_a_mask_is_sent_once() -> None:
     assert torch.equal(masks.table[later[3]], torch.tensor([6, 7], dtype=torch.int32))
 
 
+def test_a_named_mask_is_known_wherever_it_lies() -> None:
+    """By its name, not by what is read: rows move on the host, and their content is not looked at again."""
+    masks = DeviceMasks(2, _CPU, capacity=4, extra=1)
+    rows = np.arange(8, dtype=np.int32).reshape(4, 2)
+    name, other = object(), object()
+    (place,) = masks.place(rows, [1], {1: name}).values()
+    assert masks.place(rows, [3], {3: name}) == {3: place}
+    assert masks.uploads == 1
+    assert torch.equal(masks.table[place], torch.tensor([2, 3], dtype=torch.int32))
+    later = masks.place(rows, [0, 3], {0: other, 3: name})
+    assert (later[3], masks.uploads) == (place, 2)
+    assert torch.equal(masks.table[later[0]], torch.tensor([0, 1], dtype=torch.int32))
+
+
 def test_a_step_with_more_masks_than_the_table_holds_makes_it_larger() -> None:
     """None of them may be overwritten by another of the same step; what was known stays where it was."""
     masks = DeviceMasks(words=2, device=_CPU, capacity=2, extra=1)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from grammar import Matcher
-from tests.grammar.walking import END, TOKENS, compiled, mask
+from tests.grammar.walking import END, TOKENS, compiled, ids_of, mask
 
 SCHEMAS = [
     {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "minProperties": 2},
@@ -43,6 +43,17 @@ class Steps(RuleBasedStateMachine):
             token = legal[pick % len(legal)]
             assert self.matcher.advance(token)
             self.taken.append(token)
+
+    @rule(budget=st.none() | st.integers(0, 20))
+    def ask_for_a_shared_mask(self, budget: int | None) -> None:
+        """It is the mask of `fill_mask`, given only where the budget excludes nothing."""
+        shared = self.matcher.shared_mask(budget)
+        if shared is not None:
+            assert ids_of(shared.row) == mask(self.matcher, budget) == mask(self.matcher)
+            assert not shared.row.flags.writeable
+            assert self.replayed().shared_mask() is shared
+        else:
+            assert budget is not None or self.matcher.is_finished
 
     @rule(token=st.integers(-1, len(TOKENS)))
     def try_any_token(self, token: int) -> None:
