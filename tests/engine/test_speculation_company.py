@@ -6,6 +6,7 @@ import queue
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -33,16 +34,15 @@ def requests(adapters: tuple[AdapterRef | None, ...] = (None,)) -> list[Generate
     Two are biased to repeat themselves, so that a lookup is right.
     """
     prompt = [5 + place % 9 for place in range(30)]
+    kinds: list[dict[str, Any]] = [
+        {"logit_bias": {6: 14.0}},
+        {"temperature": 1.0, "logit_bias": {6: 14.0}},
+        {"temperature": 0.6, "repetition_penalty": 1.1},
+        {"temperature": 0.8},
+    ]
     wanted = [
         request(f"r{seed}", [*prompt, seed + 5], max_tokens=40, seed=seed, ignore_eos=True, **options)
-        for seed, options in enumerate(
-            [
-                {"logit_bias": {6: 14.0}},
-                {"temperature": 1.0, "logit_bias": {6: 14.0}},
-                {"temperature": 0.6, "repetition_penalty": 1.1},
-                {"temperature": 0.8},
-            ]
-        )
+        for seed, options in enumerate(kinds)
     ]
     wanted[3] = msgspec.structs.replace(wanted[3], mark=Mark(scheme="gumbel", key_id="test"))
     return [msgspec.structs.replace(each, adapter=adapters[place % len(adapters)]) for place, each in enumerate(wanted)]
@@ -130,4 +130,4 @@ def test_a_draft_model_guesses_for_adapters_too(family_folder: Callable[[str], P
         runner = ModelRunner(RunnerConfig(path=str(base), pages=64, threads=1))
         drafting = ModelRunner(RunnerConfig(path=str(base), pages=64, threads=1)) if guesses else None
         told.append(driven(runner, wanted, guesses, AdapterStore(runner, 2, 8), drafting))
-    alike(*told, "model")
+    alike(told[0], told[1], "model")
