@@ -114,8 +114,8 @@ def _serve(launch: Launch, socket: zmq.Socket[bytes], wire: Wire[Command]) -> in
 
 def build(config: EngineConfig) -> Rooms:
     """Loads everything that `config` names. Raises ModelError, TokenizerError, WatermarkError or OSError."""
-    if config.draft_model is not None and (config.speculate == 0 or config.tensor_parallel_size > 1):
-        raise UnsupportedModel("a draft model needs speculate above 0, and one rank")
+    if config.draft_model is not None and config.speculate == 0:
+        raise UnsupportedModel("a draft model needs speculate above 0")
     folder = locate(config.model, code=config.trust_remote_code)
     tokenizer = Tokenizer.load(folder)
     key_ring = KeyRing.from_file(config.watermark_key_file) if config.watermark_key_file else None
@@ -153,11 +153,14 @@ def build(config: EngineConfig) -> Rooms:
 def draft_model_of(
     config: EngineConfig, name: str, runner: ModelRunner | TeamRunner, tokenizer: Tokenizer
 ) -> DraftModel:
-    """The model that guesses, over as many pages. Raises UnsupportedModel if it cannot stand beside the served one."""
+    """The model that guesses, over as many pages, whole and beside the first rank; torch's threads stay as they are.
+
+    Raises UnsupportedModel if it cannot stand beside the served one.
+    """
     folder, info = locate(name, code=config.trust_remote_code), runner.info
     # `quantize` is about the served model: the other's weights are held as its own checkpoint has them.
     settings = replace(runner_config(config, folder), quantize="auto", page_size=info.page_size, pages=info.pages)
-    drafting = ModelRunner(settings)
+    drafting = ModelRunner(replace(settings, threads=runner.threads))
     width, own = drafting.info.vocab_size, Tokenizer.load(folder)
     alike = own.padded_bytes(width) == tokenizer.padded_bytes(width) and own.special_tokens == tokenizer.special_tokens
     if width != info.vocab_size or not alike:

@@ -36,7 +36,12 @@ def folder(model: tuple[Path, Any], byte_level: Tokenizer) -> Path:  # noqa: F81
 
 
 @contextmanager
-def served(folder: Path, ranks: int, loop: asyncio.AbstractEventLoop) -> Iterator[EngineClient]:  # noqa: F811
+def served(
+    folder: Path,
+    ranks: int,
+    loop: asyncio.AbstractEventLoop,  # noqa: F811
+    guesses: int = 16,
+) -> Iterator[EngineClient]:
     """A client whose engine has so many ranks."""
     config = EngineConfig(
         model=str(folder),
@@ -44,6 +49,7 @@ def served(folder: Path, ranks: int, loop: asyncio.AbstractEventLoop) -> Iterato
         threads=1,
         max_sequences=8,
         tensor_parallel_size=ranks,
+        speculate=guesses,
         rank_timeout_s=4.0,
     )
     client = loop.run_until_complete(EngineClient.start(config))
@@ -87,10 +93,10 @@ def test_two_ranks_give_the_tokens_of_one(
     byte_level: Tokenizer,  # noqa: F811
     loop: asyncio.AbstractEventLoop,  # noqa: F811
 ) -> None:
-    """Free and constrained, greedy and sampled, together in one batch; log-probs within 1e-4."""
+    """Two that guess and one that does not; free and constrained, greedy and sampled, together; log-probs to 1e-4."""
     told = []
-    for ranks in (1, 2):
-        with served(folder, ranks, loop) as client:
+    for ranks, guesses in ((1, 0), (2, 16)):
+        with served(folder, ranks, loop, guesses) as client:
             wanted, plan = constrained(client, byte_level)
             free = [request(f"f{seed}", seed, temperature=seed / 2) for seed in range(3)]
             told.append(loop.run_until_complete(gathered(client, [*wanted, *free], plan)))
