@@ -28,7 +28,7 @@ def quantized_copy(source: Path, target: Path, maker: Maker, settings: Mapping[s
     written: Tensors = {}
     for name, tensor in tensors.items():
         if name.endswith(_LINEAR):
-            made, exact[name] = maker(tensor)
+            made, exact[name] = maker(tensor.float())
             written |= {f"{name.removesuffix('weight')}{leaf}": part.contiguous() for leaf, part in made.items()}
         else:
             written[name] = exact[name] = tensor
@@ -94,7 +94,7 @@ def float8(block: int | None) -> Maker:
         for i in range(scales.shape[0]):
             for j in range(scales.shape[1]):
                 place = slice(i * high, (i + 1) * high), slice(j * wide, (j + 1) * wide)
-                scales[i, j] = weight[place].abs().max() / 448
+                scales[i, j] = weight[place].abs().max().clamp(min=1e-8) / 448
                 codes[place] = (weight[place] / scales[i, j]).to(torch.float8_e4m3fn)
                 exact[place] = codes[place].float() * scales[i, j]
         return {"weight": codes, ("weight_scale" if block is None else "weight_scale_inv"): scales}, exact
@@ -106,9 +106,23 @@ def int8() -> Maker:
     """compressed-tensors' int-quantized: signed numbers, a scale an output."""
 
     def make(weight: torch.Tensor) -> tuple[Tensors, torch.Tensor]:
-        scales = weight.abs().amax(1, keepdim=True) / 127
+        scales = weight.abs().amax(1, keepdim=True).clamp(min=1e-8) / 127
         codes = (weight / scales).round()
         return {"weight": codes.to(torch.int8), "weight_scale": scales}, codes * scales
+
+    return make
+
+
+def int4_packed(group: int) -> Maker:
+    """compressed-tensors' pack-quantized: signed numbers moved up by eight, along the inputs, eight to a word."""
+
+    def make(weight: torch.Tensor) -> tuple[Tensors, torch.Tensor]:
+        groups = weight.reshape(weight.shape[0], -1, group)
+        scales = groups.abs().amax(2).clamp(min=1e-8) / 7
+        codes = (groups / scales[..., None]).round().clamp(-8, 7)
+        packed = _packed_down(codes.reshape(weight.shape).T + 8, 4).T
+        tensors = {"weight_packed": packed, "weight_scale": scales, "weight_shape": torch.tensor(weight.shape)}
+        return tensors, (codes * scales[..., None]).reshape(weight.shape)
 
     return make
 
