@@ -42,7 +42,7 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/.serve
 
 $(VENV)/.clients: pyproject.toml $(VENV)/.dev
-	$(PIP) install -e '.[dev,clients]'
+	$(PIP) install -e '.[dev,clients,ray]'
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml $(VENV)/.dev

@@ -31,7 +31,8 @@ from benchmarks.fleet_model import Machine, Replica, Request, Tally, Traffic, tr
 from engine.fleet.routing import Placed, Router, RoutingRules
 from engine.fleet.scaling import ScalingRules, ScalingState, Signal, decide
 
-_REPORT_S = 0.5
+_REPORT_S = 0.25
+_PULSE_S = 0.02
 _SCALE_S = 1.0
 _PROMISE_S = 2.0  # to the first token
 
@@ -45,7 +46,13 @@ class Policy(Protocol):
 
     def choose(self, request: Request, replicas: dict[str, Replica]) -> str: ...
 
-    def report(self, replicas: dict[str, Replica]) -> None: ...
+    def report(self, replicas: dict[str, Replica]) -> None:
+        """Each replica says how it is, and what it has met."""
+        ...
+
+    def pulse(self, replicas: Sequence[Replica]) -> None:
+        """Those whose load has changed say what is there."""
+        ...
 
     def note(self, request: Request, *, ended: bool) -> None:
         """Its first token has come, or its last."""
@@ -65,6 +72,9 @@ class Named:
         self._names.remove(name)
 
     def report(self, replicas: dict[str, Replica]) -> None:
+        pass
+
+    def pulse(self, replicas: Sequence[Replica]) -> None:
         pass
 
     def note(self, request: Request, *, ended: bool) -> None:
@@ -94,6 +104,7 @@ class Routers:
     def __init__(self, servers: int, rules: RoutingRules) -> None:
         self._routers = [Router(rules) for _ in range(servers)]
         self._placed: dict[int, Placed] = {}
+        self._met: dict[str, list[Request]] = {}  # by replica, since the last report
 
     def join(self, name: str) -> None:
         for router in self._routers:
@@ -108,7 +119,17 @@ class Routers:
         name = router.choose(wanted)
         assert name is not None, "the fleet is never empty"
         self._placed[request.name] = router.begin(name, wanted)
+        self._met.setdefault(name, []).append(request)
         return name
+
+    def pulse(self, replicas: Sequence[Replica]) -> None:
+        if len(self._routers) == 1:
+            return
+        for each in replicas:
+            load = each.load()
+            for router in self._routers:
+                if each.name in router:
+                    router.report(each.name, load)
 
     def note(self, request: Request, *, ended: bool) -> None:
         if ended:
@@ -118,10 +139,13 @@ class Routers:
 
     def report(self, replicas: dict[str, Replica]) -> None:
         for name, each in replicas.items():
-            load = each.load()
+            load, met = each.load(), self._met.pop(name, [])
+            blocks = list(dict.fromkeys(block for request in met for block in request.blocks))
+            grammars = list({request.grammar for request in met if request.grammar is not None})
             for router in self._routers:
                 if name in router:
                     router.report(name, load)
+                    router.learn(name, blocks, grammars)
 
 
 def hashing() -> Routers:
@@ -200,6 +224,7 @@ class Simulation:
         self._leaving: dict[str, Replica] = {}
         self._events: list[tuple[float, int, str]] = []  # time, version, replica
         self._starting: list[float] = []
+        self._changed: set[str] = set()
         self._count = 0
         self.tally = Tally()
 
@@ -207,10 +232,10 @@ class Simulation:
         for _ in range(replicas):
             self._join(0.0)
         outcome, spent, decisions, ticks, now = Outcome(self.tally, 0.0, 0.0), 0.0, 0, 0, 0.0
-        asked, report_at, scale_at, size_s = replicas, 0.0, 0.0, 0.0
+        asked, report_at, pulse_at, scale_at, size_s = replicas, 0.0, 0.0, 0.0, 0.0
         for request in requests:
             while True:
-                due = min(report_at, scale_at if self._scaler else float("inf"), *self._starting[:1])
+                due = min(report_at, pulse_at, scale_at if self._scaler else float("inf"), *self._starting[:1])
                 self._until(min(due, request.at))
                 if due > request.at:
                     break
@@ -221,6 +246,10 @@ class Simulation:
                 elif due == report_at:
                     self._policy.report(self._replicas)
                     report_at += _REPORT_S
+                elif due == pulse_at:
+                    self._policy.pulse([self._replicas[name] for name in self._changed if name in self._replicas])
+                    self._changed.clear()
+                    pulse_at += _PULSE_S
                 elif self._scaler is not None:
                     asked = self._rescale(now, self._scaler.wanted(now, list(self._replicas.values()), asked), asked)
                     outcome.sizes.append(len(self._replicas))
@@ -253,6 +282,7 @@ class Simulation:
             self._schedule(each)
 
     def _schedule(self, each: Replica) -> None:
+        self._changed.add(each.name)
         each.version += 1
         at = each.next_event()
         if at is not None:

@@ -93,7 +93,8 @@ class Settings(BaseSettings):
         default=0, ge=0, le=4096, description="Above `replicas`: as many as the load asks for, up to this."
     )
     cluster: str = Field(
-        default="", description="Address of a Ray cluster (auto, host:6379); empty: one on this machine, for itself."
+        default="",
+        description="A Ray cluster that this machine is in (auto, host:6379); empty: one on this machine, for itself.",
     )
     replica_cpus: float = Field(
         default=1.0, gt=0, le=1024, description="CPUs that Ray sets aside for each rank of a replica."
@@ -300,8 +301,25 @@ def load_settings(flags: Mapping[str, Any] | None = None, config: str | None = N
         raise SettingsError(f"setting {name} ({PREFIX}{name.upper()}{where}): {first['msg']}") from None
     if settings.faults and not settings.allow_faults:
         raise SettingsError("setting faults: the server would break on purpose; say allow_faults too if that is meant")
+    _check_replicas(settings)
     settings._sources.update(sources)
     return settings
+
+
+def _check_replicas(settings: Settings) -> None:
+    """Settings of a fleet that would change nothing are refused, not forgotten."""
+    idle = [name for name in ("max_replicas", "cluster", "keep_replicas") if getattr(settings, name)]
+    if idle and not settings.replicas:
+        raise SettingsError(f"setting {idle[0]}: say how many engines there should be with replicas")
+    if settings.keep_replicas and not settings.cluster:
+        raise SettingsError("setting keep_replicas: a cluster of this server's own ends with it; name one with cluster")
+    if 0 < settings.max_replicas < settings.replicas:
+        raise SettingsError(f"setting max_replicas: {settings.max_replicas} is below replicas ({settings.replicas})")
+    if settings.cluster.startswith("ray://"):
+        raise SettingsError(
+            "setting cluster: Ray Client (ray://) reaches no replica; run on a node of the cluster with auto or "
+            "host:6379, or deploy service.cluster.application with Serve (docs/scaling.md)"
+        )
 
 
 _CONFIG = PREFIX + "CONFIG"

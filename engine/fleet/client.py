@@ -400,10 +400,14 @@ class FleetClient:
             return
         if link.name not in self._router:
             self._router.join(link.name)
-        stats = link.report.stats
+        stats, pulse = link.report.stats, link.pulse
         share = stats.pages_used / max(1, stats.pages_total)
         cache_tokens = link.info.pages * link.info.page_size
+        if pulse is not None:
+            self._router.report(link.name, Load(pulse.queued_tokens, pulse.sequences, share, cache_tokens))
+            return
         self._router.report(link.name, Load(stats.queued_tokens, stats.running + stats.waiting, share, cache_tokens))
+        self._router.learn(link.name, link.report.blocks, link.report.grammars)
         self._router.judge(link.name, self._fitness.pace(link.name))
         self._signal()
 

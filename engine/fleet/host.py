@@ -26,18 +26,21 @@ import zmq.asyncio
 from zmq.auth.asyncio import AsyncioAuthenticator
 
 from engine.errors import EngineError, EngineUnavailable, InternalError, UnknownGrammar
-from engine.fleet.messages import PROTOCOL, Hello, HostMessage, KeyPair, PeerMessage, Report, Stranger, Welcome
+from engine.fleet.messages import PROTOCOL, Hello, HostMessage, KeyPair, PeerMessage, Pulse, Report, Stranger, Welcome
 from engine.fleet.plans import PlanShelf
+from engine.fleet.routing import RoutingRules, wanted_of
 from engine.interface import Engine, EngineState
 from engine.messages import Abort, Batch, Failure, Generate, LoadGrammar, Output, Ping
 
 logger = logging.getLogger(__name__)
 
+_MOST_BLOCKS = 4096  # in one report
 _MOST_BYTES = 256 << 20  # of one frame
 
 
 class HostRules(msgspec.Struct, frozen=True, kw_only=True):
     beat_s: float = 0.25  # between two reports
+    pulse_s: float = 0.02  # from a change of load until other peers are told of it
     silence_s: float = 10.0  # a peer without a sign of life is given up
     plan_bytes: int = 256 << 20
 
@@ -47,6 +50,7 @@ class _Peer:
     identity: bytes
     heard: float
     running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    queued: dict[str, int] = field(default_factory=dict)  # prompt tokens of those from which nothing has come
     outbox: list[Output | Failure] = field(default_factory=list)
 
 
@@ -61,6 +65,10 @@ class Host:
         self._plans = PlanShelf(self._rules.plan_bytes)
         self._peers: dict[bytes, _Peer] = {}
         self._draining = False
+        self._routing = RoutingRules()
+        self._pulsing = False  # one is on its way
+        self._blocks: dict[int, None] = {}  # met since the last report, in order
+        self._grammars: dict[str, None] = {}
         self._decoder = msgspec.msgpack.Decoder(PeerMessage)
         self._encoder = msgspec.msgpack.Encoder()
         self._context = zmq.asyncio.Context()
@@ -177,14 +185,25 @@ class Host:
         if name in peer.running:
             self._post(peer, _failure(name, InternalError(f"request id {name!r} is in use")))
             return
-        run = self._run(peer, request, plan)
-        peer.running[name] = asyncio.create_task(run)
+        self._note(request)
+        peer.queued[name] = len(request.prompt) + len(request.emitted)
+        self._pulse()
+        peer.running[name] = asyncio.create_task(self._run(peer, request, plan))
+
+    def _note(self, request: Generate) -> None:
+        """For other peers, whose routers do not know what this one sends."""
+        met = wanted_of(request, self._routing)
+        self._blocks.update(dict.fromkeys(met.blocks))
+        if met.grammar is not None:
+            self._grammars[met.grammar] = None
 
     async def _run(self, peer: _Peer, request: Generate, plan: Any) -> None:
         name = request.request_id
         try:
             async with aclosing(self._engine.generate(request, plan)) as outputs:
                 async for output in outputs:
+                    if peer.queued.pop(name, None) is not None:
+                        self._pulse()
                     self._post(peer, output)
         except EngineError as error:
             self._post(peer, _failure(name, error))
@@ -193,6 +212,8 @@ class Host:
             self._post(peer, _failure(name, InternalError(f"{type(error).__name__} in the replica")))
         finally:
             peer.running.pop(name, None)
+            peer.queued.pop(name, None)
+            self._pulse()
 
     # What goes
 
@@ -212,6 +233,18 @@ class Host:
         with contextlib.suppress(zmq.ZMQError):
             self._socket.send_multipart([identity, self._encoder.encode(message)])
 
+    def _pulse(self) -> None:
+        """Soon, and for all that changes until then; a peer that is alone knows it all."""
+        if len(self._peers) > 1 and not self._pulsing:
+            self._pulsing = True
+            asyncio.get_running_loop().call_later(self._rules.pulse_s, self._tell_load)
+
+    def _tell_load(self) -> None:
+        self._pulsing = False
+        pulse = Pulse(self.inside, sum(sum(peer.queued.values()) for peer in self._peers.values()))
+        for identity in self._peers:
+            self._send(identity, pulse)
+
     async def _tell(self) -> None:
         while True:
             await asyncio.sleep(self._rules.beat_s)
@@ -220,7 +253,10 @@ class Host:
 
     def _report(self) -> None:
         if self._peers:
-            told = self._told()
+            blocks, grammars = list(self._blocks)[-_MOST_BLOCKS:], list(self._grammars)
+            told = msgspec.structs.replace(self._told(), blocks=blocks, grammars=grammars)
+            self._blocks.clear()
+            self._grammars.clear()
             for identity in self._peers:
                 self._send(identity, told)
 

@@ -20,7 +20,18 @@ import zmq
 import zmq.asyncio
 
 from engine.errors import error_of
-from engine.fleet.messages import PROTOCOL, Hello, HostMessage, KeyPair, Member, PeerMessage, Report, Stranger, Welcome
+from engine.fleet.messages import (
+    PROTOCOL,
+    Hello,
+    HostMessage,
+    KeyPair,
+    Member,
+    PeerMessage,
+    Pulse,
+    Report,
+    Stranger,
+    Welcome,
+)
 from engine.interface import EngineState
 from engine.messages import Abort, Batch, ErrorCode, Failure, Generate, LoadGrammar, ModelInfo, Output, Ping, Plan
 
@@ -46,6 +57,7 @@ class Link:
         self.reason = ""  # why it was lost
         self.info: ModelInfo | None = None
         self.report: Report | None = None
+        self.pulse: Pulse | None = None  # since the last report
         self.reported = asyncio.Event()  # anew with each report
         self._socket = socket
         self._rules = rules
@@ -166,7 +178,10 @@ class Link:
                     self.close(f"it speaks protocol {protocol}, this is {PROTOCOL}: install one version")
                 self.info = info
             case Report():
-                self.report = message
+                self.report, self.pulse = message, None
+                self.reported.set()
+            case Pulse():
+                self.pulse = message
                 self.reported.set()
             case Stranger():
                 self.close("it does not know us any more")

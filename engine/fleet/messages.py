@@ -4,8 +4,9 @@ What it is for: the only values that cross the TCP socket. msgspec checks every 
 unpickled. What may not enter: behaviour, sockets.
 
 A conversation: Hello, Welcome; then commands one way, events the other, and a sign of life from both sides several
-times a second (Ping, Report). Whoever is not known (the host has given it up, or the connection broke and came back) is
-told so by Stranger, and begins again: what was lost in between is then sent again, not guessed.
+times a second (Ping, Report; Pulse where several peers share a replica). Whoever is not known (the host has given it
+up, or the connection broke and came back) is told so by Stranger, and begins again: what was lost in between is then
+sent again, not guessed.
 """
 
 from __future__ import annotations
@@ -48,6 +49,15 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     state: EngineState
     stats: Stats
     continuity: Continuity
+    blocks: list[int] = []  # of the prompts that came since the last report (engine.fleet.routing), whoever sent them
+    grammars: list[str] = []  # likewise, fingerprints
+
+
+class Pulse(msgspec.Struct, frozen=True, tag=True):
+    """What is there now, some milliseconds after it changed: what other peers send is otherwise known too late."""
+
+    sequences: int
+    queued_tokens: int  # of prompts from which nothing has come yet
 
 
 class Stranger(msgspec.Struct, frozen=True, tag=True):
@@ -55,4 +65,4 @@ class Stranger(msgspec.Struct, frozen=True, tag=True):
 
 
 PeerMessage = Hello | Generate | LoadGrammar | Abort | Ping
-HostMessage = Batch | Welcome | Report | Stranger
+HostMessage = Batch | Welcome | Report | Pulse | Stranger

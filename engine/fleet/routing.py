@@ -9,8 +9,8 @@ each sequence it runs costs a share of every step. The least sum wins. Three thi
 
 - A bound on load (Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2018): a replica with more
   than (1 + slack) times the mean number of requests takes no more, however well it knows the prompt.
-- What a replica has computed is not asked of it but remembered here, block by block, and forgotten when so much has
-  been sent there since that its cache must have turned over.
+- What a replica has computed is remembered here, block by block, and forgotten when so much has been sent there since
+  that its cache must have turned over. Of what other routers sent there the replica tells the hashes (`learn`).
 - Prompts that nobody knows have a home on a ring of hashes. So several routers that do not talk to one another send the
   same beginning to the same place, and a replica that joins or leaves moves few of them.
 
@@ -46,7 +46,8 @@ class RoutingRules:
     candidates: int = 8  # looked at in a large fleet; a small one is looked at whole
     holders: int = 4  # replicas remembered for each block
     remembered: int = 1 << 18  # blocks; grammars, a sixteenth of it
-    memory: float = 0.1  # weight of a report against those before it: a queue lasts less long than a report is old
+    memory: float = 0.5  # weight of a report against those before it: a queue lasts less long than a report is old
+    jitter: float = 64.0  # drawn, so that routers do not all prefer the same one of several that know a prompt
     points: int = 32  # of each replica on the ring
 
 
@@ -86,6 +87,7 @@ class Load:
 class _Replica:
     name: str
     life: int  # differs each time it joins: what an earlier life had computed is gone
+    salt: int  # of its draws
     load: Load = Load()  # as it said
     others: float = 0.0  # sequences that other routers have there, smoothed over its reports
     others_tokens: float = 0.0  # prompt tokens of those
@@ -179,7 +181,7 @@ class Router:
     def join(self, name: str) -> None:
         """A replica that may be chosen from now on."""
         self._lives += 1
-        self._replicas[name] = _Replica(name, self._lives)
+        self._replicas[name] = _Replica(name, self._lives, _hash(name.encode()))
         for point in self._points(name):
             bisect.insort(self._ring, (point, name))
 
@@ -212,7 +214,10 @@ class Router:
         for replica in self._candidates(wanted, [*matched, *knowing], without):
             over = replica.seats + 1 > bound or replica.load.page_share > self.rules.full
             new_grammar = wanted.grammar is not None and replica.name not in knowing
-            cost = self._cost(replica, wanted.tokens - matched.get(replica.name, 0), new_grammar=new_grammar)
+            known = matched.get(replica.name, 0)
+            cost = self._cost(replica, wanted.tokens - known, new_grammar=new_grammar)
+            if known:
+                cost += self.rules.jitter * _draw(wanted.name ^ replica.salt)
             if best is None or (over, cost) < best:  # among equals the first: its home
                 best, chosen = (over, cost), replica.name
         return chosen
@@ -222,13 +227,23 @@ class Router:
         replica = self._replicas[name]
         known = self.matched_tokens(name, wanted)
         replica.odometer += wanted.tokens - known
-        for block in wanted.blocks:
+        self._note(replica, wanted.blocks, () if wanted.grammar is None else (wanted.grammar,))
+        return Placed(self, replica, wanted.tokens - known)
+
+    def learn(self, name: str, blocks: Sequence[int], grammars: Sequence[str]) -> None:
+        """What a replica has met of late, whoever sent it; what this router sent is among it, and known."""
+        replica = self._replicas[name]
+        new = [block for block in blocks if block not in self._blocks or name not in self._blocks[block].at]
+        replica.odometer += self.rules.block * len(new)
+        self._note(replica, new, grammars)
+
+    def _note(self, replica: _Replica, blocks: Sequence[int], grammars: Sequence[str]) -> None:
+        for block in blocks:
             self._holders(self._blocks, block).note(replica, self.rules.holders)
-        if wanted.grammar is not None:
-            self._holders(self._grammars, wanted.grammar).note(replica, self.rules.holders)
+        for grammar in grammars:
+            self._holders(self._grammars, grammar).note(replica, self.rules.holders)
         _forget(self._blocks, self.rules.remembered)
         _forget(self._grammars, self.rules.remembered // 16)
-        return Placed(self, replica, wanted.tokens - known)
 
     def count(self, replica: _Replica, sequences: int) -> None:
         """Of `Placed`: so many more are on a replica. One that has left is not counted any more."""
@@ -328,6 +343,11 @@ def _home(wanted: Wanted) -> int:
 def _forget(table: OrderedDict[_Key, _Holders], most: int) -> None:
     while len(table) > most:
         table.popitem(last=False)
+
+
+def _draw(number: int) -> float:
+    """Between 0 and 1, by Fibonacci hashing (Knuth, volume 3, 6.4)."""
+    return (number * 0x9E3779B97F4A7C15 >> 40 & 0xFFFF) / 0x10000
 
 
 def _hash(content: bytes) -> int:

@@ -61,13 +61,17 @@ class Listing:
 
     async def members(self) -> Sequence[Member]:
         """Raises LookupError while the directory does not know."""
-        told = await asyncio.wait_for(self._handle.members.remote(), _ASK_S)
+        # In a thread: awaited in our event loop, Ray 2.60 aborts this process when the directory ends before it.
+        told = await asyncio.to_thread(self._ask)
         if told is None:
             raise LookupError("it has just been started")
         return [Member(*each) for each in told]
 
     async def close(self) -> None:
         pass
+
+    def _ask(self) -> Any:
+        return self._handle.members.remote().result(timeout_s=_ASK_S)
 
 
 class Fleet:

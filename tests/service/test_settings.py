@@ -93,6 +93,21 @@ def test_schemes_have_tgis_names_and_the_one_that_is_not_served_is_told(monkeypa
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"cluster": "auto"}, "cluster"),
+        ({"max_replicas": 3}, "max_replicas"),
+        ({"replicas": 2, "keep_replicas": True}, "keep_replicas"),
+        ({"replicas": 3, "max_replicas": 2}, "max_replicas"),
+        ({"replicas": 2, "cluster": "ray://head:10001"}, "cluster"),
+    ],
+)
+def test_settings_of_a_fleet_that_would_not_happen_are_refused(flags: dict[str, object], named: str) -> None:
+    with pytest.raises(SettingsError, match=f"setting {named}"):
+        load_settings(flags)
+
+
 def test_aliases_are_of_settings_and_unique() -> None:
     assert set(ALIASES) <= set(Settings.model_fields)
     own = {name.replace("_", "-") for name in Settings.model_fields}

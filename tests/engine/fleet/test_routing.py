@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine.fleet.routing import Load, Placed, Router, RoutingRules, Wanted, wanted_of
 from engine.messages import AdapterRef, Generate, Sampling
 
-RULES = RoutingRules(block=4, memory=1.0)
+RULES = RoutingRules(block=4, memory=1.0, jitter=0.0)
 
 
 def request(name: str = "r", prompt: tuple[int, ...] = tuple(range(40)), **fields: Any) -> Generate:
@@ -74,6 +74,22 @@ def test_one_prompt_for_all_does_not_overload_its_home() -> None:
     router = fleet(10)
     counts = Counter(placed(router, wanted(f"r{index}")) for index in range(300))
     assert max(counts.values()) <= 1.25 * 30 + RULES.spare + 1
+
+
+def test_a_prompt_that_another_router_sent_is_known_once_its_replica_has_told() -> None:
+    router, first = fleet(5), "n3"
+    assert router.choose(wanted("a")) != first
+    router.learn(first, wanted("a").blocks, ["g"])
+    assert router.choose(wanted("b")) == first
+    assert router.matched_tokens(first, wanted("b")) == 40
+
+
+def test_what_is_told_twice_does_not_turn_a_cache_over() -> None:
+    router = fleet(1)
+    router.report("n0", Load(cache_tokens=100))
+    for _ in range(20):
+        router.learn("n0", wanted("a").blocks, [])
+    assert router.matched_tokens("n0", wanted("a")) == 40
 
 
 def test_a_grammar_is_a_reason_to_return() -> None:
@@ -147,7 +163,7 @@ def test_the_memory_of_blocks_is_bounded() -> None:
 
 def test_a_queue_of_others_counts_the_more_the_longer_it_is_reported() -> None:
     """One report is old by the time it is used; a queue that stays is in the next ones too."""
-    router, passed = Router(RoutingRules(block=4, memory=0.25)), 0
+    router, passed = Router(RoutingRules(block=4, memory=0.25, jitter=0.0)), 0
     router.join("n0")
     router.join("n1")
     first = placed(router, wanted("a"), ended=True)

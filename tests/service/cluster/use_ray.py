@@ -240,7 +240,7 @@ def changes(model: str) -> None:
         server.end()
         server = other.result()
         with ThreadPoolExecutor(24) as pool:
-            streams = [pool.submit(server.stream, {**KINDS[index % 6], "max_tokens": 800}) for index in range(120)]
+            streams = [pool.submit(server.stream, {**KINDS[index % 6], "max_tokens": 300}) for index in range(72)]
             until("a third replica came with the load", lambda: server.metric("formwork_engines") == 3)
             assert all(stream.result() for stream in streams)
         until("and went with it", lambda: server.metric("formwork_engines") == 2)
