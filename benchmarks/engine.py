@@ -3,13 +3,15 @@
     formwork bench engine                                     # the random 125M-parameter Llama
     formwork bench engine --model models/formwork-mini        # the bundled model
     formwork bench engine --concurrency 1,16 --tokens 64
+    formwork bench engine --concurrency 16 --peer             # transformers' continuous batching beside it
     formwork bench engine --host                              # the host's part alone, 131k vocabulary
 
 The loop runs in this process (no socket, no second process), so that what is measured is scheduling, forward pass,
 masks and sampling. Requests all arrive at once, free ones first, then as many under the schema, at each concurrency.
 `plan` includes the guesses at forced text, `draw` the passes over the vocabulary and the matchers' steps. Free requests
 ignore the end token; those under the schema end by themselves or by their budget. p50 and p99 are of the time between
-tokens of one request.
+tokens of one request. CPU seconds, unlike the clock's, mean about the same beside other work. The peer's
+`generate_batch` answers the same prompts, greedy, so its sampling is not counted.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import torch
+import transformers
 
 import grammar
 from benchmarks import engine_host
@@ -46,6 +50,7 @@ class Result:
 
     tokens: int
     seconds: float
+    cpu_s: float
     before: Stats
     after: Stats
     intervals: list[float]
@@ -59,18 +64,18 @@ class Result:
 
         parts = " ".join(f"{per_step(field):9.2f}" for field in ("schedule_s", "mask_s", "forward_s", "sample_s"))
         p50, p99 = (1e3 * float(np.percentile(self.intervals, q)) for q in (50, 99))
-        rate = self.tokens / self.seconds
-        return f"{name:<16} {rate:9.1f} {self.tokens / steps:9.2f} {parts} {p50:9.1f} {p99:9.1f}"
+        rates = f"{self.tokens / self.seconds:9.1f} {self.tokens / self.cpu_s:9.1f}"
+        return f"{name:<16} {rates} {self.tokens / steps:9.2f} {parts} {p50:9.1f} {p99:9.1f}"
 
 
-HEADER = f"{'run':<16} {'tokens/s':>9} {'tok/step':>9} " + " ".join(
+HEADER = f"{'run':<16} {'tokens/s':>9} {'per CPU s':>9} {'tok/step':>9} " + " ".join(
     f"{name:>9}" for name in ("plan ms", "mask ms", "pass ms", "draw ms", "p50 ms", "p99 ms")
 )
 
 
 def run(loop: EngineLoop, requests: Sequence[Generate]) -> Result:
     """Drives requests to their ends; intervals are those between a request's outputs."""
-    before, started, tokens = loop.stats(), time.perf_counter(), 0
+    before, started, used, tokens = loop.stats(), time.perf_counter(), time.process_time(), 0
     last: dict[str, float] = {}
     intervals: list[float] = []
     for request in requests:
@@ -84,7 +89,23 @@ def run(loop: EngineLoop, requests: Sequence[Generate]) -> Result:
                 intervals += [(now - last[event.request_id]) / len(event.tokens or [0])] * len(event.tokens)
             last[event.request_id] = now
             tokens += len(event.tokens)
-    return Result(tokens, time.perf_counter() - started, before, loop.stats(), intervals or [0.0])
+    spent = time.perf_counter() - started, time.process_time() - used
+    return Result(tokens, *spent, before, loop.stats(), intervals or [0.0])
+
+
+def peer_rate(folder: Path, requests: Sequence[Generate], tokens: int) -> float:
+    """Output tokens per CPU second of transformers' continuous batching on a CPU, after a warm-up of its own."""
+    auto: Any = transformers.AutoModelForCausalLM
+    kind: Any = transformers.GenerationConfig
+    model = auto.from_pretrained(folder, dtype=torch.float32).eval()
+    blocks = transformers.ContinuousBatchingConfig(num_blocks=80, max_batch_tokens=512)
+    rate = 0.0
+    for prompts, wanted in (([requests[0].prompt], 4), ([each.prompt for each in requests], tokens)):
+        settings = kind(max_new_tokens=wanted, do_sample=False, eos_token_id=-1, pad_token_id=0)
+        used = time.process_time()
+        made = model.generate_batch(prompts, generation_config=settings, continuous_batching_config=blocks)
+        rate = sum(len(each.generated_tokens) for each in made.values()) / (time.process_time() - used)
+    return rate
 
 
 def requests_of(count: int, tokens: int, fingerprint: str | None, greedy: bool) -> list[Generate]:
@@ -130,6 +151,9 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
         for name, fingerprint in (("free", None), ("schema", plan.fingerprint)):
             result = run(loop, requests_of(concurrency, options.tokens, fingerprint, options.greedy))
             print(result.row(f"{name} x {concurrency}"), flush=True)
+        if options.peer:
+            rate = peer_rate(folder, requests_of(concurrency, options.tokens, None, greedy=True), options.tokens)
+            print(f"{f'transformers x {concurrency}':<26} {rate:9.1f}  ({transformers.__version__})", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -143,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokens", type=int, default=128, help="output tokens at most")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--greedy", action="store_true", help="temperature 0 instead of 1")
+    parser.add_argument("--peer", action="store_true", help="transformers' continuous batching, too")
     parser.add_argument("--no-drafts", action="store_true", help="do not guess at forced text")
     options = parser.parse_args(given)
     if options.model is not None:

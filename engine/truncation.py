@@ -6,7 +6,7 @@ only the few that lie where the cut falls. So a flat distribution, where top-p k
 a peaked one costs. What may not enter: requests, masks of several rows, state.
 
 Survivors come in order of their ids; equal logits are cut by id. The order of the cuts: top-k, top-p of what it left,
-min-p.
+min-p. (Of numba's cached code: the trap in `surveys`.)
 """
 
 from __future__ import annotations

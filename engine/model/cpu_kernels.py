@@ -7,7 +7,7 @@ time counted from the sequence's first token, so that nothing depends on the ste
 
 Layout of a page: keys (kv_heads, page_size / 16, key_dim, 16), so that sixteen keys' scores are one vertical sum over
 key_dim; values (kv_heads, page_size, width), where width is value_dim rounded up to 16. They are stored in float32 or
-in 16 bits (`simd.load_stored`) and widened as they are loaded; a row's own accumulators are float32 either way.
+in 16 bits (`simd.load_stored`) and widened as they are loaded. A row's own accumulators are float32 either way.
 """
 
 from __future__ import annotations

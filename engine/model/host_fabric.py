@@ -3,7 +3,8 @@
 What it is for: `fusion` puts them in the place of two dozen small operations of the modelling code. What may not enter:
 which modules may be replaced, other dtypes.
 
-Each element is computed alike wherever it stands, so a row's bits do not depend on its neighbours.
+Each element is computed alike wherever it stands, so a row's bits do not depend on its neighbours. (Of numba's cached
+code: the trap in `vector`.)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Narrow numbers, sixteen at a time, against numpy's and torch's conversions: every bit pattern there is."""
+"""Sixteen at a time: narrow numbers, every bit pattern there is, against other conversions; exponentials."""
 
 from __future__ import annotations
 
@@ -58,6 +58,31 @@ def test_bfloat16_is_widened_exactly() -> None:
     """Bit by bit what torch makes of it."""
     wanted = torch.from_numpy(_ALL.view(np.int16)).view(torch.bfloat16).float().numpy()
     np.testing.assert_array_equal(_widening(simd.load_stored)(_ALL), wanted)
+
+
+def _exp(builder: Any, data: Any, offset: Any, _: Any) -> Any:
+    return simd.exp(builder, simd.load(builder, data, offset))
+
+
+def test_exponentials_are_right_to_a_few_units_in_the_last_place() -> None:
+    """Wherever float32 has a normal number for them; best where they matter, exact at 0."""
+    x = np.linspace(-87.3, 88, 1 << 16, dtype=np.float32)
+    x[:16] = 0.0
+    got = _widening(_exp)(x)
+    wanted = np.exp(x.astype(np.float64))
+    assert (got[:16] == 1.0).all()
+    off = np.abs(got / wanted - 1.0)
+    assert off.max() < 3.6e-7
+    assert off[np.abs(x) <= 30].max() < 2e-7
+
+
+def test_exponentials_of_what_is_no_ordinary_number() -> None:
+    """Far below, and -inf: next to nothing. NaN, whatever its payload, stays NaN: a broken row must be seen."""
+    low = np.full(16, -np.inf, np.float32)
+    low[:8] = -1e30
+    assert (_widening(_exp)(low) < 2e-38).all()
+    broken = np.array([0x7FC00000, 0xFFC00001, 0x7FC001FF, 0x7FFFFFFF] * 4, np.uint32).view(np.float32)
+    assert np.isnan(_widening(_exp)(broken)).all()
 
 
 def test_other_integers_are_no_narrow_numbers() -> None:
