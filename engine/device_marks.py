@@ -25,7 +25,7 @@ from engine.triton_sampling import Ruled, log_sum
 from watermark import Scheme, tensors
 from watermark.schemes import Gumbel, Kgw, SelfHash
 
-FIGURES = 2  # columns of what `tensors.as_choice` reads
+FIGURES = 2  # columns of what `Scheme.as_choice` reads
 _ROOM = 1 << 21  # logits that `tensors` is given at once: it takes some tens of bytes for each
 
 Send = Callable[[NDArray[Any]], torch.Tensor]
@@ -51,11 +51,8 @@ def groups_of(rows: Sequence[Row]) -> list[Group]:
     """The rows whose next token the mark chooses, as far as can be known before the step's first token."""
     found: dict[tuple[Scheme, bool, int], Group] = {}
     for index, row in enumerate(rows):
-        if row.marking is None or row.known is not None or row.rule.is_typical:
-            continue
-        scheme, greedy = row.marking.embedder.scheme, row.rule.is_greedy
-        seeds = None if greedy and not scheme.marks_greedy else row.marking.seeds
-        if seeds is not None:
+        if row.marking is not None and row.is_marked and not row.rule.is_typical:
+            scheme, greedy, seeds = row.marking.embedder.scheme, row.rule.is_greedy, row.marking.seeds
             group = found.setdefault((scheme, greedy, len(seeds)), Group(scheme, greedy, [], []))
             group.rows.append(index)
             group.seeds.append(seeds)

@@ -28,7 +28,7 @@ from engine.messages import Alternative
 from engine.noise import uniforms
 from engine.sampler import CpuSampler, Drawn, Rejected, Row
 from engine.triton_sampling import Ruled
-from watermark import Choice, Scheme, tensors
+from watermark import Choice, Scheme
 
 Send = Callable[[NDArray[Any]], torch.Tensor]
 
@@ -66,24 +66,16 @@ class DeviceSampler:
             return Rejected(is_numeric=True)
         if token < 0:
             return Rejected(is_numeric=False)
-        if not self._stands(index, int(token)):
+        if not self._rows[index].stands(int(token), was_marked=index in self._marked):
             return self._drawn_here(index)
         wanted, most = min(self._rows[index].alternatives, self._width), len(further) // 2
         alternatives = [Alternative(int(further[place]), further[most + place]) for place in range(wanted)]
         choice = self._choice(index, int(token), first, second)
         return Drawn(int(token), logprob, constrained_logprob, legal_mass, alternatives, choice)
 
-    def _stands(self, index: int, token: int) -> bool:
-        """Whether a marked request's token was chosen as it should be, now that all before it are known."""
-        row = self._rows[index]
-        if row.marking is None or row.known is not None:
-            return True
-        chosen_by_mark = row.marking.marks and (row.marking.embedder.scheme.marks_greedy or not row.rule.is_greedy)
-        return chosen_by_mark == (index in self._marked) and (row.marking.keeps is None or row.marking.keeps(token))
-
     def _choice(self, index: int, token: int, first: float, second: float) -> Choice | None:
         if index in self._marked:
-            return tensors.as_choice(self._marked[index], token, first, second)
+            return self._marked[index].as_choice(token, first, second)
         row = self._rows[index]
         return None if row.marking is None or row.known is not None else Choice(0, False)
 

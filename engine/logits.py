@@ -134,7 +134,7 @@ def _coverage(mask: I32, start: int, stop: int) -> int:
 
 
 @exact
-def _combine(peaks: F32, sums: F32, scale: float) -> float:
+def combine(peaks: F32, sums: F32, scale: float) -> float:
     """log-sum-exp over the blocks, at a temperature of 1 / scale."""
     best = best_of(peaks)
     if best == ABSENT:
@@ -153,7 +153,7 @@ def _measure_row(logits: F32, mask: I32, raw_peaks: F32, peaks: F32, sums: F32) 
         raw_peaks[block], raw_sums[block], peaks[block], sums[block] = found[0], found[1], found[2], found[3]
         if cover == 0:
             peaks[block], sums[block] = ABSENT, np.float32(0.0)
-    return _combine(raw_peaks, raw_sums, 1.0), _combine(peaks, sums, 1.0)
+    return combine(raw_peaks, raw_sums, 1.0), combine(peaks, sums, 1.0)
 
 
 @exact
@@ -183,7 +183,7 @@ def weigh(logits: F32, mask: I32, scale: float, peaks: F32, sums: F32) -> float:
         if cover > 0:
             guess = _survey_block(logits, start, stop, guess, factor, mask if cover == 1 else nothing, found)
             peaks[block], sums[block] = found[2], found[3]
-    return _combine(peaks, sums, scale)
+    return combine(peaks, sums, scale)
 
 
 @exact
@@ -252,28 +252,39 @@ def draw(logits: F32, mask: I32, scale: float, peaks: F32, sums: F32, uniform: f
 
 
 @exact
-def _pour(logits: F32, mask: I32, peaks: F32, least: np.float32, ids: I32, values: F32) -> int:
-    """Writes the legal tokens with logits of at least `least` into the buffers (none, if they are empty); how many."""
-    count = 0
-    for block in range(len(peaks)):
-        if peaks[block] >= least:
-            for token in range(block * BLOCK, min(len(logits), (block + 1) * BLOCK)):
-                if logits[token] >= least and _is_legal(mask, token):
-                    if len(ids) > 0:
-                        ids[count], values[count] = token, logits[token]
-                    count += 1
-    return count
-
-
-@exact
 def gather(logits: F32, mask: I32, peaks: F32, distance: float) -> tuple[I32, F32]:
     """The legal tokens whose logits lie at most `distance` below the best one, in order of their ids."""
     lowest = float(np.finfo(np.float32).min)
     least = np.float32(max(float(best_of(peaks)) - distance, lowest))
-    count = _pour(logits, mask, peaks, least, np.empty(0, np.int32), np.empty(0, np.float32))
-    ids, values = np.empty(count, np.int32), np.empty(count, np.float32)
-    _pour(logits, mask, peaks, least, ids, values)
-    return ids, values
+    count = 0
+    for block in range(len(peaks)):
+        if peaks[block] >= least:
+            count += _count(logits[block * BLOCK : (block + 1) * BLOCK], _bits(mask, block), least)
+    # One place more than is filled: each token is written, and the place moves on if it was one.
+    ids, values, place = np.empty(count + 1, np.int32), np.empty(count + 1, np.float32), 0
+    for block in range(len(peaks)):
+        if peaks[block] >= least:
+            for token in range(block * BLOCK, min(len(logits), (block + 1) * BLOCK)):
+                ids[place], values[place] = token, logits[token]
+                place += int(logits[token] >= least) & int(_is_legal(mask, token))
+    return ids[:count], values[:count]
+
+
+@exact
+def _bits(mask: I32, block: int) -> I32:
+    return mask[block * _WORDS : (block + 1) * _WORDS]
+
+
+@exact
+def _count(logits: F32, mask: I32, least: np.float32) -> int:
+    found = np.int32(0)
+    if len(mask) == 0:
+        for token in range(len(logits)):
+            found += np.int32(logits[token] >= least)
+    else:
+        for token in range(len(logits)):
+            found += np.int32(logits[token] >= least) & ((mask[token >> 5] >> np.int32(token & 31)) & np.int32(1))
+    return int(found)
 
 
 @exact

@@ -7,8 +7,9 @@ sequences, pages.
 The idea: a first, fused pass measures every row (is it finite? raw and legal log-sum-exp). Rows that change nothing
 (greedy, or temperature 1 and no truncation) draw from those measures; the others pass over their row once or twice
 more. Log-probs always come from the first pass, so no bias, penalty, temperature, budget or watermark can show in them.
-All rows that need nothing but numbers are settled in one compiled call (`settling`); the watermark and typical
-sampling are drawn row by row, when they are asked for.
+All rows that need nothing but numbers are settled in one compiled call (`settling`), the two default watermarks
+among them. Typical sampling, the other watermarks and a marked token that does not stand are drawn row by row, when
+they are asked for.
 """
 
 from __future__ import annotations
@@ -29,10 +30,23 @@ from engine.masks import NO_NAMES, Names
 from engine.messages import Alternative, Sampling
 from engine.noise import uniform as uniform_at
 from engine.noise import uniforms
-from engine.settling import LEFT_OUT, NOT_FINITE, Buffers, Changes, change, restore, settle
+from engine.settling import (
+    LEFT_OUT,
+    NEAR_TIE,
+    NOT_FINITE,
+    RACE,
+    UNMARKED,
+    Buffers,
+    Changes,
+    Marks,
+    change,
+    restore,
+    settle,
+)
 from engine.truncation import scratch, truncate
 from engine.typical import typical
 from watermark import Choice, Embedder, Kind
+from watermark.schemes import Gumbel, Kgw, SelfHash
 
 _EVERYTHING = np.empty(0, np.int32)  # stands for "no mask" in the kernels
 _RESPELLINGS = 16  # unusual spellings in a row after which the first is taken
@@ -116,8 +130,8 @@ class Marking(msgspec.Struct, frozen=True):
         return self.embedder.marks(self.context, self.kind)
 
     @property
-    def seeds(self) -> tuple[np.uint64, ...] | None:
-        """What a device must know to choose here; None: the scheme does not."""
+    def seeds(self) -> tuple[np.uint64, ...]:
+        """What kernels must know to choose here, where the scheme does."""
         return self.embedder.seeds(self.context, self.kind)
 
 
@@ -135,9 +149,21 @@ class Row(msgspec.Struct, frozen=True):
     marking: Marking | None = None
 
     @property
-    def is_drawn_alone(self) -> bool:
-        """Whether it waits for its `draw`: what a watermark does may hang on the token before."""
-        return self.known is None and (self.marking is not None or self.rule.is_typical)
+    def is_marked(self) -> bool:
+        """Whether the watermark chooses its token, by what is committed now."""
+        marking = self.marking
+        if marking is None or self.known is not None:
+            return False
+        return (marking.embedder.scheme.marks_greedy or not self.rule.is_greedy) and marking.marks
+
+    def stands(self, token: int, *, was_marked: bool) -> bool:
+        """Whether a token that was chosen with the step's other rows stays, now that all before it are committed.
+
+        It does not if a draft's token has just used its context, or if it is no usual spelling.
+        """
+        if self.marking is None or self.known is not None:
+            return True
+        return self.is_marked == was_marked and (self.marking.keeps is None or self.marking.keeps(token))
 
 
 class Drawn(msgspec.Struct, frozen=True):
@@ -200,6 +226,7 @@ class CpuSampler:
         packed = b"".join([row.rule.packed for row in rows])
         self._rules = np.frombuffer(bytearray(packed), np.float64).reshape(len(rows), 8)
         self._changes = _changes(rows)
+        self._marks = _marks(rows)
         self._noise = uniforms(
             np.array([row.rule.seed for row in rows], np.uint64), np.array([row.position for row in rows], np.uint64)
         )
@@ -211,7 +238,7 @@ class CpuSampler:
         rows = self._rows
         mask_of = np.array([-1 if row.mask is None else row.mask for row in rows], np.int64)
         drawn_of = np.array([-1 if row.drawn_from is None else row.drawn_from for row in rows], np.int64)
-        known = np.array([_known(row) for row in rows], np.int64)
+        known = np.array([_known(row, kind) for row, kind in zip(rows, self._marks.kinds, strict=True)], np.int64)
 
         def share(thread: int, first: int, last: int) -> None:
             settle(
@@ -223,6 +250,7 @@ class CpuSampler:
                 self._rules,
                 self._noise,
                 self._changes,
+                self._marks,
                 self._out,
                 self._rooms[thread],
                 first,
@@ -239,13 +267,16 @@ class CpuSampler:
 
     def draw(self, index: int) -> Drawn | Rejected:
         """What row `index` of the step gives. Leaves the logits as they were."""
-        token = self._tokens[index]
-        if token >= 0:
+        token, row = self._tokens[index], self._rows[index]
+        was_marked = bool(self._marks.kinds[index] != UNMARKED)
+        if token >= 0 and row.stands(token, was_marked=was_marked):
             logprob, constrained_logprob, legal_mass = self._figures[index]
-            return Drawn(token, logprob, constrained_logprob, legal_mass, self._alternatives(index))
-        if token != LEFT_OUT:
+            choice = self._choice(index, row) if row.marking is not None and row.known is None else None
+            return Drawn(token, logprob, constrained_logprob, legal_mass, self._alternatives(index), choice)
+        if token < 0 and token != LEFT_OUT:
             return Rejected(is_numeric=token == NOT_FINITE)
-        token, choice = self._choose(index, self._rows[index])
+        settled = (token, self._choice(index, row)) if token >= 0 and row.is_marked == was_marked else None
+        token, choice = self._choose(index, row, settled)
         if token < 0:
             return Rejected(is_numeric=False)
         logit = float(self._logits[index, token])
@@ -259,6 +290,13 @@ class CpuSampler:
             choice,
         )
 
+    def _choice(self, index: int, row: Row) -> Choice:
+        """Of a row that was settled."""
+        assert row.marking is not None
+        if self._marks.kinds[index] == UNMARKED:
+            return Choice(0, False)
+        return row.marking.embedder.scheme.as_choice(self._tokens[index], float(self._out.marked[index]))
+
     def _alternatives(self, index: int) -> list[Alternative]:
         count = self._rows[index].alternatives
         if count == 0:
@@ -269,24 +307,32 @@ class CpuSampler:
 
     # Rows that are drawn alone
 
-    def _choose(self, index: int, row: Row) -> tuple[int, Choice | None]:
-        """The token and, where the watermark looked at the position, its choice; −1 if no token is legal."""
+    def _choose(self, index: int, row: Row, settled: tuple[int, Choice] | None) -> tuple[int, Choice | None]:
+        """The token and, where the watermark looked at the position, its choice; −1 if no token is legal.
+
+        `settled`: what was chosen already, and is no usual spelling.
+        """
         logits, rule = self._logits[index], row.rule
         saved = change(logits, self._changes, index, self._rules[index])
         try:
             if len(saved) or row.drawn_from != row.mask or (rule.scale != 1.0 and not rule.truncates):
                 mask = self._mask_of(row)
                 passes.weigh(logits, mask, rule.scale, self._out.peaks[index], self._out.sums[index])
-            return self._draw(index, row)
+            return self._draw(index, row) if settled is None else self._respelled(index, row, settled)
         finally:
             restore(logits, self._changes, index, saved)
 
     def _draw(self, index: int, row: Row) -> tuple[int, Choice | None]:
         logits, rule, marking, mask = self._logits[index], row.rule, row.marking, self._mask_of(row)
         peaks, sums, uniform = self._out.peaks[index], self._out.sums[index], float(self._noise[index])
+        choice = Choice(0, False)
         if marking is not None and marking.marks:
-            return self._marked(index, row, marking)
-        if rule.is_greedy:
+            ids, values = self._candidates(row, logits, mask, peaks)
+            if not len(ids):
+                return -1, None
+            choice = self._marked(row, marking, ids, values, uniform)
+            token = int(ids[choice.index])
+        elif rule.is_greedy:
             token = passes.best_legal(logits, mask, peaks)
         elif not rule.truncates:
             token = passes.draw(logits, mask, rule.scale, peaks, sums, uniform)
@@ -296,30 +342,32 @@ class CpuSampler:
         if marking is None:
             return token, None
         if token < 0 or marking.keeps is None or marking.keeps(token):
-            return token, Choice(0, False)
-        return self._marked(index, row, marking)
+            return token, choice
+        return self._respelled(index, row, (token, choice))
 
-    def _marked(self, index: int, row: Row, marking: Marking) -> tuple[int, Choice | None]:
-        """The watermark's choice among the usual spellings: what is none is left out, and the choice made again.
+    @staticmethod
+    def _marked(row: Row, marking: Marking, ids: NDArray[np.int32], values: passes.F32, uniform: float) -> Choice:
+        return marking.embedder.choose(ids, values, marking.context, marking.kind, uniform, greedy=row.rule.is_greedy)
+
+    def _respelled(self, index: int, row: Row, first: tuple[int, Choice]) -> tuple[int, Choice]:
+        """The choice among the usual spellings: what is none is left out, and the choice made again.
 
         Each time with noise of its own, else what follows the left-out token's interval would be drawn too often.
         """
+        marking = row.marking
+        assert marking is not None
         ids, values = self._candidates(row, self._logits[index], self._mask_of(row), self._out.peaks[index])
-        uniform = float(self._noise[index])
-        first: tuple[int, Choice | None] = (-1, None)
-        for tries in range(1, _RESPELLINGS + 1):
+        token = first[0]
+        for tries in range(1, _RESPELLINGS):
+            rest = ids != token
+            ids, values = ids[rest], values[rest]
             if not len(ids):
                 break
-            choice = marking.embedder.choose(
-                ids, values, marking.context, marking.kind, uniform, greedy=row.rule.is_greedy
-            )
+            uniform = uniform_at(row.rule.seed, row.position + (tries << 48))
+            choice = self._marked(row, marking, ids, values, uniform)
             token = int(ids[choice.index])
             if marking.keeps is None or marking.keeps(token):
                 return token, choice
-            first = (token, choice) if tries == 1 else first
-            rest = ids != token
-            ids, values = ids[rest], values[rest]
-            uniform = uniform_at(row.rule.seed, row.position + (tries << 48))
         return (self._likeliest_kept(index, row, marking) if row.rule.is_greedy else None) or first
 
     def _likeliest_kept(self, index: int, row: Row, marking: Marking) -> tuple[int, Choice] | None:
@@ -350,10 +398,27 @@ class CpuSampler:
         return typical(ids, values * np.float32(rule.scale), rule.typical_p, rule.limits)
 
 
-def _known(row: Row) -> int:
+def _known(row: Row, kind: int) -> int:
+    """What `settle` is told: a token to score, to draw, or to leave out what it cannot draw."""
     if row.known is not None:
         return row.known
-    return LEFT_OUT if row.is_drawn_alone else -1
+    return LEFT_OUT if row.rule.is_typical or (kind == UNMARKED and row.is_marked) else -1
+
+
+def _marks(rows: Sequence[Row]) -> Marks:
+    """The rows whose choice `settle` can make."""
+    made = Marks(np.full(len(rows), UNMARKED), np.zeros(len(rows), np.uint64), np.zeros(len(rows)), np.zeros(len(rows)))
+    for index, row in enumerate(rows):
+        if row.marking is None or row.rule.is_typical or not row.is_marked:
+            continue
+        scheme = row.marking.embedder.scheme
+        if isinstance(scheme, Gumbel):
+            made.kinds[index] = RACE
+        elif row.rule.is_greedy and isinstance(scheme, Kgw) and not isinstance(scheme, SelfHash):
+            made.kinds[index], made.gammas[index], made.deltas[index] = NEAR_TIE, scheme.gamma, scheme.delta
+        if made.kinds[index] != UNMARKED:
+            made.seeds[index] = row.marking.seeds[0]
+    return made
 
 
 def _buffers(rows: int, width: int) -> Buffers:
@@ -366,6 +431,7 @@ def _buffers(rows: int, width: int) -> Buffers:
         legal_lse=np.empty(rows, np.float64),
         tokens=np.empty(rows, np.int64),
         figures=np.zeros((rows, 3), np.float64),
+        marked=np.zeros(rows, np.float64),
     )
 
 

@@ -1,11 +1,13 @@
 """All rows of a step in one compiled call: bias, mask, penalties, temperature, truncation, draw.
 
 What it is for: the order of design section 5 between the measured logits and the token, for every row that needs
-nothing but numbers. What may not enter: the watermark and typical sampling, which draw row by row in `sampler`;
-Python objects.
+nothing but numbers; the two default watermarks among them, whose key arrives as one. What may not enter: typical
+sampling and other watermarks, which draw row by row in `sampler`; Python objects.
 
 The idea: a call of a compiled function from Python costs as much as a short row, so a step makes one. Each row is
 treated by itself, with its own numbers; threads may share the rows out in any way without changing a token.
+
+Trap: numba's disk cache looks at this file only, not at the kernels of `watermark` that are compiled into `settle`.
 """
 
 from __future__ import annotations
@@ -13,10 +15,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.kernels import exact
-from engine.logits import F32, F64, I32, I64, best_legal, draw, measure, weigh
-from engine.truncation import Scratch, draw_truncated
+from engine.logits import ABSENT, F32, F64, I32, I64, best_legal, best_of, combine, draw, measure, weigh
+from engine.truncation import Scratch, draw_truncated, truncate
+from watermark import rows as marked_rows
+from watermark.schemes.gumbel import race as race_of
 
 # What `tokens` says where there is no token; −1: none is legal.
 LEFT_OUT, NOT_FINITE = -2, -3
@@ -34,6 +39,19 @@ class Changes(NamedTuple):
     counts: F32  # of the token in the output; negative: a bias alone, no penalty
 
 
+# What `Marks.kinds` says.
+UNMARKED, RACE, NEAR_TIE = 0, 1, 2
+
+
+class Marks(NamedTuple):
+    """The watermark of each row: how it chooses, the seed of its context, and the parameters of green lists."""
+
+    kinds: I64
+    seeds: NDArray[np.uint64]
+    gammas: F64
+    deltas: F64
+
+
 class Buffers(NamedTuple):
     """What `settle` writes, by row."""
 
@@ -44,6 +62,7 @@ class Buffers(NamedTuple):
     legal_lse: F64
     tokens: I64
     figures: F64  # (R, 3): log-prob, constrained log-prob, legal mass
+    marked: F64  # (R,): what `Scheme.as_choice` is told of a marked row
 
 
 @exact
@@ -56,6 +75,7 @@ def settle(  # noqa: PLR0913, PLR0917 - kernels take arrays, not objects
     rules: F64,
     noise: F64,
     changes: Changes,
+    marks: Marks,
     out: Buffers,
     room: Scratch,
     first: int,
@@ -88,7 +108,11 @@ def settle(  # noqa: PLR0913, PLR0917 - kernels take arrays, not objects
             saved = change(logits[row], changes, row, rules[row])
             if len(saved) > 0:
                 measured = False
-            token = _token(logits[row], mask, rules[row], noise[row], out.peaks[row], out.sums[row], measured, room)
+            _survey_again(logits[row], mask, rules[row], out.peaks[row], out.sums[row], measured)
+            if marks.kinds[row] == UNMARKED:
+                token = _token(logits[row], mask, rules[row], noise[row], out.peaks[row], out.sums[row], room)
+            else:
+                token = _marked_token(logits[row], mask, rules[row], marks, row, out, room)
             restore(logits[row], changes, row, saved)
         out.tokens[row] = token
         if token >= 0:
@@ -124,16 +148,43 @@ def restore(logits: F32, changes: Changes, row: int, saved: F32) -> None:
 
 
 @exact
-def _token(  # noqa: PLR0913, PLR0917
-    logits: F32, mask: I32, rule: F64, uniform: float, peaks: F32, sums: F32, measured: bool, room: Scratch
-) -> int:
+def _truncates(rule: F64) -> bool:
+    return bool(rule[GREEDY] <= 0.0 and (rule[TOP_K] > 0 or rule[TOP_P] < 1.0 or rule[MIN_P] > 0.0))
+
+
+@exact
+def _survey_again(logits: F32, mask: I32, rule: F64, peaks: F32, sums: F32, measured: bool) -> None:
     """`measured`: peaks and sums are those of this mask and these logits at temperature 1."""
-    scale, greedy = rule[SCALE], rule[GREEDY] > 0.0
-    truncates = not greedy and (rule[TOP_K] > 0 or rule[TOP_P] < 1.0 or rule[MIN_P] > 0.0)
-    if not measured or (scale != 1.0 and not truncates):
-        weigh(logits, mask, scale, peaks, sums)
-    if greedy:
+    if not measured or (rule[SCALE] != 1.0 and not _truncates(rule)):
+        weigh(logits, mask, rule[SCALE], peaks, sums)
+
+
+@exact
+def _token(logits: F32, mask: I32, rule: F64, uniform: float, peaks: F32, sums: F32, room: Scratch) -> int:
+    if rule[GREEDY] > 0.0:
         return best_legal(logits, mask, peaks)
-    if not truncates:
-        return draw(logits, mask, scale, peaks, sums, uniform)
-    return draw_truncated(logits, mask, scale, peaks, rule[TOP_K : MIN_P + 1], uniform, room)
+    if not _truncates(rule):
+        return draw(logits, mask, rule[SCALE], peaks, sums, uniform)
+    return draw_truncated(logits, mask, rule[SCALE], peaks, rule[TOP_K : MIN_P + 1], uniform, room)
+
+
+@exact
+def _marked_token(logits: F32, mask: I32, rule: F64, marks: Marks, row: int, out: Buffers, room: Scratch) -> int:
+    """The watermark's choice; what is to be said of it goes to `out.marked`."""
+    peaks, seed = out.peaks[row], marks.seeds[row]
+    top = best_of(peaks)
+    if top == ABSENT:
+        return -1
+    if marks.kinds[row] == NEAR_TIE:
+        threshold = int(np.rint(marks.gammas[row] * 2.0**32))
+        token, near = marked_rows.near_tie(logits, mask, top, seed, threshold, marks.deltas[row])
+        out.marked[row] = 1.0 - (1.0 - marks.gammas[row]) ** near
+        return token if token >= 0 else best_legal(logits, mask, peaks)
+    if _truncates(rule):
+        ids, values = truncate(logits, mask, rule[SCALE], peaks, rule[TOP_K : MIN_P + 1], room)
+        winner, out.marked[row] = race_of(ids, values, seed)
+        return int(ids[winner])
+    token = marked_rows.race(logits, mask, rule[SCALE], top, seed)
+    scaled = float(logits[token] * np.float32(rule[SCALE]))
+    out.marked[row] = np.exp(scaled - combine(peaks, out.sums[row], rule[SCALE]))
+    return token

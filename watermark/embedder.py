@@ -83,12 +83,12 @@ class Embedder:
         """How this response is marked."""
         return self._scheme
 
-    def seeds(self, context: Sequence[int], kind: Kind) -> tuple[np.uint64, ...] | None:
-        """What a device needs to make the next choice with the mark (`watermark.tensors`); None where it carries
-        none.
+    def seeds(self, context: Sequence[int], kind: Kind) -> tuple[np.uint64, ...]:
+        """What kernels need to make the next choice with the mark (`watermark.rows`, `watermark.tensors`).
+
+        Where `marks` says no, the choice is not theirs to make.
         """
-        narrow = self._narrow(context, kind)
-        return self._scheme.seeds(narrow, self._key) if narrow is not None and self.marks(context, kind) else None
+        return self._scheme.seeds(context[len(context) - self._scheme.h(kind) :], self._key)
 
     def choose(
         self, ids: Ids, logits: Logits, context: Sequence[int], kind: Kind, uniform: float, *, greedy: bool

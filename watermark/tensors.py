@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from watermark.errors import SchemeError
-from watermark.schemes.base import Choice, Scheme
-from watermark.schemes.gumbel import Gumbel, expected_score
+from watermark.schemes.base import Scheme
+from watermark.schemes.gumbel import Gumbel
 from watermark.schemes.kgw import ANCHOR_STREAM, COLOUR_STREAM, Kgw, SelfHash
 from watermark.schemes.synthid import DROPPED, REACH, SynthId
 
@@ -51,10 +51,10 @@ def all_words(seeds: Tensor, vocabulary: int, stream: int = 0) -> Tensor:
 def choose(scheme: Scheme, logits: Tensor, seeds: Tensor, uniforms: Tensor, *, greedy: bool) -> tuple[Tensor, Tensor]:
     """For each row of `logits` (rows, vocabulary; scaled, −inf where illegal or truncated): its token, and two figures.
 
-    `seeds` are a `seeds_tensor`, `uniforms` float64 (rows,). The figures, float64 (rows, 2), are what `as_choice` makes
-    a Choice of: for Gumbel the token's probability, for green lists the chance over keys that it is green, for SynthID
-    mean and variance of its score. A row without a legal token gets a token that means nothing. Takes some tens of
-    bytes a logit of room.
+    `seeds` are a `seeds_tensor`, `uniforms` float64 (rows,). The figures, float64 (rows, 2), are what
+    `Scheme.as_choice` makes a Choice of: for Gumbel the token's probability, for green lists the chance over keys that
+    it is green, for SynthID mean and variance of its score. A row without a legal token gets a token that means
+    nothing. Takes some tens of bytes a logit of room.
     """
     if greedy and not scheme.marks_greedy:
         raise SchemeError(f"{scheme.name} has nothing to choose at temperature 0")
@@ -68,15 +68,6 @@ def choose(scheme: Scheme, logits: Tensor, seeds: Tensor, uniforms: Tensor, *, g
         green = words(seeds, logits.shape[1]) < round(scheme.gamma * 2**32)
         return _best_green(logits, green, scheme) if greedy else _biased_draw(logits, green, scheme, uniforms)
     raise SchemeError(f"{scheme.name} has no form for tensors")
-
-
-def as_choice(scheme: Scheme, token: int, first: float, second: float) -> Choice:
-    """A row's result of `choose`, on the host, as the embedder commits it; `index` is the token id."""
-    if isinstance(scheme, Gumbel):
-        return Choice(token, True, *expected_score(first))
-    if isinstance(scheme, SynthId):
-        return Choice(token, True, first, second)
-    return Choice(token, True, first, first * (1.0 - first))
 
 
 def _left_hash_words(seeds: Tensor, vocabulary: int) -> Tensor:

@@ -29,7 +29,6 @@ def test_a_short_context_is_drawn_with_the_requests_own_noise() -> None:
             choice = embedder.choose(IDS, logits, context, Kind.VALUE, uniform, greedy=False)
             assert choice == Choice(int(plain_draw(logits, uniform, False)), marked=False)
         assert not embedder.marks(context, Kind.VALUE)
-        assert embedder.seeds(context, Kind.VALUE) is None
     assert embedder.marks((5, 5), Kind.VALUE)
     assert not embedder.marks((5, 5), Kind.PROSE)
 

@@ -43,7 +43,7 @@ def test_a_batch_chooses_what_each_row_chooses_alone(name: str, greedy: bool) ->
     seeds = tensors.seeds_tensor([each.seeds(context, KEY) for context in contexts])
     tokens, figures = tensors.choose(each, torch.from_numpy(logits), seeds, torch.from_numpy(uniforms), greedy=greedy)
     for row, (token, told) in enumerate(zip(tokens.tolist(), figures.tolist(), strict=True)):
-        chosen = tensors.as_choice(each, token, *told)
+        chosen = each.as_choice(token, *told)
         ids = np.flatnonzero(np.isfinite(logits[row])).astype(np.int32)
         alone = each.choose(ids, logits[row][ids], contexts[row], KEY, float(uniforms[row]), greedy=greedy)
         assert chosen.index == ids[alone.index]

@@ -111,6 +111,10 @@ class Scheme(ABC):
         """Choose among the candidates with the mark; `context` holds exactly the h tokens before."""
 
     @abstractmethod
+    def as_choice(self, index: int, first: float, second: float = 0.0) -> Choice:
+        """A marked choice of what kernels say of it: see the scheme's own."""
+
+    @abstractmethod
     def scores(self, tokens: NDArray[np.int64], contexts: Contexts, key: Key) -> Draws:
         """What each chosen token shows of the key."""
 

@@ -22,11 +22,11 @@ from watermark.schemes.base import Choice, Contexts, Draws, Scheme, Scores
 from watermark.tails import Floats, expectation_over_gamma, log_gamma_tails
 
 _SCALE = 2.0**-32
-_REACH = 22.8809  # above −ln(−ln(1 − 2⁻³³)): no 32-bit word yields more Gumbel noise
+MOST_NOISE = 22.8809  # above −ln(−ln(1 − 2⁻³³)): no 32-bit word yields more Gumbel noise
 _BLOCK = 64  # candidates that are looked at together
-_SLACK = 1e-3  # in powers of two: more than all roundings of a bound
+SLACK = 1e-3  # in powers of two: more than all roundings of a bound
 _CHUNK = 256
-_LOG2_E = 1.4426950408889634
+LOG2_E = 1.4426950408889634
 
 
 @compiled
@@ -52,17 +52,17 @@ def race(ids: Ids, logits: Logits, seed: np.uint64) -> tuple[int, float]:
         if stop - start == _BLOCK and _contenders(words[start:stop], logits[start:stop], top, bar) == 0:
             continue
         for i in range(start, stop):
-            if _bound(words[i], logits[i] - top) < bar:
+            if bound(words[i], logits[i] - top) < bar:
                 continue
             score = np.float64(logits[i]) + noise_of(np.uint64(words[i]))
             if score > lead or (score == lead and ids[i] < ids[winner]):
                 lead, winner = score, i
-                bar = np.float32((lead - np.float64(top)) * _LOG2_E - 32.0 - _SLACK)
+                bar = np.float32((lead - np.float64(top)) * LOG2_E - 32.0 - SLACK)
     return winner, np.exp(np.float64(logits[winner]) - np.float64(top)) / _partition(logits, top)
 
 
 @compiled
-def _bound(word: np.uint32, below: np.float32) -> np.float32:
+def bound(word: np.uint32, below: np.float32) -> np.float32:
     """No candidate wins whose bound is under (lead − top) · log2(e) − 32; `below` is its logit less the largest.
 
     To win, 1 − u ≤ −ln u < exp(−gap) where gap is the lead less the logit, so log2(2³² (1 − u)) < 32 − gap · log2(e).
@@ -71,7 +71,7 @@ def _bound(word: np.uint32, below: np.float32) -> np.float32:
     """
     left = np.float32(np.int32((word >> np.uint32(1)) ^ np.uint32(0x7FFFFFFF))) * np.float32(2.0) + np.float32(0.5)
     rough_log2 = np.float32(np.float32(left).view(np.int32)) * np.float32(2.0**-23) - np.float32(127.0)
-    return below * np.float32(_LOG2_E) - rough_log2
+    return below * np.float32(LOG2_E) - rough_log2
 
 
 @compiled
@@ -79,7 +79,7 @@ def _contenders(words: prf.Words, logits: Logits, top: np.float32, bar: np.float
     """How many of a block may still win. A count, and not a flag: this compiles to vector instructions."""
     found = np.int32(0)
     for j in range(_BLOCK):
-        found += np.int32(_bound(words[j], logits[j] - top) >= bar)
+        found += np.int32(bound(words[j], logits[j] - top) >= bar)
     return int(found)
 
 
@@ -102,7 +102,7 @@ def _largest(logits: Logits) -> np.float32:
 @compiled
 def _rough_exp(x: np.float32) -> np.float32:
     """e^x for x ≤ 0 to three parts in a thousand, in operations that compile to vector instructions."""
-    scaled = max(np.float32(-_REACH), x) * np.float32(_LOG2_E)
+    scaled = max(np.float32(-MOST_NOISE), x) * np.float32(LOG2_E)
     whole = np.floor(scaled)
     part = scaled - whole
     power = (np.int32(whole) + np.int32(127)) << np.int32(23)
@@ -139,8 +139,8 @@ class Gumbel(Scheme):
     reweighs = False
 
     def window(self, *, greedy: bool) -> float:
-        """The best candidate has −3.14 at worst for noise, another `_REACH` at best."""
-        return 0.0 if greedy else _REACH + 3.14
+        """The best candidate has −3.14 at worst for noise, another `MOST_NOISE` at best."""
+        return 0.0 if greedy else MOST_NOISE + 3.14
 
     def choose(
         self,
@@ -155,8 +155,11 @@ class Gumbel(Scheme):
         """The winner of the keyed race; at temperature 0 there is no race, and the choice is unmarked."""
         if greedy:
             return Choice(int(best(logits)), marked=False)
-        winner, probability = race(ids, logits, self.seed(context, key))
-        return Choice(int(winner), True, *expected_score(probability))
+        return self.as_choice(*race(ids, logits, self.seed(context, key)))
+
+    def as_choice(self, index: int, first: float, second: float = 0.0) -> Choice:  # noqa: ARG002
+        """`first`: the winner's probability."""
+        return Choice(int(index), True, *expected_score(first))
 
     def scores(self, tokens: NDArray[np.int64], contexts: Contexts, key: Key) -> Draws:
         """s = −ln(1 − u) of each token."""

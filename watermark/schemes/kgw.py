@@ -160,7 +160,11 @@ class Kgw(Scheme):
             index, chance = _greedy_pick(logits, near, green), 1.0 - (1.0 - self.gamma) ** len(near)
         else:
             index, chance = _biased_pick(logits, near, green, self.gamma, self.delta, uniform)
-        return Choice(int(index), True, chance, chance * (1.0 - chance))
+        return self.as_choice(index, chance)
+
+    def as_choice(self, index: int, first: float, second: float = 0.0) -> Choice:  # noqa: ARG002
+        """`first`: the chance over keys that it is green."""
+        return Choice(int(index), True, first, first * (1.0 - first))
 
     def scores(self, tokens: NDArray[np.int64], contexts: Contexts, key: Key) -> Draws:
         """1 for green, 0 for red."""

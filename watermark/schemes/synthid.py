@@ -117,8 +117,11 @@ class SynthId(Scheme):
             return Choice(int(best(logits)), marked=False)
         runners = within(logits, REACH)
         words = prf.words(self.seed(context, key), ids[runners])
-        index, mean, variance = tournament(logits, runners, words, self.weights, uniform)
-        return Choice(int(index), True, mean, variance)
+        return self.as_choice(*tournament(logits, runners, words, self.weights, uniform))
+
+    def as_choice(self, index: int, first: float, second: float = 0.0) -> Choice:
+        """Mean and variance of its score."""
+        return Choice(int(index), True, first, second)
 
     def scores(self, tokens: NDArray[np.int64], contexts: Contexts, key: Key) -> Draws:
         """The weighted bits of each token's word."""
