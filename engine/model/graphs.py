@@ -174,21 +174,27 @@ Record = Callable[[Callable[[], torch.Tensor]], Recording]
 
 
 class CudaRecorder:
-    """Records what a function launches. The largest first: the others then fit into its memory pool."""
+    """Records what a function launches. The largest first: the others then fit into its memory pool.
+
+    All write their logits into one tensor: kept apart, those of all shapes of a vocabulary of 128k take a gigabyte.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._pool: Any = None  # torch keeps the handle's type to itself
+        self._out: torch.Tensor | None = None
 
     def __call__(self, compute: Callable[[], torch.Tensor]) -> Recording:
         """Runs it once before: kernels compile and workspaces are made outside of the recording."""
-        compute()
+        logits = compute()
+        out = self._out = torch.empty_like(logits) if self._out is None else self._out
         torch.cuda.synchronize(self._device)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
             logits = compute()
+            out[: len(logits)].copy_(logits)
         self._pool = graph.pool()
-        return Recording(graph.replay, logits)
+        return Recording(graph.replay, out[: len(logits)])
 
 
 class StepGraphs:
@@ -205,7 +211,7 @@ class StepGraphs:
             self._recordings[shape] = made if watcher is None else replace(made, hidden=watcher.hidden)
 
     def run(self, batch: StepBatch) -> torch.Tensor | None:
-        """The wanted logits of a step, or None if no recording has room for it."""
+        """The wanted logits of a step, the caller's until the next; None if no recording has room for it."""
         shape = fitting(batch, self._sizes)
         if shape is None:
             return None
@@ -218,10 +224,10 @@ class StepGraphs:
 
 
 def _wanted(computed: torch.Tensor, batch: StepBatch) -> torch.Tensor:
-    """A copy of the wanted rows: the next replay overwrites the recording's own."""
+    """The wanted rows; of a rank that has no logits, none."""
     count = len(batch.token_ids)
-    if len(batch.logit_rows) == count:
-        return computed[:count].clone()
+    if len(batch.logit_rows) == count or not len(computed):
+        return computed[:count]
     rows = torch.from_numpy(batch.logit_rows)
     if computed.device.type == "cuda":
         rows = rows.pin_memory()  # from pageable memory the copy would wait for the pass
