@@ -133,7 +133,7 @@ def _load(
         share_norms(model, plan, group)
         model.to(device)  # type: ignore[arg-type]
         if quantization is not None:
-            quantize_share(model, quantization, settings, device)
+            quantize_share(model, quantization, device)
     elif quantization is not None:
         model = load_quantized(config, settings, quantization, dtype, device)
     else:

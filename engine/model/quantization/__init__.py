@@ -7,7 +7,7 @@ devices' executors.
 """
 
 from engine.model.quantization.coded import CodedLinear, CodedWeight
-from engine.model.quantization.loading import load_quantized, quantize_share, size_of, stored_bytes
+from engine.model.quantization.loading import load_quantized, quantize_share, stored_bytes
 from engine.model.quantization.schemes import SCHEMES, Quantization, Scheme, chosen, dtype_of
 
 __all__ = [
@@ -20,6 +20,5 @@ __all__ = [
     "dtype_of",
     "load_quantized",
     "quantize_share",
-    "size_of",
     "stored_bytes",
 ]

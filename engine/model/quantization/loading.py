@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,18 @@ def load_quantized(
     device: torch.device,
 ) -> PreTrainedModel:
     """The model in evaluation mode, on its device; on a CPU with coded layers. Raises as `load_model`, and by name."""
-    whole = size_of(settings, trust=config.trust_remote_code)
+    outline = outline_of(settings, trust=config.trust_remote_code)
     stored, scheme = quantization.stored, quantization.scheme
     if device.type == "cpu" and stored is not None and is_read_here(scheme.name):
         model = load_coded(Path(config.path), settings, scheme.name, stored)
     else:
-        request = requests.request_of(quantization, settings, device, dtype)
+        request = requests.request_of(quantization, outline.inputs, device, dtype)
         told = {"device_map": {"": device}, **({} if request is None else {"quantization_config": request})}
         model = _by_package(config, settings, quantization, dtype, told)
         mend_zero_rows(model)
         if device.type == "cpu":
             code_linears(model)
-    model.formwork_parameters = whole  # type: ignore[assignment]
+    model.formwork_parameters = outline.numbers  # type: ignore[assignment]
     return model
 
 
@@ -64,18 +65,24 @@ def _by_package(
         raise BrokenModel(f"{quantization.scheme.name}: the package that loads it says: {error}") from error
 
 
-def quantize_share(
-    model: PreTrainedModel, quantization: Quantization, settings: PretrainedConfig, device: torch.device
-) -> None:
+def quantize_share(model: PreTrainedModel, quantization: Quantization, device: torch.device) -> None:
     """Makes a rank's layers quantized, in place; on a CPU coded."""
-    requests.quantize_share(model, quantization.scheme.name, settings, device)
+    requests.quantize_share(model, quantization.scheme.name, device)
     mend_zero_rows(model)
     if device.type == "cpu":
         code_linears(model)
 
 
-def size_of(config: PretrainedConfig, *, trust: bool = False) -> int:
-    """Numbers in the model, tied ones once. Raises UnsupportedModel for experts, which no scheme here would touch."""
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a model's configuration says of its weights."""
+
+    numbers: int  # tied ones once
+    inputs: frozenset[int]  # of its linear layers, the head's apart
+
+
+def outline_of(config: PretrainedConfig, *, trust: bool = False) -> Outline:
+    """Found without weights. Raises UnsupportedModel for experts, which no scheme here would touch."""
     plain = copy.deepcopy(config)
     if hasattr(plain, "quantization_config"):
         del plain.quantization_config
@@ -83,7 +90,10 @@ def size_of(config: PretrainedConfig, *, trust: bool = False) -> int:
         skeleton = _auto.from_config(plain, trust_remote_code=trust)
     if any(parameter.ndim == 3 for parameter in skeleton.parameters()):
         raise UnsupportedModel(f"the experts of {config.model_type} would stay as they are; dense models are quantized")
-    return sum(parameter.numel() for parameter in skeleton.parameters())
+    return Outline(
+        sum(parameter.numel() for parameter in skeleton.parameters()),
+        frozenset(layer.in_features for layer in requests.inner_linears(skeleton)),
+    )
 
 
 def stored_bytes(model: nn.Module) -> int:

@@ -7,13 +7,12 @@ What it is for: schemes whose weights a package makes or reads. What may not ent
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 import transformers
 from torch import nn
-from transformers import PretrainedConfig
 
 from engine.model.errors import UnsupportedModel
 from engine.model.quantization.schemes import Quantization
@@ -23,11 +22,14 @@ _transformers: Any = transformers  # its configurations are half typed
 _dtypes: Any = torch  # knows int4 at run time only
 
 
-def request_of(quantization: Quantization, config: PretrainedConfig, device: torch.device, dtype: torch.dtype) -> Any:
-    """The quantization_config for `from_pretrained`, or None where the checkpoint's own says it all."""
+def request_of(quantization: Quantization, inputs: Collection[int], device: torch.device, dtype: torch.dtype) -> Any:
+    """The quantization_config for `from_pretrained`, or None where the checkpoint's own says it all.
+
+    `inputs`: how many the linear layers have, the head's apart.
+    """
     name = quantization.scheme.name
     if quantization.stored is None:
-        return _made(name, config, device, dtype)
+        return _made(name, inputs, device, dtype)
     if quantization.kernels:
         method = str(quantization.stored["quant_method"])
         kind = _transformers.GPTQConfig if method == "gptq" else _transformers.AwqConfig
@@ -45,7 +47,7 @@ def _compressed(stored: Mapping[str, Any]) -> Any:
     return _transformers.CompressedTensorsConfig(use_optimized_inference=float8, dequantize=not float8)
 
 
-def _made(name: str, config: PretrainedConfig, device: torch.device, dtype: torch.dtype) -> Any:
+def _made(name: str, inputs: Collection[int], device: torch.device, dtype: torch.dtype) -> Any:
     if name == "bitsandbytes":
         return _transformers.BitsAndBytesConfig(load_in_8bit=True)
     if name.startswith("bitsandbytes-"):
@@ -54,16 +56,18 @@ def _made(name: str, config: PretrainedConfig, device: torch.device, dtype: torc
         return _transformers.BitsAndBytesConfig(**four)
     if name == "eetq":
         return _transformers.EetqConfig("int8")
-    return _transformers.TorchAoConfig(torchao_config(name, config, device))
+    return _transformers.TorchAoConfig(torchao_config(name, inputs, device))
 
 
-def torchao_config(name: str, config: PretrainedConfig, device: torch.device) -> Any:
+def torchao_config(name: str, inputs: Collection[int], device: torch.device) -> Any:
     """torchao's own configuration of a scheme: weights alone on a CPU, float8 on both sides where a GPU has that."""
+    if not inputs:
+        raise UnsupportedModel(f"{name}: this family has no linear layers of torch's, which torchao quantizes")
     torchao: Any = importlib.import_module("torchao.quantization")
     if name == "torchao-int8":
         return torchao.Int8WeightOnlyConfig(version=2)
     if name == "torchao-int4":
-        group = int4_group(config)
+        group = int4_group(inputs)
         if device.type == "cpu":
             return torchao.IntxWeightOnlyConfig(weight_dtype=_dtypes.int4, granularity=torchao.PerGroup(group))
         return torchao.Int4WeightOnlyConfig(group_size=group, int4_packing_format="tile_packed_to_4d")
@@ -72,26 +76,24 @@ def torchao_config(name: str, config: PretrainedConfig, device: torch.device) ->
     return torchao.Float8DynamicActivationFloat8WeightConfig(granularity=torchao.PerRow())
 
 
-def int4_group(config: PretrainedConfig) -> int:
-    """The widest group that divides the inputs of attention and of the feed-forward part."""
-    widths = {config.hidden_size, getattr(config, "intermediate_size", None) or config.hidden_size}
-    found = next((group for group in _GROUPS if all(width % group == 0 for width in widths)), None)
+def int4_group(inputs: Collection[int]) -> int:
+    """The widest group that divides every layer's inputs."""
+    found = next((group for group in _GROUPS if all(width % group == 0 for width in inputs)), None)
     if found is None:
+        widths = ", ".join(map(str, sorted(inputs)))
         raise UnsupportedModel(f"torchao-int4 needs layers whose inputs {_GROUPS[-1]} divides; these have {widths}")
     return found
 
 
-def quantize_share(model: nn.Module, name: str, config: PretrainedConfig, device: torch.device) -> None:
+def quantize_share(model: nn.Module, name: str, device: torch.device) -> None:
     """Quantizes a rank's layers in place, all but the head, which is divided by rows of the vocabulary."""
     torchao: Any = importlib.import_module("torchao.quantization")
-    heads = {id(head) for head in _heads(model)}
-    torchao.quantize_(
-        model,
-        torchao_config(name, config, device),
-        filter_fn=lambda module, _: type(module) is nn.Linear and id(module) not in heads,
-    )
+    layers = {id(layer): layer.weight.shape[1] for layer in inner_linears(model)}
+    how = torchao_config(name, set(layers.values()), device)
+    torchao.quantize_(model, how, filter_fn=lambda module, _: id(module) in layers)
 
 
-def _heads(model: Any) -> Iterable[nn.Module]:
+def inner_linears(model: Any) -> list[nn.Linear]:
+    """All linear layers but the head."""
     head = model.get_output_embeddings()
-    return () if head is None else (head,)
+    return [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]

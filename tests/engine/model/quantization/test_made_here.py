@@ -32,7 +32,7 @@ def wide_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Whose layers' inputs 32 divides, as int4 needs."""
     folder = tmp_path_factory.mktemp("wide")
     torch.manual_seed(0)
-    numbers: Any = {"vocab_size": VOCABULARY, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    numbers: Any = {"vocab_size": VOCABULARY, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
     settings = LlamaConfig(**numbers, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=96)
     AutoModelForCausalLM.from_config(settings).save_pretrained(folder)  # type: ignore[no-untyped-call]
     return folder
@@ -55,7 +55,7 @@ def unfolded_copy(folder: Path, target: Path, quantize: QuantizeName) -> Path:
 
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     head = model.get_output_embeddings()
-    how = torchao_config(quantize, model.config, torch.device("cpu"))
+    how = torchao_config(quantize, {64, 128}, torch.device("cpu"))
     quantize_(model, how, filter_fn=lambda module, _: isinstance(module, torch.nn.Linear) and module is not head)
     tensors = load_file(folder / "model.safetensors")
     for name, parameter in model.named_parameters():
@@ -117,18 +117,21 @@ def test_an_adapter_is_added_to_quantized_layers(wide_llama: Path, tmp_path: Pat
         torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
 
 
-def test_ranks_quantize_their_shares(wide_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("quantize", "most"), [("torchao-int8", 1e-4), ("fp8", 2e-3), ("torchao-int4", 2e-2)])
+def test_ranks_quantize_their_shares(
+    quantize: QuantizeName, most: float, wide_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two ranks: layers cut by outputs are the same numbers, those cut by inputs have a scale for each part."""
     load_in_turns(monkeypatch)
     whole = logits(runner_of(wide_llama, "none"))
 
     def work(group: ThreadGroup) -> torch.Tensor:
-        settings = RunnerConfig(path=str(wide_llama), quantize="torchao-int8", device="cpu", pages=8, threads=1)
+        settings = RunnerConfig(path=str(wide_llama), quantize=quantize, device="cpu", pages=8, threads=1)
         return logits_or_nothing(ModelRunner(settings, group), group)
 
     got = together(2, work)[0]
     before, after = torch.log_softmax(whole, -1), torch.log_softmax(got, -1)
-    assert 0 < (before.exp() * (before - after)).sum(-1).mean() < 1e-4
+    assert 0 < (before.exp() * (before - after)).sum(-1).mean() < most
 
 
 def logits_or_nothing(runner: ModelRunner, group: ThreadGroup) -> torch.Tensor:
@@ -142,6 +145,12 @@ def test_experts_are_not_left_as_they_are_in_silence(family_folder: Callable[[st
     """Nearly all of a mixture's weights: refused by name."""
     with pytest.raises(UnsupportedModel, match="experts of mixtral"):
         runner_of(family_folder("mixtral"), "torchao-int8")
+
+
+def test_a_family_without_linear_layers_of_torchs_is_refused(family_folder: Callable[[str], Path]) -> None:
+    """GPT-2's layers are a class of transformers': nothing would be quantized."""
+    with pytest.raises(UnsupportedModel, match="no linear layers"):
+        runner_of(family_folder("gpt2"), "torchao-int8")
 
 
 def test_int4_says_which_widths_it_takes(family_folder: Callable[[str], Path]) -> None:

@@ -31,13 +31,13 @@ def _everything_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def request(flag: QuantizeName, **stored: Any) -> Any:
-    """For a Llama in bfloat16."""
-    config: Any = LlamaConfig(hidden_size=256, intermediate_size=640)
+    """For a model of these widths in bfloat16."""
+    config: Any = LlamaConfig()
     if stored:
         config.quantization_config = stored
     quantization = chosen(flag, config, _CUDA)
     assert quantization is not None
-    return request_of(quantization, config, _CUDA, torch.bfloat16)
+    return request_of(quantization, {256, 640}, _CUDA, torch.bfloat16)
 
 
 def test_bitsandbytes_in_its_three_ways() -> None:
