@@ -59,7 +59,10 @@ def application(ray: Ray, settings: Settings, ingresses: int, keys: KeyPair) -> 
     spec, options = msgspec.json.encode(_spec(settings, keys)), options_of(ray, settings)
     version = hashlib.sha256(spec + msgspec.json.encode(options)).hexdigest()
     directory = ray.serve.deployment(Directory).options(
-        num_replicas=1, ray_actor_options={"num_cpus": 0}, max_ongoing_requests=1000
+        num_replicas=1,
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=1000,
+        logging_config={"enable_access_log": False},  # it is asked all the time
     )
     listed = directory.bind(version)
     replicas = ray.serve.deployment(EngineReplica).options(**options).bind(spec, listed, "")

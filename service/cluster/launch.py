@@ -19,6 +19,8 @@ import importlib.util
 import logging
 import os
 import secrets
+import signal
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -61,17 +63,13 @@ class Listing:
 
     async def members(self) -> Sequence[Member]:
         """Raises LookupError while the directory does not know."""
-        # In a thread: awaited in our event loop, Ray 2.60 aborts this process when the directory ends before it.
-        told = await asyncio.to_thread(self._ask)
+        told = await asyncio.wait_for(self._handle.members.remote(), _ASK_S)
         if told is None:
             raise LookupError("it has just been started")
         return [Member(*each) for each in told]
 
     async def close(self) -> None:
         pass
-
-    def _ask(self) -> Any:
-        return self._handle.members.remote().result(timeout_s=_ASK_S)
 
 
 class Fleet:
@@ -108,9 +106,20 @@ def starting(settings: Settings) -> Callable[[EngineConfig], Awaitable[Engine]]:
 
     async def start(config: EngineConfig) -> Engine:
         fleet, keys = await asyncio.to_thread(deployed, settings, config)
+        _take_signals_back()
         return await FleetClient.start(fleet, keys)
 
     return start
+
+
+def _take_signals_back() -> None:
+    """What this process did on SIGTERM before Ray was started, and nothing else.
+
+    Ray puts Abseil's failure handler in front, which calls ours too, but aborts the process three seconds later: in the
+    middle of a drain.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def has_ray() -> bool:
@@ -147,6 +156,7 @@ def joined(settings: Settings) -> Ray:
         return ray
     if not any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ.setdefault("RAY_agent_register_timeout_ms", "100000")  # on a machine under load 15 s do not suffice
     os.environ["PYTHONPATH"] = _python_path()  # Ray's processes must find this code, installed or not
     ray = imported()
     for left in reversed(range(_ATTEMPTS)):
@@ -187,7 +197,10 @@ def deployed_version(ray: Ray, name: str) -> str | None:
 def application_of(ray: Ray, spec: bytes, options: dict[str, Any], version: str, interface: str) -> Any:
     """The replicas and their directory as an application of Ray Serve."""
     directory = ray.serve.deployment(Directory).options(
-        num_replicas=1, ray_actor_options={"num_cpus": 0}, max_ongoing_requests=1000
+        num_replicas=1,
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=1000,
+        logging_config={"enable_access_log": False},  # it is asked all the time
     )
     replicas = ray.serve.deployment(EngineReplica).options(**options)
     return replicas.bind(spec, directory.bind(version), interface)

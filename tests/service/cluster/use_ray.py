@@ -20,7 +20,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ class Site:
         """The texts of a stream's choices; it must end as a stream does that is whole."""
         messages = [{"role": "user", "content": "Maria Silva is 34 years old and lives in Porto."}]
         body = json.dumps(
-            {"messages": messages, "max_tokens": 260, "stream": True, "logprobs": False, **fields}
+            {"messages": messages, "max_tokens": 400, "stream": True, "logprobs": False, **fields}
         ).encode()
         request = urllib.request.Request(f"{self.url}/v1/chat/completions", body, {"Content-Type": "application/json"})
         texts = [""] * fields.get("n", 1)
@@ -123,7 +123,8 @@ def all_of(server: Site, meanwhile: Callable[[], None] | None = None) -> list[li
     with ThreadPoolExecutor(len(KINDS)) as pool:
         streams = [pool.submit(server.stream, fields) for fields in KINDS]
         if meanwhile is not None:
-            while server.metric("tgi_batch_current_size") < len(KINDS) - 1:
+            while server.metric("tgi_batch_current_size") < 4:
+                assert not all(stream.done() for stream in streams), "they ended before anything could happen"
                 time.sleep(0.01)
             meanwhile()
         return [stream.result() for stream in streams]
@@ -147,6 +148,31 @@ def replica_pids() -> list[int]:
     return sorted(found)
 
 
+def kill_node(cluster: Any, node: Any) -> None:
+    """Everything that runs there ends at once, as when a machine loses power."""
+    there = processes_of(node)
+    cluster.remove_node(node, allow_graceful=False)
+    for pid in there:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def processes_of(node: Any) -> list[int]:
+    """All that a node has started."""
+    return descendants(node.all_processes["raylet"][0].process.pid)
+
+
+def descendants(pid: int) -> list[int]:
+    parents: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):
+                parent = int((folder / "stat").read_text("utf-8").rpartition(")")[2].split()[1])
+                parents.setdefault(parent, []).append(int(folder.name))
+    found = parents.get(pid, [])
+    return found + [each for child in found for each in descendants(child)]
+
+
 def environ(folder: Path) -> bytes:
     try:
         return (folder / "environ").read_bytes()
@@ -161,6 +187,7 @@ def cluster_of(*cpus: int) -> Iterator[Any]:
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN=secrets.token_hex(32),
         RAY_USAGE_STATS_ENABLED="0",
+        RAY_agent_register_timeout_ms="100000",  # a machine under load
         RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S="1",
         PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         FORMWORK_WATERMARK_KEYS="k:" + "ab" * 32,
@@ -191,13 +218,16 @@ def deaths(model: str) -> None:
         assert all_of(server) == quiet
         say("undisturbed streams repeat themselves")
         victims = replica_pids()
+        assert len(victims) == 2
         assert all_of(server, lambda: os.kill(victims[0], signal.SIGKILL)) == quiet
         assert server.metric("formwork_requests_lost_total") == 0
         assert server.metric("formwork_resumptions_total") >= 1
         say("a replica was killed: every stream is that of the undisturbed run")
         until("it was replaced", lambda: server.metric("formwork_engines") == 2)
-        assert all_of(server, lambda: cluster.remove_node(nodes[0], allow_graceful=False)) == quiet
+        used = next(node for node in nodes if set(processes_of(node)) & set(replica_pids()))
+        assert all_of(server, lambda: kill_node(cluster, used)) == quiet
         assert server.metric("formwork_requests_lost_total") == 0
+        until("the death was noticed", lambda: server.metric("formwork_engine_restarts_total") >= 2)
         say("a node was killed: every stream is that of the undisturbed run")
         until("its replica was replaced on the other node", lambda: server.metric("formwork_engines") == 2)
         before = replica_pids()
