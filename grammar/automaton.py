@@ -51,7 +51,7 @@ class Automaton(Moves):
     def nbytes(self) -> int:
         """Memory of tables and masks, roughly."""
         rows = len(self._rows) * (self.vocabulary.words * 4 + 300)
-        moves = 100 * self._moves_known + 250 * len(self._key_moves)
+        moves = 100 * self._moves_known + 250 * len(self._key_moves) + 150 * len(self._forced)
         return self.kept_bytes + rows + moves + len(self._shared) * 300
 
     @property
@@ -66,6 +66,7 @@ class Automaton(Moves):
         self._masks = [None] * len(self._masks)
         self.moves = [{} for _ in self.moves]
         self._key_moves.clear()
+        self._forced.clear()
         self._moves_known = 0
         self._shared.clear()
         self._views.clear()

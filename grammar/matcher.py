@@ -206,7 +206,7 @@ class Matcher:
 
     def forced_bytes(self) -> bytes:
         """The longest byte string with which every completion begins."""
-        return b"" if self._finished else self._automaton.forced_bytes(self._configuration, bytes(self._text))
+        return b"" if self._finished else self._automaton.forced_bytes(self._configuration, self._text)
 
     def forced_tokens(self) -> list[int]:
         """The run during which exactly one token is legal at each step; end tokens count as legal tokens."""

@@ -31,6 +31,9 @@ from grammar.vocabulary import Vocabulary
 Int32 = npt.NDArray[np.int32]
 
 MAX_FORCED: Final = 1 << 16
+MOST_REMEMBERED: Final = 1 << 14
+"""Positions whose forced text is remembered, if it is at most `SHORT_FORCED` bytes long."""
+SHORT_FORCED: Final = 256
 
 Position = tuple[int, int, int]
 """State, register and stack node."""
@@ -44,6 +47,7 @@ class Moves(Destinations):
         self._moves_known = 0
         self._key_moves: dict[tuple[int, int, bytes], int] = {}
         """Moves out of keys that are remembered as used: by what was read of the key, too."""
+        self._forced: dict[int, bytes] = {}
 
     def advance(self, configuration: int, token: int, text: bytes | bytearray) -> tuple[int, bool] | None:
         """The configuration after `token`, and whether the token began inside the content where that stands (a string,
@@ -187,9 +191,24 @@ class Moves(Destinations):
             if cell >> SHIFT == POP:
                 return at
 
-    def forced_bytes(self, configuration: int, text: bytes) -> bytes:
-        """The bytes that every completion begins with: as long as one byte only can follow and the text may not end."""
-        found = bytearray()
+    def forced_bytes(self, configuration: int, text: bytes | bytearray) -> bytes:
+        """The bytes that every completion begins with: as long as one byte only can follow and the text may not end.
+
+        Remembered where nothing but the configuration bears on them.
+        """
+        known = self._forced.get(configuration)
+        if known is not None:
+            return known
+        found, by_itself = self._forced_from(configuration, bytes(text))
+        if by_itself and len(found) <= SHORT_FORCED:
+            if len(self._forced) >= MOST_REMEMBERED:
+                self._forced.clear()
+            self._forced[configuration] = found
+        return found
+
+    def _forced_from(self, configuration: int, text: bytes) -> tuple[bytes, bool]:
+        """As `forced_bytes`, and whether the text before did not matter."""
+        found, by_itself = bytearray(), True
         while len(found) < MAX_FORCED and not self.accepts(configuration):
             state, register, stack = self.configurations[configuration]
             self._begin(state, register, stack)
@@ -201,10 +220,11 @@ class Moves(Destinations):
                 continue
             moved = None if byte < 0 else self.run(configuration, bytes([byte]), text + found)
             if moved is None:
+                by_itself = by_itself and byte < 0  # The text before may have been what stood in the way.
                 break
             found.append(byte)
-            configuration = moved[0]
-        return bytes(found)
+            configuration, by_itself = moved[0], by_itself and moved[2]
+        return bytes(found), by_itself
 
     @staticmethod
     def raw_string(text: bytes) -> bytes:

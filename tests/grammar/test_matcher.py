@@ -44,6 +44,13 @@ class Steps(RuleBasedStateMachine):
             assert self.matcher.advance(token)
             self.taken.append(token)
 
+    @rule()
+    def ask_for_the_forced_text(self) -> None:
+        """What is remembered of it is what a grammar says that remembers nothing."""
+        fresh = compiled(SCHEMAS[GRAMMARS.index(self.grammar)]).matcher()
+        assert all(fresh.advance(token) for token in self.taken)
+        assert self.matcher.forced_bytes() == fresh.forced_bytes()
+
     @rule(budget=st.none() | st.integers(0, 20))
     def ask_for_a_shared_mask(self, budget: int | None) -> None:
         """It is the mask of `fill_mask`, given only where the budget excludes nothing."""
