@@ -31,6 +31,7 @@ from engine.messages import Alternative, Sampling
 from engine.noise import uniform as uniform_at
 from engine.noise import uniforms
 from engine.settling import (
+    BY_ROW,
     LEFT_OUT,
     NEAR_TIE,
     NOT_FINITE,
@@ -238,7 +239,9 @@ class CpuSampler:
         rows = self._rows
         mask_of = np.array([-1 if row.mask is None else row.mask for row in rows], np.int64)
         drawn_of = np.array([-1 if row.drawn_from is None else row.drawn_from for row in rows], np.int64)
-        known = np.array([_known(row, kind) for row, kind in zip(rows, self._marks.kinds, strict=True)], np.int64)
+        known = np.array(
+            [_known(row, kind) for row, kind in zip(rows, self._marks.kinds.tolist(), strict=True)], np.int64
+        )
 
         def share(thread: int, first: int, last: int) -> None:
             settle(
@@ -402,11 +405,11 @@ def _known(row: Row, kind: int) -> int:
     """What `settle` is told: a token to score, to draw, or to leave out what it cannot draw."""
     if row.known is not None:
         return row.known
-    return LEFT_OUT if row.rule.is_typical or (kind == UNMARKED and row.is_marked) else -1
+    return LEFT_OUT if row.rule.is_typical or kind == BY_ROW else -1
 
 
 def _marks(rows: Sequence[Row]) -> Marks:
-    """The rows whose choice `settle` can make."""
+    """How each row is marked, by what is committed now; `settle` makes the two default choices."""
     made = Marks(np.full(len(rows), UNMARKED), np.zeros(len(rows), np.uint64), np.zeros(len(rows)), np.zeros(len(rows)))
     for index, row in enumerate(rows):
         if row.marking is None or row.rule.is_typical or not row.is_marked:
@@ -416,8 +419,10 @@ def _marks(rows: Sequence[Row]) -> Marks:
             made.kinds[index] = RACE
         elif row.rule.is_greedy and isinstance(scheme, Kgw) and not isinstance(scheme, SelfHash):
             made.kinds[index], made.gammas[index], made.deltas[index] = NEAR_TIE, scheme.gamma, scheme.delta
-        if made.kinds[index] != UNMARKED:
-            made.seeds[index] = row.marking.seeds[0]
+        else:
+            made.kinds[index] = BY_ROW
+            continue
+        made.seeds[index] = row.marking.seeds[0]
     return made
 
 

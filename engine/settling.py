@@ -39,8 +39,8 @@ class Changes(NamedTuple):
     counts: F32  # of the token in the output; negative: a bias alone, no penalty
 
 
-# What `Marks.kinds` says.
-UNMARKED, RACE, NEAR_TIE = 0, 1, 2
+# What `Marks.kinds` says; rows of the last kind are left out.
+UNMARKED, RACE, NEAR_TIE, BY_ROW = range(4)
 
 
 class Marks(NamedTuple):

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import grammar
 from engine.client import EngineClient
 from engine.config import EngineConfig
-from engine.messages import Generate, Plan, Sampling, Token
+from engine.messages import Generate, Mark, Plan, Sampling, Token
 from engine.tokenizer import Tokenizer
 from tests.engine.test_client import collected, loop, model, request  # noqa: F401 - two are fixtures
 from tests.engine.test_tokenizer import byte_level  # noqa: F401 - a fixture
+from watermark import SCHEMES
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +45,9 @@ def served(
     loop: asyncio.AbstractEventLoop,  # noqa: F811
     guesses: int = 16,
 ) -> Iterator[EngineClient]:
-    """A client whose engine has so many ranks."""
+    """A client whose engine has so many ranks, and a key."""
+    keys = folder / "keys.json"
+    keys.write_text(json.dumps({"keys": {"test": "5a" * 32}}), encoding="ascii")
     config = EngineConfig(
         model=str(folder),
         cache_bytes=1 << 20,
@@ -51,6 +56,7 @@ def served(
         tensor_parallel_size=ranks,
         speculate=guesses,
         rank_timeout_s=4.0,
+        watermark_key_file=str(keys),
     )
     client = loop.run_until_complete(EngineClient.start(config))
     try:
@@ -83,6 +89,17 @@ def constrained(client: EngineClient, tokenizer: Tokenizer) -> tuple[list[Genera
     return wanted, Plan(made.fingerprint, made.to_bytes())
 
 
+def marked(schemes: Iterable[str]) -> list[Generate]:
+    """One request under each scheme, greedy where that can be marked."""
+    return [
+        msgspec.structs.replace(
+            request(f"m-{name}", seed, temperature=0.0 if SCHEMES[name].marks_greedy else 0.9),
+            mark=Mark(scheme=name, key_id="test", tenant="t"),
+        )
+        for seed, name in enumerate(schemes)
+    ]
+
+
 async def gathered(client: EngineClient, wanted: list[Generate], plan: Plan | None) -> list[list[Token]]:
     """All requests at once."""
     return await asyncio.gather(*(collected(client, one, plan) for one in wanted))
@@ -93,19 +110,24 @@ def test_two_ranks_give_the_tokens_of_one(
     byte_level: Tokenizer,  # noqa: F811
     loop: asyncio.AbstractEventLoop,  # noqa: F811
 ) -> None:
-    """Two that guess and one that does not; free and constrained, greedy and sampled, together; log-probs to 1e-4."""
+    """Two that guess and one that does not; free, constrained and marked, greedy and sampled, together; log-probs to
+    1e-4. The mark is the key's and not a rank's: eligible positions too are the same.
+    """
     told = []
     for ranks, guesses in ((1, 0), (2, 16)):
         with served(folder, ranks, loop, guesses) as client:
             wanted, plan = constrained(client, byte_level)
             free = [request(f"f{seed}", seed, temperature=seed / 2) for seed in range(3)]
-            told.append(loop.run_until_complete(gathered(client, [*wanted, *free], plan)))
+            told.append(loop.run_until_complete(gathered(client, [*wanted, *free, *marked(SCHEMES)], plan)))
     alone, shared = told
     for one, other in zip(alone, shared, strict=True):
-        assert [token.token_id for token in one] == [token.token_id for token in other]
+        assert [(token.token_id, token.eligible) for token in one] == [
+            (token.token_id, token.eligible) for token in other
+        ]
         for a, b in zip(one, other, strict=True):
             assert b.logprob == pytest.approx(a.logprob, abs=1e-4)
             assert b.constrained_logprob == pytest.approx(a.constrained_logprob, abs=1e-4)
+    assert all(any(token.eligible for token in one) for one in shared[-len(SCHEMES) :])
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
