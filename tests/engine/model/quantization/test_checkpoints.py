@@ -26,8 +26,13 @@ _FP8: dict[str, Any] = {"quant_method": "fp8", "weight_block_size": [16, 16], "a
 _INT8: dict[str, Any] = {
     "quant_method": "compressed-tensors",
     "format": "int-quantized",
+    "quantization_status": "compressed",
     "config_groups": {
-        "group_0": {"targets": ["Linear"], "weights": {"num_bits": 8, "type": "int", "strategy": "channel"}}
+        "group_0": {
+            "targets": ["Linear"],
+            "weights": {"num_bits": 8, "type": "int", "strategy": "channel"},
+            "input_activations": {"num_bits": 8, "type": "int", "strategy": "token", "dynamic": True},
+        }
     },
     "ignore": ["lm_head"],
 }

@@ -76,12 +76,12 @@ def test_made_at_start_it_keeps_what_the_model_says(quantize: QuantizeName, most
 
 @pytest.mark.parametrize(
     ("maker", "settings", "most"),
-    [(makers.float8(None), _FLOAT8, 0.3), (makers.int8(), _INT8, 0.02), (makers.int4_packed(64), _INT4, 0.02)],
+    [(makers.float8(None), _FLOAT8, 0.3), (makers.int8(), _INT8, 0.1), (makers.int4_packed(16), _INT4, 0.02)],
 )
 def test_compressed_tensors_are_what_they_are_on_a_cpu(
     maker: makers.Maker, settings: dict[str, Any], most: float, tmp_path: Path
 ) -> None:
-    """float8 by scaled products with rounded activations; int unfolded into 16 bits."""
+    """float8 by scaled products, int unfolded into 16 bits; where a checkpoint says so activations are rounded, too."""
     makers.quantized_copy(Path(_MINI), tmp_path, maker, settings)
     assert 0 <= divergence(log_probs(tmp_path, "auto", "cpu"), log_probs(tmp_path, "auto", "cuda")) < most
 
