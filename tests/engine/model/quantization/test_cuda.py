@@ -87,7 +87,7 @@ def test_compressed_tensors_are_what_they_are_on_a_cpu(
 
 
 def test_an_adapter_is_added_to_quantized_layers(tmp_path: Path, family_folder: Callable[[str], Path]) -> None:
-    """As on a CPU."""
+    """As on a CPU: the adapter's numbers are large, so distributions are compared, not logits."""
     base = family_folder("llama")
     folder = adapter(base, tmp_path, 0, target_modules=["q_proj", "o_proj", "down_proj"])
     given = []
@@ -98,4 +98,4 @@ def test_an_adapter_is_added_to_quantized_layers(tmp_path: Path, family_folder: 
         runner.load_adapter(0, str(folder), most_rank=8)
         given.append(mixed_batch(runner, [[5, 6, 7], [8, 9]], [0, -1]))
     for cpu, cuda in zip(*given, strict=True):
-        torch.testing.assert_close(cuda.cpu(), cpu, atol=2e-2, rtol=2e-2)
+        assert 0 <= divergence(torch.log_softmax(cpu, -1), torch.log_softmax(cuda.cpu(), -1)) + 1e-6 < 1e-3
