@@ -228,6 +228,7 @@ def adapt(model: PreTrainedModel) -> bool:
         prepare = getattr(module, "prepare", None)
         if prepare is not None:
             prepare()
+            module.formwork_slopes = module.formwork_slopes.to(model.device)
     if found:
         AttentionInterface.register(ADAPTED_NAME, paged_attention)
         AttentionMaskInterface.register(ADAPTED_NAME, _nothing)
