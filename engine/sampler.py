@@ -376,7 +376,9 @@ class CpuSampler:
     def _likeliest_kept(self, index: int, row: Row, marking: Marking) -> tuple[int, Choice] | None:
         """The best usual spelling beyond the near ties, unmarked; None if there is none among the first few."""
         ids, values = passes.gather(self._logits[index], self._mask_of(row), self._out.peaks[index], np.inf)
-        for place in np.argsort(-values, kind="stable")[:_RESPELLINGS]:
+        least = np.partition(values, -_RESPELLINGS)[-_RESPELLINGS] if len(values) > _RESPELLINGS else -np.inf
+        few = np.flatnonzero(values >= least)  # sorting all of them would take longer than the rest of the step
+        for place in few[np.argsort(-values[few], kind="stable")][:_RESPELLINGS]:
             if marking.keeps is None or marking.keeps(int(ids[place])):
                 return int(ids[place]), Choice(0, False)
         return None
