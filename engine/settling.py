@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from engine.kernels import exact
 from engine.logits import ABSENT, F32, F64, I32, I64, best_legal, best_of, combine, draw, measure, weigh
-from engine.truncation import Scratch, draw_truncated, truncate
+from engine.truncation import Scratch, draw_truncated, keep
 from watermark import rows as marked_rows
-from watermark.schemes.gumbel import race as race_of
 
 # What `tokens` says where there is no token; −1: none is legal.
 LEFT_OUT, NOT_FINITE = -2, -3
@@ -180,11 +179,16 @@ def _marked_token(logits: F32, mask: I32, rule: F64, marks: Marks, row: int, out
         token, near = marked_rows.near_tie(logits, mask, top, seed, threshold, marks.deltas[row])
         out.marked[row] = 1.0 - (1.0 - marks.gammas[row]) ** near
         return token if token >= 0 else best_legal(logits, mask, peaks)
+    scale = rule[SCALE]
     if _truncates(rule):
-        ids, values = truncate(logits, mask, rule[SCALE], peaks, rule[TOP_K : MIN_P + 1], room)
-        winner, out.marked[row] = race_of(ids, values, seed)
-        return int(ids[winner])
-    token = marked_rows.race(logits, mask, rule[SCALE], top, seed)
-    scaled = float(logits[token] * np.float32(rule[SCALE]))
-    out.marked[row] = np.exp(scaled - combine(peaks, out.sums[row], rule[SCALE]))
+        # Truncation ends as a mask: then no kernel that Python calls too, and that returns arrays, is compiled in here
+        # (loaded from numba's cache behind this one, such a kernel fails).
+        bits = np.empty((len(logits) + 31) // 32, np.int32)
+        total = keep(logits, mask, scale, peaks, rule[TOP_K : MIN_P + 1], room, bits)
+        token = marked_rows.race(logits, bits, scale, top, seed)
+        out.marked[row] = np.exp((float(logits[token]) - float(top)) * scale) / total
+        return token
+    token = marked_rows.race(logits, mask, scale, top, seed)
+    scaled = float(logits[token] * np.float32(scale))
+    out.marked[row] = np.exp(scaled - combine(peaks, out.sums[row], scale))
     return token

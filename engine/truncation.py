@@ -63,6 +63,19 @@ def truncate(logits: F32, mask: I32, scale: float, peaks: F32, limits: F64, room
 
 
 @exact
+def keep(logits: F32, mask: I32, scale: float, peaks: F32, limits: F64, room: Scratch, kept_bits: I32) -> float:
+    """Writes the mask of what `truncate` keeps to `kept_bits`; the sum of their weights, relative to the best one."""
+    ids, masses, kept = _survivors(logits, mask, scale, peaks, limits, room)
+    kept_bits[:] = np.int32(0)
+    total = 0.0
+    for index in range(len(ids)):
+        if kept[index]:
+            kept_bits[ids[index] >> 5] |= np.int32(1) << np.int32(ids[index] & 31)
+            total += float(masses[index])
+    return total
+
+
+@exact
 def draw_truncated(logits: F32, mask: I32, scale: float, peaks: F32, limits: F64, uniform: float, room: Scratch) -> int:
     """Inverse CDF over the survivors in order of their ids; −1 if no token is legal. As `truncate`."""
     ids, masses, kept = _survivors(logits, mask, scale, peaks, limits, room)
