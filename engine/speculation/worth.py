@@ -11,6 +11,7 @@ from __future__ import annotations
 
 _MEMORY = 0.95
 _ASK_EVERY = 24  # steps between two tries where it does not pay
+_MARGIN = 1.5  # its guesses are verified, which costs too, and others might have guessed some of them
 _FIRST_ASKS = 16  # before anything is decided
 
 
@@ -29,7 +30,7 @@ class Worth:
         if self._open is not None:
             self._settle(*self._open, came_true, token_s)
             self._open = None
-        if self._asked < _FIRST_ASKS or self._saved_s >= self._cost_s:
+        if self._asked < _FIRST_ASKS or self._saved_s >= _MARGIN * self._cost_s:
             return True
         self._left_out += 1
         return self._left_out % _ASK_EVERY == 0
