@@ -166,13 +166,17 @@ class ByPressure:
     rules: ScalingRules
     machine: Machine
     state: ScalingState = field(default_factory=ScalingState)
+    computed: dict[str, float] = field(default_factory=dict)
 
     def wanted(self, now: float, replicas: Sequence[Replica], asked: int) -> int:
         rate = self.machine.chunk / (self.machine.step_s + self.machine.chunk * self.machine.token_s)
         signals = []
         for each in replicas:
             load = each.load()
-            signals.append(Signal(float(load.queued_tokens), load.page_share, each.queue_s(), rate))
+            known = self.computed.get(each.name, each.computed)
+            self.computed[each.name] = each.computed
+            busy = min(1.0, (each.computed - known) / _SCALE_S / rate)
+            signals.append(Signal(float(load.queued_tokens), load.page_share, each.queue_s(), busy, rate))
         self.state, wanted = decide(self.state, asked, signals, now, self.rules)
         return wanted
 
