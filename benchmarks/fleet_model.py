@@ -82,6 +82,7 @@ class Replica:
         self._cache: OrderedDict[int, None] = OrderedDict()
         self._known: OrderedDict[str, None] = OrderedDict()
         self.busy_s = 0.0
+        self.computed = 0.0  # prompt tokens
 
     @property
     def is_idle(self) -> bool:
@@ -112,7 +113,9 @@ class Replica:
             self._steps += steps
             self.busy_s += passed
             if self._begun:
-                self._left -= steps * self._chunk()
+                computed = steps * self._chunk()
+                self._left -= computed
+                self.computed += computed
         self._now = now
 
     def next_event(self) -> float | None:

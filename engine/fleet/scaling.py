@@ -4,9 +4,10 @@ What it is for: `decide`, one pure step of the autoscaler. What may not enter: c
 
 The idea: the number of running requests says little, for their lengths differ by orders of magnitude. Three numbers
 say whether a newcomer will wait: prompt tokens queued, against what a replica computes in the time that a request may
-queue; pages held, against those there are; and how long requests did queue. The worst of the three is the pressure; at
-1 the fleet is just large enough. Growth is quick (up to double) once pressure has lasted; shrinking is slow and a step
-at a time, for a replica that is started anew loads weights first.
+queue; pages held, against those there are; and how long requests did queue. All three are nothing until a fleet is
+nearly full, so a fourth keeps it from shrinking to that edge: the share of its speed that prompts take. The worst of
+them is the pressure; at 1 the fleet is just large enough. Growth is quick (up to double) once pressure has lasted;
+shrinking is slow and a step at a time, for a replica that is started anew loads weights first.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class ScalingRules:
     first_token_s: float = 2.0  # the promise; a request may queue for `queue_share` of it
     queue_share: float = 0.3
     page_share: float = 0.85  # of its pages, what a replica should hold at most
+    busy_share: float = 0.6  # of its speed, what prompts should take of a replica
     rise: float = 1.0  # pressure above it for `rise_s` calls for more
     rise_s: float = 15.0
     fall: float = 0.5  # pressure below it for `fall_s` lets some go
@@ -39,6 +41,7 @@ class Signal:
     queued_tokens: float = 0.0
     page_share: float = 0.0
     queue_s: float = 0.0  # median over the last minute
+    busy: float = 0.0  # share of that rate which prompts take now
     prefill_rate: float = 0.0  # prompt tokens a second that it has been seen to compute; 0: not seen yet
 
 
@@ -62,7 +65,8 @@ def pressure(signals: Sequence[Signal], rules: ScalingRules) -> float:
     by_queue = queued / (sum(rates) / len(rates) * count * patience_s) if rates else 0.0
     by_pages = sum(signal.page_share for signal in signals) / count / rules.page_share
     by_wait = sum(signal.queue_s for signal in signals) / count / patience_s
-    return max(by_queue, by_pages, by_wait)
+    by_speed = sum(signal.busy for signal in signals) / count / rules.busy_share
+    return max(by_queue, by_pages, by_wait, by_speed)
 
 
 def decide(
@@ -70,20 +74,20 @@ def decide(
 ) -> tuple[ScalingState, int]:
     """The next state and the number of replicas that there should be. `replicas`: those wanted now.
 
-    Nothing is decided while replicas are starting (fewer signals than replicas): what is there now says little of what
-    will be. Only a pressure that those on their way cannot carry either calls for more.
+    Nothing is decided while replicas are starting (fewer signals than replicas): the queue of now is what they come
+    for, and calling for more once more because it is still there would double the fleet again and again.
     """
     floor, ceiling = max(1, rules.least), max(rules.least, rules.most)
     within = min(max(replicas, floor), ceiling)
-    if within != replicas or not signals:
+    if within != replicas or len(signals) < replicas:
         return ScalingState(), within
-    load = pressure(signals, rules) * len(signals) / replicas
+    load = pressure(signals, rules)
     if load > rules.rise:
         since = now if state.high_since is None else state.high_since
         if now - since < rules.rise_s:
             return ScalingState(high_since=since), replicas
         return ScalingState(), min(ceiling, max(replicas + 1, ceil(replicas * min(load, 2.0))))
-    if load < rules.fall and len(signals) >= replicas:
+    if load < rules.fall:
         since = now if state.low_since is None else state.low_since
         if now - since < rules.fall_s:
             return ScalingState(low_since=since), replicas
@@ -99,12 +103,16 @@ class PrefillRate:
         self._memory = memory
         self._last: tuple[float, int, int] | None = None  # time, tokens computed, tokens waiting
         self.tokens_per_s = 0.0  # 0: none has waited yet
+        self.busy = 0.0  # share of that rate in the last stretch
 
     def note(self, now: float, computed: int, waiting: int) -> None:
         """`computed`: prompt tokens ever. A stretch counts if prompts waited at both of its ends."""
         last, self._last = self._last, (now, computed, waiting)
-        if last is None or not (waiting and last[2]) or now <= last[0] or computed < last[1]:
+        if last is None or now <= last[0] or computed < last[1]:
             return
         rate = (computed - last[1]) / (now - last[0])
+        self.busy = min(1.0, rate / self.tokens_per_s) if self.tokens_per_s else 0.0
+        if not (waiting and last[2]):
+            return
         weight = self._memory if self.tokens_per_s else 1.0
         self.tokens_per_s += weight * (rate - self.tokens_per_s)

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.fleet.scaling import ScalingRules, ScalingState, Signal, decide
 
-_FIELDS = ("queued_tokens", "page_share", "queue_s", "prefill_rate")
+_FIELDS = ("queued_tokens", "page_share", "queue_s", "busy", "prefill_rate")
 
 
 class Autoscaling:

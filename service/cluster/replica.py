@@ -81,6 +81,7 @@ class EngineReplica:
             "queued_tokens": float(stats.queued_tokens),
             "page_share": stats.pages_used / max(1, stats.pages_total),
             "queue_s": stats.queue_s_p50,
+            "busy": self._rate.busy,
             "prefill_rate": self._rate.tokens_per_s,
         }
 

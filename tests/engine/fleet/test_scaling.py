@@ -52,14 +52,16 @@ def test_fewer_suffice_after_a_long_calm_and_go_a_step_at_a_time() -> None:
 
 
 def test_those_on_their_way_are_counted() -> None:
-    """Two of four are there, and busy; the other two will take half of it."""
-    half = Signal(queued_tokens=1000, prefill_rate=1000.0)
-    assert after([half, half], 4, 60) == 4
+    """Two of four are there, and busy: that is what the other two come for."""
+    assert after([BUSY, BUSY], 4, 600) == 4
     assert after([IDLE, IDLE], 4, 3600) == 4
 
 
 @given(
-    st.lists(st.builds(Signal, st.floats(0, 1e6), st.floats(0, 1), st.floats(0, 60), st.floats(0, 1e5)), max_size=20),
+    st.lists(
+        st.builds(Signal, st.floats(0, 1e6), st.floats(0, 1), st.floats(0, 60), st.floats(0, 1), st.floats(0, 1e5)),
+        max_size=20,
+    ),
     st.integers(0, 40),
     st.floats(0, 1e4),
 )
@@ -67,6 +69,20 @@ def test_the_bounds_hold(signals: list[Signal], replicas: int, seconds: float) -
     state = ScalingState(high_since=0.0, low_since=0.0)
     _, wanted = decide(state, replicas, signals, seconds, RULES)
     assert RULES.least <= wanted <= RULES.most
+
+
+def test_a_fleet_does_not_shrink_to_the_edge_of_what_it_can_carry() -> None:
+    """Nothing waits, but half of its speed is taken."""
+    half = Signal(busy=0.5, prefill_rate=1000.0)
+    assert after([half] * 4, 4, 3600) == 4
+    assert after([Signal(busy=0.1, prefill_rate=1000.0)] * 4, 4, 3600) == 3
+
+
+def test_the_share_of_the_speed_is_known_when_nothing_waits() -> None:
+    rate = PrefillRate(memory=1.0)
+    for second, computed, waiting in ((0, 0, 900), (1, 400, 500), (2, 600, 0)):
+        rate.note(float(second), computed, waiting)
+    assert (rate.tokens_per_s, rate.busy) == (400.0, 0.5)
 
 
 def test_the_speed_is_measured_while_prompts_wait() -> None:

@@ -127,7 +127,7 @@ async def test_serve_is_told_when_the_engine_was_given_up(started: Started, tmp_
 async def test_it_tells_the_autoscaler_what_waits(started: Started, tmp_path: Path) -> None:
     replica = await replica_in(Fleet(), str(tmp_path))
     told = replica.record_autoscaling_stats()
-    assert told == {"queued_tokens": 0.0, "page_share": 0.0, "queue_s": 0.0, "prefill_rate": 0.0}
+    assert told == {"queued_tokens": 0.0, "page_share": 0.0, "queue_s": 0.0, "busy": 0.0, "prefill_rate": 0.0}
     await replica.drain()
 
 
