@@ -1,9 +1,9 @@
 """Fuzzing of everything that reads a stranger's bytes: `python -m benchmarks.hostile_fuzz regex [libFuzzer's options]`.
 
-Readers: regex, ebnf, tags, wire, body, faults (`benchmarks.hostile_inputs` says what each may do). Grows
+Readers: schema, regex, ebnf, tags, wire, body, faults (`benchmarks.hostile_inputs` says what each may do). Grows
 `benchmarks/corpora/<reader>` unless options name other folders, e.g. `-max_total_time=60`. The parsers are instrumented
 after they are imported, function by function: numba cannot compile a module whose byte code traces branches. Schemas
-and walks over them: `benchmarks.grammar_fuzz`. Needs the bench extra.
+made of keywords and walks over them: `benchmarks.grammar_fuzz`. Needs the bench extra.
 """
 
 import importlib
@@ -18,6 +18,7 @@ from benchmarks.hostile_inputs import READERS
 
 _PARSERS = (
     *("grammar.lexical.ecma", "grammar.lexical.regexsyntax", "grammar.rules.lark", "grammar.rules.gbnf"),
+    *("grammar.schema.documents", "grammar.schema.keywords", "grammar.schema.evaluated", "grammar.schema.constants"),
     *("grammar.rules.tags", "grammar.rules.source", "service.body", "engine.faults", "engine.wire"),
 )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from engine.faults import FaultSyntaxError, parse_faults
 from engine.wire import client_side, engine_side
-from grammar import GrammarError, Vocabulary, compile_ebnf, compile_regex, compile_structural_tags
+from grammar import GrammarError, Vocabulary, compile_ebnf, compile_json_schema, compile_regex, compile_structural_tags
 from schemas.chat import ChatRequest
 from service.body import parse, strict_json
 from service.errors import ServiceError
@@ -36,6 +37,16 @@ def regex(raw: bytes) -> None:
     text = raw.decode("utf-8", "replace").replace("\ufffd", "\ud800")  # a half character, which JSON may spell
     with contextlib.suppress(GrammarError):
         _walk(compile_regex(text, vocabulary()), raw)
+
+
+def schema(raw: bytes) -> None:
+    """A JSON Schema as a request brings it."""
+    with contextlib.suppress(ServiceError, GrammarError):
+        made = strict_json(raw)
+        if isinstance(made, dict | bool):
+            before = json.dumps(made)
+            _walk(compile_json_schema(made, vocabulary(), source="a quotation"), raw)
+            assert json.dumps(made) == before, "the schema was changed"
 
 
 def ebnf(raw: bytes) -> None:
@@ -73,7 +84,7 @@ def faults(raw: bytes) -> None:
 
 
 READERS: dict[str, Callable[[bytes], None]] = {
-    "regex": regex, "ebnf": ebnf, "tags": tags, "wire": wire, "body": body, "faults": faults,
+    "schema": schema, "regex": regex, "ebnf": ebnf, "tags": tags, "wire": wire, "body": body, "faults": faults,
 }  # fmt: skip
 
 
@@ -90,3 +101,16 @@ def _walk(grammar: Any, choices: bytes) -> None:
         assert matcher.advance(choice) == (choice in legal), "mask and advance disagree"
         if choice not in legal:
             assert matcher.advance(int(legal[choice % len(legal)]))
+    _finish(matcher, row)
+
+
+def _finish(matcher: Any, row: Any) -> None:
+    """Every accepted text can be brought to an end in as many tokens as the matcher says."""
+    left = matcher.tokens_to_finish
+    while not matcher.is_accepting:
+        matcher.fill_mask(row, budget=left)
+        legal = np.flatnonzero(np.unpackbits(row.view(np.uint8), bitorder="little"))
+        assert left > 0, "it takes longer than was said"
+        assert len(legal), "no legal token within the budget"
+        assert matcher.advance(int(legal[0]))
+        left -= 1

@@ -18,6 +18,9 @@ class Automaton(Moves):
         """Whether the frame of this state still owes keys or items that must differ from those that came."""
         return False
 
+    may_owe_others: bool = False
+    """Whether frames can come that owe others so: what their plans cost then depends on what came."""
+
     def returned_at_worst(self, parent: int, label: int) -> int:
         """As `returned`, for plans: what came may be just what they would have written next."""
         return self.returned(parent, label)

@@ -3,6 +3,10 @@
 The plan of a configuration is its top frame's completion followed by the plan of what its parent then waits for. Its
 tokens are counted by dynamic programming over the trie. A plan found on the way to a configuration may be shorter than
 the one found from there; then the shorter one is kept, so that following a plan always costs what it promised.
+
+Where keys or items must differ from those that came, a plan depends on what came, and a key that one token closes is
+not known to the mask: it is taken for the shortest, after which the rest is longest. In bytes, that is: how many tokens
+a text takes does not grow with its length. So there bytes are counted, which as many tokens can always spell.
 """
 
 from typing import Any, Final
@@ -66,6 +70,7 @@ class Closing:
 
     def __init__(self, automaton: Automaton) -> None:
         self._automaton = automaton
+        self._by_bytes = automaton.may_owe_others
         self._tokens: dict[int, int] = {}
         self._roofs: dict[int, int] = {}
         self._reaches: dict[tuple[Any, ...], list[tuple[int, int, int]]] = {}
@@ -111,7 +116,10 @@ class Closing:
         automaton = self._automaton
         trie = automaton.vocabulary.trie
         text = np.frombuffer(self.plan(configuration), np.uint8)
-        count, path = spelling(trie.byte, trie.end, trie.token, trie.tops, text)
+        if self._by_bytes:
+            count, path = len(text), trie.token[trie.tops[text]]
+        else:
+            count, path = spelling(trie.byte, trie.end, trie.token, trie.tops, text)
         assert count < UNSPELLABLE, "a vocabulary with every byte spells every plan"
         self._follow(configuration, path, 0)
         return count

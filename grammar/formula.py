@@ -5,7 +5,7 @@ is kept whole because its normal form is quadratic. Nothing here knows what an a
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from enum import IntEnum
 from typing import Any, Final
 
@@ -85,6 +85,11 @@ class Formulas:
         self._literals: dict[tuple[Any, bool], Formula] = {}
         self._compounds: dict[tuple[Kind, tuple[int, ...]], Formula] = {}
         self._count = 2
+
+    @property
+    def literals(self) -> Collection[tuple[Any, bool]]:
+        """Every atom so far, and whether it was asked for or denied."""
+        return self._literals.keys()
 
     def literal(self, atom: Any, positive: bool = True) -> Formula:
         """The formula that `atom` holds (or fails)."""

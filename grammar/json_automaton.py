@@ -25,7 +25,21 @@ from grammar.masks import bit_words
 from grammar.options import JsonOptions
 from grammar.places import PlaceKind
 from grammar.pointers import open_pointer, opening_bracket
-from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, Constant, restrict
+from grammar.schema.atoms import (
+    ARRAY,
+    FALSE_VALUE,
+    NULL,
+    NUMBER,
+    OBJECT,
+    STRING,
+    TRUE_VALUE,
+    Constant,
+    Contains,
+    ItemCount,
+    PropertyCount,
+    Unique,
+    restrict,
+)
 from grammar.schema.constants import constant_in
 from grammar.states import column
 from grammar.tables import ALLOW_OFFSET, DEAD, KEY, PLAIN, POP, PUSH, SPEC, STACK_STATE, STEP, operation
@@ -72,6 +86,7 @@ class JsonAutomaton(Automaton):
         self._allow_offsets: dict[tuple[int, int], int] = {}
         self.start = self.state(("start", root))
         self.completions = Completions(self)
+        self.may_owe_others = _asks_for_others(pool)
 
     # ---------------------------------------------------------------- rows
 
@@ -422,3 +437,17 @@ class JsonAutomaton(Automaton):
                 return constant_in(text[opening_bracket(text) :] + b"]")
             case _:
                 return STRING, self.open_string(text).decode()
+
+
+def _asks_for_others(pool: Formulas) -> bool:
+    """Whether two members or more are asked for, or items that differ."""
+    literals = pool.literals
+    if any(isinstance(a, PropertyCount) and (a.least > 1 or (not positive and a.most)) for a, positive in literals):
+        return True
+    if not any(isinstance(a, Unique) for a, _ in literals):
+        return False
+    several = (
+        isinstance(a, Contains) or (isinstance(a, ItemCount) and (a.least > 1 or not positive))
+        for a, positive in literals
+    )
+    return any(several)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grammar.codes import OK, STUCK
+from grammar.errors import GrammarTooLarge
 from grammar.formula import FALSE, TRUE, Formula
 from grammar.frames.arrays import ArrayFrame
 from grammar.frames.languages import Machine, characters_needed
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _FAR: Final = 1 << 28
 _LACKING: Final = 1000
 _ESCAPE: Final = 16
+MAX_MEMBERS: Final = 10_000
 """More than the end of an open escape or character and a closing quote take."""
 _SHORT: Final = {8: b"\\b", 9: b"\\t", 10: b"\\n", 12: b"\\f", 13: b"\\r", 0x22: b'\\"', 0x5C: b"\\\\"}
 _FAVOURITES: Final = b"a0 A1_-bcdefghijklmnopqrstuvwxyzBCDEFGHIJKLMNOPQRSTUVWXYZ23456789"
@@ -161,6 +163,8 @@ class Completions:
             string: alphabet(automaton.vocabulary.lacking_bytes, string=string) for string in (False, True)
         }
         self._farthest: dict[int, int] = {}
+        # Keys of a class, cheapest first: as they are spelled and as they are remembered, and whence more come.
+        self._words: dict[tuple[int, int], tuple[list[tuple[bytes, bytes]], Iterator[bytes]]] = {}
         self._names: dict[int, list[bytes]] = {}
         self._value_sizes: dict[tuple[int, frozenset[Any]], dict[int, int]] = {}
         self._colon = b": " if automaton.spaced else b":"
@@ -439,6 +443,8 @@ class Completions:
 
     def _cheapest_step(self, frame: ObjectFrame, taken: frozenset[bytes]) -> tuple[bytes, bytes, ObjectFrame] | None:
         """The first member of the cheapest way to finish."""
+        if frame.ways and min(way.least for way in frame.ways) > MAX_MEMBERS:
+            raise GrammarTooLarge(f"an object that needs more than {MAX_MEMBERS} members", keyword="minProperties")
         best: tuple[int, Way] | None = None
         for way in frame.ways:
             cost = self._way_cost(frame, way)
@@ -503,9 +509,16 @@ class Completions:
     def _key(self, shape: Shape, number: int, taken: frozenset[bytes]) -> bytes:
         if number < len(shape.names):
             return self._spelled_names(shape)[number]
-        for word in self._route(shape.machine, string=True).words(0, number):
+        known, further = self._words.setdefault(
+            (id(shape.machine), number), ([], self._route(shape.machine, string=True).words(0, number))
+        )
+        for spelled, key in known:
+            if key not in taken:
+                return spelled
+        for word in further:
             spelled = b'"' + word + b'"'
-            if _unescaped(spelled) not in taken:
+            known.append((spelled, _unescaped(spelled)))
+            if known[-1][1] not in taken:
                 return spelled
         raise AssertionError("an open class of keys has words without end")
 

@@ -410,6 +410,8 @@ class Arrays:
         for current in todo:
             if evaluate(current, at_close):
                 goals = _back(before, current)
+                if unique is None:
+                    _note_feasible(before, current)
                 if unique is None or can_be_distinct(self.satisfiable, goals, unique.seen):
                     return goals
             for goal, following in self.options(current):
@@ -467,6 +469,15 @@ def _without_most(pool: Formulas, formula: Formula) -> Formula:
     if not isinstance(atom, ItemCount) or not formula.positive or atom.most is None:
         return formula
     return pool.literal(ItemCount(atom.least, None)) if atom.least else TRUE
+
+
+def _note_feasible(before: dict[Formula, tuple[Formula, Formula] | None], last: Formula) -> None:
+    """What a way to the end passes through can be finished: a thousand items are then not searched for each of them."""
+    step = before[last]
+    while step is not None:
+        if not any(isinstance(a, OneOfArrays | ItemAmong) for a in atoms(step[0])):
+            step[0].memo["feasible"] = True
+        step = before[step[0]]
 
 
 def _back(before: dict[Formula, tuple[Formula, Formula] | None], current: Formula) -> list[Formula]:

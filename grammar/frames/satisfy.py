@@ -44,6 +44,7 @@ class Satisfiability(Judge):
         """The questions that are being answered, and at which level."""
         self._presumed: dict[int, int] = {}
         """What was found false as far as the questions above go, and the lowest level of those that it rests on."""
+        self._listing: set[Formula] = set()
         self._order: list[int] = []
         self._doubted: set[int] = set()
         self.asked: list[Formula] = []
@@ -121,8 +122,14 @@ class Satisfiability(Judge):
         if key in formula.memo:
             known: frozenset[Constant] | None = formula.memo[key]
             return known
+        if formula in self._listing:  # one of its values can stand inside of another: there is no end to them
+            return None
         doubts = self.doubts
-        found = values(self, formula, most)
+        self._listing.add(formula)
+        try:
+            found = values(self, formula, most)
+        finally:
+            self._listing.discard(formula)
         if self.doubts == doubts:
             formula.memo[key] = found
         return found

@@ -1,4 +1,4 @@
-"""Rows 26, 27, 33: signals, a killed engine and killed compile workers, seen by clients of a server."""
+"""Rows 26, 27, 28, 33: signals, a killed engine, rank and compile worker, seen by clients of a server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.faults.oracle import FORMAT, MESSAGES, Target, text_of
+from tests.faults.oracle import FORMAT, MESSAGES, Target, family, text_of
 from tests.service.processes import MODEL, ROOT, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -66,6 +66,38 @@ def test_27_killing_the_engine_is_a_pause_in_every_stream(target: Target) -> Non
     assert told["formwork_engine_restarts_total"] == restarts + 1
     assert told["formwork_resumptions_total"] >= 2  # what was still running by then
     assert told["formwork_requests_lost_total"] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_28_a_rank_that_dies_or_hangs_is_a_pause_in_every_stream(number: signal.Signals) -> None:
+    """Two processes share the model: the whole team is started anew, and the streams go on where they were."""
+    asked = [{"ignore_eos": True, **kind, "max_tokens": 160} for kind in KINDS[:3]]
+    with running("--tensor-parallel-size", "2", "--rank-timeout-s", "5", "--max-sequences", "8") as server:
+        target = Target(server, "unused", "unused", "unused")
+        with ThreadPoolExecutor(len(asked)) as pool:
+            quiet = list(pool.map(lambda fields: target.stream(**fields), asked))
+            streams = [pool.submit(target.stream, **fields) for fields in asked]
+            while target.metrics()["tgi_batch_current_size"] < len(asked):
+                time.sleep(0.005)
+            os.kill(second_rank(target), number)
+            shaken = [stream.result() for stream in streams]
+        told = target.metrics()
+    for before, after in zip(quiet, shaken, strict=True):
+        assert after[-1] is None
+        assert text_of(after) == text_of(before)
+    assert told["formwork_engine_restarts_total"] == 1
+    assert told["formwork_requests_lost_total"] == 0
+
+
+def second_rank(target: Target) -> int:
+    """The process that the engine process has started for its second rank."""
+    ranks = [
+        pid
+        for pid in family(target.engine_pid())[1:]
+        if b"engine.rank" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    ]
+    assert len(ranks) == 1
+    return ranks[0]
 
 
 def test_33_a_compile_worker_may_die_or_hang(target: Target) -> None:

@@ -1,4 +1,4 @@
-"""Rows 21, 24, 25, 29, 32: clients that leave, that are too many, and rows that fail."""
+"""Rows 21, 23, 24, 25, 29, 32: clients that leave, that do not read, that are too many, and rows that fail."""
 
 from __future__ import annotations
 
@@ -49,6 +49,31 @@ def test_21_clients_that_leave_at_any_moment_free_what_they_held(target: Target)
 
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(leave, range(60)))
+
+
+@slow
+def test_23_a_client_that_hardly_reads_is_cut_off(target: Target) -> None:
+    """A byte now and then of a long stream: what is unread is bounded, and after `send_timeout_s` so is the time."""
+    where = urlsplit(target.server.url)
+    body = {"messages": MESSAGES, "stream": True, "max_tokens": 2500, "ignore_eos": True, "n": 4, "temperature": 1.0}
+    request = httpx.Request(
+        "POST",
+        target.server.url + "/v1/chat/completions",
+        json=body,
+        headers={"authorization": f"Bearer {target.attacker}"},
+    )
+    lines = [f"POST {request.url.path} HTTP/1.1", *(f"{name}: {value}" for name, value in request.headers.items())]
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((where.hostname, where.port))
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + request.read())
+        assert connection.recv(1) == b"H"
+        end = time.monotonic() + 300
+        while "took nothing" not in target.log():
+            connection.recv(1)
+            assert time.monotonic() < end
+            time.sleep(0.5)
+    # That its pages are free and its request gone is the oracle's to say.
 
 
 @slow

@@ -160,6 +160,7 @@ def test_the_promise_holds_where_much_cannot_be_spelled(schema: Any, random: Ran
     "schema",
     [
         {"type": "object", "minProperties": 3},
+        {"type": "object", "minProperties": 12},
         {
             "type": "object",
             "minProperties": 2,
@@ -175,9 +176,10 @@ def test_the_promise_holds_where_much_cannot_be_spelled(schema: Any, random: Ran
         },
     ],
 )
-def test_keys_and_items_that_must_differ_are_paid_for(schema: Any) -> None:
+@pytest.mark.parametrize("tokens", [SINGLE, TOKENS], ids=["bytes", "longer tokens"])
+def test_keys_and_items_that_must_differ_are_paid_for(schema: Any, tokens: list[bytes]) -> None:
     """What comes may be just what the plan would have written next: then it needs another, and has room for it."""
-    grammar = over(schema, SINGLE)
+    grammar = over(schema, tokens)
     assert grammar is not None
     vocabulary = grammar.automaton.vocabulary
     for seed in range(40):
@@ -187,7 +189,7 @@ def test_keys_and_items_that_must_differ_are_paid_for(schema: Any) -> None:
             assert legal, f"stranded after {text!r} with {left} tokens left"
             token = random.choice(sorted(legal))
             assert matcher.advance(token)
-            text += SINGLE[token]
+            text += tokens[token]
             if matcher.is_finished:
                 break
         assert matcher.is_accepting or matcher.is_finished, text

@@ -4,6 +4,7 @@ A case runs in a process of its own under an address-space and a CPU limit, so t
 hanging test. What may come out: "compiled" (and then its first masks and a closing walk work), or a GrammarError.
 """
 
+import json
 import multiprocessing
 import resource
 import time
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
-from grammar import GrammarError, compile_choice, compile_json_schema, compile_regex, warm
+from grammar import GrammarError, GrammarTooLarge, compile_choice, compile_json_schema, compile_regex, warm
 from tests.grammar.walking import TOKENS, VOCABULARY, mask
 from tests.strategies import schemas
 
@@ -43,6 +45,16 @@ HOSTILE: dict[str, Callable[[], Any]] = {
     "state explosion": lambda: {"type": "string", "pattern": "(a|b)*a(a|b){40}$"},
     "maxLength of a billion": lambda: {"type": "string", "maxLength": 10**9, "minLength": 10**8},
     "minItems of a billion": lambda: {"type": "array", "minItems": 10**9},
+    "a thousand items": lambda: {"type": "array", "minItems": 1000},
+    "minProperties of a thousand": lambda: {"type": "object", "minProperties": 1000},
+    "minProperties beyond integers": lambda: {"type": "object", "minProperties": 1e300},
+    "minContains of a thousand": lambda: {"contains": {"const": 1}, "minContains": 1000, "type": "array"},
+    "arrays of themselves, all different": lambda: {
+        "type": "array",
+        "items": {"$ref": "#"},
+        "maxItems": 2,
+        "uniqueItems": True,
+    },
     "counts beyond integers": lambda: {"type": "array", "minItems": 10**30},
     "enum of ten thousand": lambda: {"enum": [f"value {i * 7919}" for i in range(10_000)]},
     "enum of ten thousand objects": lambda: {"enum": [{"a": i, "b": [i]} for i in range(10_000)]},
@@ -132,6 +144,24 @@ def test_a_hostile_schema_ends_within_its_limits(name: str) -> None:
         "UnsatisfiableConstraint",
         "GrammarTooLarge",
     ), f"{name}: {verdict}, exit {child.exitcode}"
+
+
+@pytest.mark.parametrize("schema", [{"type": "array", "minItems": 400}, {"type": "object", "minProperties": 150}])
+def test_texts_of_many_members_are_found(schema: dict[str, Any]) -> None:
+    """Keys all different, within the budget that was told: every step is one that the mask allows."""
+    matcher = compile_json_schema(schema, VOCABULARY).matcher()
+    text, left = b"", matcher.tokens_to_finish
+    while not matcher.is_accepting:
+        token = min(token for token in mask(matcher, left) if TOKENS[token])
+        assert matcher.advance(token)
+        text, left = text + TOKENS[token], left - 1
+    assert left >= 0
+    Draft202012Validator(schema).validate(json.loads(text))
+
+
+def test_more_members_than_anyone_needs_are_refused_by_name() -> None:
+    with pytest.raises(GrammarTooLarge, match="minProperties"):
+        _ = compile_json_schema({"type": "object", "minProperties": 1e300}, VOCABULARY).least_budget
 
 
 def test_deep_output_of_a_recursive_schema_is_bounded_or_followed() -> None:
