@@ -6,8 +6,8 @@ enter: long prompts (their shapes vary), sampling.
 The idea: every input lives in a buffer of fixed address. A step copies its arrays in, pads, and replays. A shape is a
 number of tokens, a number of sequences, and the most tokens that one of them may bring; how the tokens are shared out
 among the sequences is data, so one recording serves a sequence with many guesses as well as many with one each. The
-staging buffers are pinned and written anew each step; that is safe because the engine reads a step's logits, and so
-waits for its copies, before it plans the next.
+staging buffers are pinned and written anew each step, once the copies of the step before have been made: a step that
+draws nothing is not waited for by anyone else.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ class StepBuffers:
         }
         self._device = {name: tensor.to(device) for name, tensor in self._host.items()}
         self._rows = torch.arange(tokens, dtype=torch.int64, device=device)
+        self._copied = torch.cuda.Event() if pinned else None  # of the last step, out of the staging buffers
 
     def view(self, shape: Shape) -> DeviceBatch:
         """The buffers as a step of this shape; every token's logits are wanted."""
@@ -131,6 +132,8 @@ class StepBuffers:
         A padding token is at position 0 of the spare page. Those that no sequence owns attend to nothing.
         """
         spare, size = self._geometry.spare_page, self._geometry.page_size
+        if self._copied is not None:
+            self._copied.synchronize()
         self._put("token_ids", batch.token_ids, shape.tokens, 0)
         self._put("positions", batch.positions, shape.tokens, 0)
         self._put("slots", batch.slots, shape.tokens, spare * size)
@@ -142,6 +145,8 @@ class StepBuffers:
         host[:count, :width] = torch.from_numpy(batch.page_table)
         part = (slice(shape.sequences), slice(width))
         self._device["page_table"][part].copy_(host[part], non_blocking=True)
+        if self._copied is not None:
+            self._copied.record()
 
     def _put(self, name: str, values: NDArray[np.int64] | NDArray[np.int32], size: int, padding: int) -> None:
         host = self._host[name]

@@ -114,6 +114,17 @@ def test_heads_see_the_hidden_states_of_a_replayed_pass(tmp_path: Path, family_f
     assert foreseen[0].chances == pytest.approx(foreseen[1].chances, abs=1e-5)
 
 
+def test_steps_that_nobody_waits_for_do_not_overtake_each_other(family_folder: Callable[[str], Path]) -> None:
+    """What is staged for a replay stays until it has been copied, however many are launched behind each other."""
+    folder = family_folder("llama")
+    tokens = random_tokens(60, VOCABULARY, 3)
+    driver = PagedDriver(runner_of(folder))
+    parts = [driver.step([(0, tokens[:20])])[0]]
+    parts += [driver.step([(0, [token])])[0] for token in tokens[20:]]  # copies on the device only
+    (want,) = dense_logits(folder, [tokens])
+    torch.testing.assert_close(torch.cat(parts).cpu(), want, atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("page_size", [16, 256])
 def test_narrow_types_cost_no_more_than_their_digits(
