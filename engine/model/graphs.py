@@ -109,7 +109,8 @@ class StepBuffers:
         }
         self._device = {name: tensor.to(device) for name, tensor in self._host.items()}
         self._rows = torch.arange(tokens, dtype=torch.int64, device=device)
-        self._copied = torch.cuda.Event() if pinned else None  # of the last step, out of the staging buffers
+        # Of the last step, out of the staging buffers.
+        self._copied = torch.cuda.Event() if pinned else None  # type: ignore[no-untyped-call]
 
     def view(self, shape: Shape) -> DeviceBatch:
         """The buffers as a step of this shape; every token's logits are wanted."""
