@@ -9,7 +9,9 @@ afterwards. Closed loop: each client sends its next request when the last one ha
 arrive at random moments, so many a second on average, whatever the server does. Times are the client's but for
 `queue`, which is read from the server's histogram; token counts are the server's `usage`. `tokens/CPU s` divides them
 by the CPU time of a server started here, its children included: what else the machine does then counts less. The
-client runs in this process and takes its share of the machine; `--core` pins both to one core. Every constrained
+client runs in this process and takes its share of the machine; `--core` pins both to one core. Chat templates tell the
+model the schema, which makes its prompts longer than those of free text; with `--completions` none is applied, and both
+are asked for alike. Every constrained
 answer is parsed; `valid` counts those that are JSON objects with the schema's required keys. Free requests ignore the
 end token. Below the table: the share of the device's memory bandwidth that decoding reached.
 """
@@ -117,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", default="", help="open loop: requests a second, comma-separated, behind --clients")
     parser.add_argument("--modes", default="free,schema", help="either or both")
     parser.add_argument("--core", type=int, help="client and server on this core alone, with one compute thread")
+    parser.add_argument("--completions", action="store_true", help="/v1/completions: no chat template, equal prompts")
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--prompt-words", type=int, default=40)
     parser.add_argument("--temperature", type=float, default=1.0)
@@ -240,7 +243,8 @@ def _asker(client: httpx.AsyncClient, load: Load, options: argparse.Namespace) -
 
 
 async def _stream(client: httpx.AsyncClient, body: dict[str, Any], sample: Sample) -> None:
-    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+    path = "/v1/completions" if "prompt" in body else "/v1/chat/completions"
+    async with client.stream("POST", path, json=body) as response:
         if response.status_code != 200:
             raise RuntimeError(f"HTTP {response.status_code}: {(await response.aread())[:200]!r}")
         async for line in response.aiter_lines():
@@ -252,7 +256,7 @@ async def _stream(client: httpx.AsyncClient, body: dict[str, Any], sample: Sampl
             if event.get("usage"):
                 sample.tokens = event["usage"]["completion_tokens"]
             for choice in event["choices"]:
-                if piece := choice["delta"].get("content"):
+                if piece := choice["text"] if "text" in choice else choice["delta"].get("content"):
                     sample.stamps.append(time.perf_counter())
                     sample.text += piece
 
@@ -261,15 +265,16 @@ def _body(load: Load, options: argparse.Namespace, number: int) -> dict[str, Any
     rng = random.Random(f"{options.seed}/{load.mode}/{load.clients}/{number}")
     words = " ".join(rng.choice(_WORDS) for _ in range(options.prompt_words))
     body: dict[str, Any] = {
-        "messages": [{"role": "user", "content": words}],
+        **({"prompt": words} if options.completions else {"messages": [{"role": "user", "content": words}]}),
         "max_tokens": options.max_tokens,
         "temperature": options.temperature,
         "seed": options.seed * 1_000_003 + number + 10,
         "stream": True,
         "stream_options": {"include_usage": True},
-        "logprobs": False,
     }
-    if load.mode == "schema":
+    if load.mode == "schema" and options.completions:
+        body["structured_outputs"] = {"json": SCHEMA}
+    elif load.mode == "schema":
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "person", "schema": SCHEMA}}
     else:
         body["ignore_eos"] = True  # as many tokens for everyone

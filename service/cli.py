@@ -38,7 +38,7 @@ from service.settings import PREFIX, Settings, SettingsError, load_settings
 from watermark.picture import as_page, legend
 
 _BENCHES = frozenset(
-    {"serving", "grammar", "rules", "engine", "watermark", "fidelity", "memory", "overhead"}
+    {"serving", "grammar", "rules", "engine", "watermark", "fidelity", "overhead"}
     | {"quantization", "speculation", "soak", "fleet", "device"}
 )
 _LISTS = {"served_model_name", "adapters", "api_keys", "cors_allow_origins", "speculate_with"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -205,3 +206,9 @@ def test_compile_explains_every_kind_of_constraint(
     said = capsys.readouterr().out
     assert f'"kind": "{kind}"' in said
     assert ("'idle' is unreachable" in said) == (kind == "ebnf")
+
+
+@pytest.mark.parametrize("name", sorted(cli._BENCHES))
+def test_every_benchmark_that_is_offered_is_there(name: str) -> None:
+    """Found, not run."""
+    assert find_spec(f"benchmarks.{name}") is not None
