@@ -47,16 +47,25 @@ class Group:
             yield Group(self.scheme, self.greedy, self.rows[at : at + most], self.seeds[at : at + most])
 
 
-def groups_of(rows: Sequence[Row]) -> list[Group]:
-    """The rows whose next token the mark chooses, as far as can be known before the step's first token."""
+def groups_of(rows: Sequence[Row]) -> tuple[list[Group], dict[int, Exception]]:
+    """The rows whose next token the mark chooses, as far as can be known before the step's first token.
+
+    And what went wrong with which: their own requests' affair, when they are drawn.
+    """
     found: dict[tuple[Scheme, bool, int], Group] = {}
+    broken: dict[int, Exception] = {}
     for index, row in enumerate(rows):
-        if row.marking is not None and row.is_marked and not row.rule.is_typical:
+        try:
+            if row.marking is None or not row.is_marked or row.rule.is_typical:
+                continue
             scheme, greedy, seeds = row.marking.embedder.scheme, row.rule.is_greedy, row.marking.seeds
-            group = found.setdefault((scheme, greedy, len(seeds)), Group(scheme, greedy, [], []))
-            group.rows.append(index)
-            group.seeds.append(seeds)
-    return list(found.values())
+        except Exception as error:  # one request's guard
+            broken[index] = error
+            continue
+        group = found.setdefault((scheme, greedy, len(seeds)), Group(scheme, greedy, [], []))
+        group.rows.append(index)
+        group.seeds.append(seeds)
+    return list(found.values()), broken
 
 
 @dataclass(frozen=True, slots=True)

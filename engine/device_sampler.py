@@ -52,13 +52,15 @@ class DeviceSampler:
         self._lone = {index: place for place, index in enumerate(lone)}
         if lone:
             self._alone.measure(logits[self._sent(np.array(lone))], [rows[index] for index in lone], masks)
-        groups = device_marks.groups_of(rows)
+        groups, self._broken = device_marks.groups_of(rows)
         self._marked: dict[int, Scheme] = {index: group.scheme for group in groups for index in group.rows}
         if rows:  # a step may do no more than read a prompt's chunk
             self._fetched = self._settled(logits, rows, masks, groups).cpu().numpy()
 
     def draw(self, index: int) -> Drawn | Rejected:
         """What row `index` of the step gives."""
+        if index in self._broken:
+            raise self._broken[index]
         if index in self._lone:
             return self._alone.draw(self._lone[index])
         token, logprob, constrained_logprob, legal_mass, finite, first, second, *further = self._fetched[index].tolist()

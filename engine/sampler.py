@@ -227,7 +227,7 @@ class CpuSampler:
         packed = b"".join([row.rule.packed for row in rows])
         self._rules = np.frombuffer(bytearray(packed), np.float64).reshape(len(rows), 8)
         self._changes = _changes(rows)
-        self._marks = _marks(rows)
+        self._marks, self._broken = _marks(rows)
         self._noise = uniforms(
             np.array([row.rule.seed for row in rows], np.uint64), np.array([row.position for row in rows], np.uint64)
         )
@@ -270,6 +270,8 @@ class CpuSampler:
 
     def draw(self, index: int) -> Drawn | Rejected:
         """What row `index` of the step gives. Leaves the logits as they were."""
+        if index in self._broken:
+            raise self._broken[index]
         token, row = self._tokens[index], self._rows[index]
         was_marked = bool(self._marks.kinds[index] != UNMARKED)
         if token >= 0 and row.stands(token, was_marked=was_marked):
@@ -410,22 +412,34 @@ def _known(row: Row, kind: int) -> int:
     return LEFT_OUT if row.rule.is_typical or kind == BY_ROW else -1
 
 
-def _marks(rows: Sequence[Row]) -> Marks:
-    """How each row is marked, by what is committed now; `settle` makes the two default choices."""
+def _marks(rows: Sequence[Row]) -> tuple[Marks, dict[int, Exception]]:
+    """How each row is marked, by what is committed now; `settle` makes the two default choices.
+
+    What goes wrong with a row is its own request's affair: it is kept, and raised when that row is drawn.
+    """
+    broken: dict[int, Exception] = {}
     made = Marks(np.full(len(rows), UNMARKED), np.zeros(len(rows), np.uint64), np.zeros(len(rows)), np.zeros(len(rows)))
     for index, row in enumerate(rows):
-        if row.marking is None or row.rule.is_typical or not row.is_marked:
-            continue
-        scheme = row.marking.embedder.scheme
-        if isinstance(scheme, Gumbel):
-            made.kinds[index] = RACE
-        elif row.rule.is_greedy and isinstance(scheme, Kgw) and not isinstance(scheme, SelfHash):
-            made.kinds[index], made.gammas[index], made.deltas[index] = NEAR_TIE, scheme.gamma, scheme.delta
-        else:
-            made.kinds[index] = BY_ROW
-            continue
-        made.seeds[index] = row.marking.seeds[0]
-    return made
+        try:
+            _mark(made, index, row)
+        except Exception as error:  # one request's guard
+            broken[index] = error
+    return made, broken
+
+
+def _mark(made: Marks, index: int, row: Row) -> None:
+    if row.marking is None or row.rule.is_typical or not row.is_marked:
+        return
+    scheme = row.marking.embedder.scheme
+    if isinstance(scheme, Gumbel):
+        kind, gamma, delta = RACE, 0.0, 0.0
+    elif row.rule.is_greedy and isinstance(scheme, Kgw) and not isinstance(scheme, SelfHash):
+        kind, gamma, delta = NEAR_TIE, scheme.gamma, scheme.delta
+    else:
+        made.kinds[index] = BY_ROW
+        return
+    made.seeds[index] = row.marking.seeds[0]
+    made.kinds[index], made.gammas[index], made.deltas[index] = kind, gamma, delta
 
 
 def _buffers(rows: int, width: int) -> Buffers:
