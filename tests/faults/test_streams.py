@@ -56,6 +56,7 @@ def test_23_a_client_that_hardly_reads_is_cut_off(target: Target) -> None:
     """A byte now and then of a long stream: what is unread is bounded, and after `send_timeout_s` so is the time."""
     where = urlsplit(target.server.url)
     body = {"messages": MESSAGES, "stream": True, "max_tokens": 2500, "ignore_eos": True, "n": 4, "temperature": 1.0}
+    body |= {"logprobs": True, "top_logprobs": 20}  # many times what the kernel's buffers hold
     request = httpx.Request(
         "POST",
         target.server.url + "/v1/chat/completions",
