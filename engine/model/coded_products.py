@@ -37,14 +37,6 @@ def lay_out_codes(codes: Codes, bits: int) -> Codes:
     return np.ascontiguousarray(tiles)
 
 
-def lay_out_groups(values: Floats) -> Floats:
-    """(out, groups) scales or offsets to (out / 16 rounded up, groups, 16)."""
-    outputs, groups = values.shape
-    padded = np.zeros((-(-outputs // LANES) * LANES, groups), np.float32)
-    padded[:outputs] = values
-    return np.ascontiguousarray(padded.reshape(-1, LANES, groups).transpose(0, 2, 1))
-
-
 @kernel
 def coded_product(  # noqa: PLR0913, PLR0917 - a weight is four arrays and three numbers
     rows: Floats,
@@ -61,8 +53,8 @@ def coded_product(  # noqa: PLR0913, PLR0917 - a weight is four arrays and three
 ) -> None:
     """(count, in) rows times tiles `first` … `last` - 1 of a weight, into those columns of (count, padded out).
 
-    `codes`, `scales` and `offsets` lie as the functions above lay them, `group` inputs have a scale in common (an even
-    number of them where codes have four bits); `table` has sixteen numbers.
+    `codes` lie as `lay_out_codes` lays them, `scales` and `offsets` as `cpu_products.lay_out` does, `group` inputs have a
+    scale in common (an even number of them where codes have four bits); `table` has sixteen numbers.
     """
     count, inputs = rows.shape
     groups = scales.shape[1]

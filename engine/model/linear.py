@@ -27,7 +27,7 @@ from torch import nn
 from transformers.integrations.moe import ExpertsInterface
 from transformers.pytorch_utils import Conv1D
 
-from engine.model.coded_products import coded_product, lay_out_codes, lay_out_groups
+from engine.model.coded_products import coded_product, lay_out_codes
 from engine.model.cpu_products import lay_out, product
 from engine.model.quantization.coded import CodedLinear, CodedWeight
 from engine.model.rows import row_stable
@@ -92,8 +92,8 @@ class OwnCodedWeight:
     def __init__(self, weight: CodedWeight) -> None:
         self.outputs, self.inputs = weight.shape
         codes = lay_out_codes(weight.codes, weight.bits)
-        scales = lay_out_groups(weight.scales)
-        offsets = scales[:0] if weight.offsets is None else lay_out_groups(weight.offsets)
+        scales = lay_out(weight.scales)
+        offsets = scales[:0] if weight.offsets is None else lay_out(weight.offsets)
         table = _NO_BIAS if weight.table is None else weight.table
         self._weight = (codes, scales, offsets, table, int(weight.kind), weight.bits, weight.group)
         self._order = None if weight.order is None else torch.from_numpy(weight.order)
