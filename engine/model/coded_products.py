@@ -53,8 +53,8 @@ def coded_product(  # noqa: PLR0913, PLR0917 - a weight is four arrays and three
 ) -> None:
     """(count, in) rows times tiles `first` … `last` - 1 of a weight, into those columns of (count, padded out).
 
-    `codes` lie as `lay_out_codes` lays them, `scales` and `offsets` as `cpu_products.lay_out` does, `group` inputs have a
-    scale in common (an even number of them where codes have four bits); `table` has sixteen numbers.
+    `codes` lie as `lay_out_codes` lays them, `scales` and `offsets` as `cpu_products.lay_out` does, `group` inputs
+    have a scale in common (an even number of them where codes have four bits); `table` has sixteen numbers.
     """
     count, inputs = rows.shape
     groups = scales.shape[1]
