@@ -8,8 +8,8 @@ that request with a typed failure, and the others do not notice; only a failing 
 client then starts another and resumes every request.
 
 The masks of a step are filled while its forward pass runs: on an accelerator by this thread, which launches the pass
-and does not wait for it; on a CPU by a helper thread, if there is one. While the helper fills, this thread touches
-nothing but the runner, so there is still one writer at any time.
+and does not wait for it; on a CPU by a helper thread, if there is one and it is worth it. While the helper fills, this
+thread touches nothing but the runner, so there is still one writer at any time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from collections.abc import Sequence as Items
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 import torch
@@ -28,6 +28,7 @@ from engine.batch import Runner
 from engine.draft_model import DraftModel
 from engine.errors import DeadlineExceeded, EngineError, EngineOverloaded, EngineUnavailable, InvalidRequest
 from engine.generation import Generation
+from engine.mask_helper import MaskHelper
 from engine.masks import MaskRows
 from engine.measures import Measures
 from engine.messages import ErrorCode, Failure, Finish, FinishReason, Generate, ModelInfo, Output, Plan, Stats, Token
@@ -60,9 +61,9 @@ Constrained = tuple[list[Row], dict[Sequence, Exception]]
 
 
 class EngineLoop:
-    """Driven by one thread. `clock` is monotonic seconds; `helper` fills masks during the forward pass."""
+    """Driven by one thread. `clock` is monotonic seconds; `helper` may fill masks during the forward pass."""
 
-    def __init__(self, rooms: Rooms, clock: Callable[[], float], helper: Executor | None = None) -> None:
+    def __init__(self, rooms: Rooms, clock: Callable[[], float], helper: MaskHelper | None = None) -> None:
         self._helper = helper
         self._info = rooms.info
         self._runner = rooms.runner
@@ -171,10 +172,13 @@ class EngineLoop:
             return events
         self._note_started(plan)
         began = self._clock()
-        filling = None if self._helper is None else self._helper.submit(self._constrain, plan)
+        filled: Callable[[], Constrained] = partial(self._constrain, plan)
+        if self._helper is not None:
+            filled = self._helper.begin(filled)
         with self._measures.timing("forward", self._clock):
             logits = self._run(plan)
-        rows, failed = self._constrain(plan) if filling is None else self._filled(filling)
+        with self._measures.timing("mask_wait", self._clock):
+            rows, failed = filled()
         with self._measures.timing("sample", self._clock):
             self._sampler.measure(logits, rows, self._masks.rows, self._masks.names)
         decodes = all(part.sequence.decoding for part in plan.parts)
@@ -240,10 +244,6 @@ class EngineLoop:
         if self._draft_model is not None:
             self._draft_model.follow(plan)
         return self._runner.run(plan.batch)
-
-    def _filled(self, filling: Future[Constrained]) -> Constrained:
-        with self._measures.timing("mask_wait", self._clock):
-            return filling.result()
 
     def _constrain(self, plan: StepPlan) -> Constrained:
         """The rows of all parts in order, and what went wrong with whom."""

@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import time
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +42,7 @@ from engine.generation import Spelling
 from engine.grammars import GrammarStore
 from engine.lifetime import die_with_parent
 from engine.loop import EngineLoop, Rooms
+from engine.mask_helper import MaskHelper
 from engine.messages import (
     Abort,
     Batch,
@@ -199,12 +200,12 @@ def runner_config(config: EngineConfig, folder: Path) -> RunnerConfig:
     )
 
 
-def mask_helper(device: str) -> Executor | None:
-    """A thread that fills masks while the loop's thread computes; none where the device computes, or on one core."""
+def mask_helper(device: str) -> MaskHelper | None:
+    """A thread that may fill masks while the loop's thread computes; none where the device computes, or on one core."""
     if not device.startswith("cpu") or usable_cores() < 2:
         return None
     sys.setswitchinterval(_SWITCH_S)
-    return ThreadPoolExecutor(1, thread_name_prefix="masks")
+    return MaskHelper(ThreadPoolExecutor(1, thread_name_prefix="masks"))
 
 
 def quieten_collector() -> None:

@@ -67,10 +67,9 @@ class StepTimes:
         return {name: each.spread for name, each in self._found.items()}
 
     def _note_phases(self, spent: dict[str, float], method: str) -> None:
-        # A helper fills masks beside the forward pass: then what that did not hide is the wait for it.
-        waited = spent.get("mask_wait", spent.get("mask", 0.0))
-        forward, sample, conclude = (spent.get(phase, 0.0) for phase in ("forward", "sample", "conclude"))
-        host = spent.get("schedule", 0.0) + waited + conclude + spent.get("publish", 0.0)
+        phases = ("schedule", "forward", "mask_wait", "sample", "conclude", "publish")
+        schedule, forward, waited, sample, conclude, publish = (spent.get(phase, 0.0) for phase in phases)
+        host = schedule + waited + conclude + publish
         self._observe(f"inference/{method}", host + forward + sample)
         self._observe(f"forward/{method}", forward)
         self._observe(f"decode/{method}", sample)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from engine.adapters import AdapterStore
@@ -13,6 +12,7 @@ from engine.draft_model import DraftModel
 from engine.generation import Spelling
 from engine.grammars import GrammarStore
 from engine.loop import EngineLoop, Rooms
+from engine.mask_helper import MaskHelper
 from engine.messages import Failure, Finish, Generate, Output, Sampling, Token
 from engine.pages import PagePool
 from engine.sampler import CpuSampler
@@ -73,7 +73,7 @@ def house(
     drafter: Drafter | None = None,
     seer: Seer | None = None,
     drafting: Runner | None = None,
-    helper: Executor | None = None,
+    helper: MaskHelper | None = None,
     adapters: AdapterStore | None = None,
 ) -> House:
     """A loop over a runner (by default one without a model)."""

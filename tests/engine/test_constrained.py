@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jsonschema
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import grammar
 from engine.batch import StepBatch
 from engine.grammars import GrammarStore
+from engine.mask_helper import MaskHelper
 from engine.messages import ErrorCode, Finish, FinishReason, Generate, Mark, Plan
 from tests.engine.houses import Answer, House, drafter, drive, house, request
 from tests.engine.slots import SlotRunner, logits_of
@@ -68,7 +69,7 @@ class TellingRunner(SlotRunner):
         return row
 
 
-def made(runner: SlotRunner | None = None, *, drafts: bool = True, helper: Executor | None = None) -> House:
+def made(runner: SlotRunner | None = None, *, drafts: bool = True, helper: MaskHelper | None = None) -> House:
     """A house whose engine has the grammar."""
     store = GrammarStore(lambda data: grammar.load_grammar(data, VOCABULARY), 1 << 30)
     store.add(Plan(GRAMMAR.fingerprint, GRAMMAR.to_bytes()))
@@ -167,8 +168,8 @@ def test_masks_filled_beside_the_forward_pass_are_the_same() -> None:
     wanted[2] = msgspec.structs.replace(wanted[2], mark=Mark(scheme="gumbel", key_id="test"))
     wanted.append(request("free", [5, 6], max_tokens=20, min_tokens=15, temperature=1.0))
     alone = drive(made(), wanted)
-    with ThreadPoolExecutor(1) as helper:
-        beside = drive(made(helper=helper), wanted)
+    with ThreadPoolExecutor(1) as thread:
+        beside = drive(made(helper=MaskHelper(thread, worth_s=0.0)), wanted)
     for one in wanted:
         assert beside[one.request_id].tokens == alone[one.request_id].tokens
         assert beside[one.request_id].finish == alone[one.request_id].finish
