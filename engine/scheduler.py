@@ -277,6 +277,8 @@ class _Step:
         """Gives the sequence pages for `length` tokens, preempting the least urgent; False if it gave way itself."""
         pool = self.scheduler.pool
         missing = -(-length // pool.page_size) - len(sequence.pages)
+        if missing > pool.free:
+            self._take_back_from_guesses()
         while missing > pool.free:
             victim = self._victim()
             if victim is None or victim is sequence:
@@ -286,6 +288,15 @@ class _Step:
             self.scheduler.preempt(victim)
         sequence.pages.extend(pool.take() for _ in range(missing))
         return True
+
+    def _take_back_from_guesses(self) -> None:
+        """Frees pages that were taken for guesses which did not come true."""
+        pool = self.scheduler.pool
+        for sequence in self.scheduler.running:
+            if sequence not in self.planned:
+                needed = -(-len(sequence.tokens) // pool.page_size)
+                pool.release_all(sequence.pages[needed:])
+                del sequence.pages[needed:]
 
     def _victim(self) -> Sequence | None:
         """The least urgent of those not yet planned in this step."""
