@@ -2,11 +2,10 @@
 
 What it is for: one decision for all sequences of a step, since they share its time. What may not enter: who guessed.
 
-The idea: a sequence that expects e guesses to come true waits T / (1 + e) for a token in a step of T seconds. The best
-set of guesses makes the mean of these waits least: guesses are taken in the order in which they shorten it, as far as
-T does not grow by more. When the device has room, that is many; when its time grows with every position, only guesses
-that are nearly certain are left, then none. (The rate of all tokens together is another aim: then a few sequences that
-copy make the steps long for those that do not, and requests wait longer in the mean though the machine does less.)
+The idea: a step that brings E tokens in T seconds has the rate E / T. A guess adds its chance to E and a position to T;
+the best set is found by taking guesses in the order of their chances, as far as the rate is highest. When the device
+has room, that is many; when its time grows with every position, only guesses that are nearly certain are left, then
+none.
 """
 
 from __future__ import annotations
@@ -24,14 +23,12 @@ def allot(chances: Sequence[Sequence[float]], sequences: int, positions: int, co
     `chances[i][j]`: that guess j of chain i and all before it come true. `sequences`, `positions`: of the step, without
     guesses; each sequence brings one token.
     """
-    brought = [1.0 + np.concatenate([[0.0], np.cumsum(chain)]) for chain in chances]  # by each chain's first guesses
-    if not any(map(len, chances)):
+    flat = np.concatenate([np.asarray(chain, np.float64) for chain in chances]) if chances else np.empty(0)
+    if not len(flat):
         return [0] * len(chances)
-    # A chain's chances fall, so what its guesses save falls too: its first ones come first in the order.
-    saved = np.concatenate([-np.diff(1.0 / each) for each in brought])
     owner = np.repeat(np.arange(len(chances)), [len(chain) for chain in chances])
-    order = np.argsort(-saved, kind="stable")
-    waits = sequences - np.concatenate([[0.0], np.cumsum(saved[order])])
-    best = int(np.argmin(waits * cost.growth(sequences, positions, len(saved))))
+    order = np.argsort(-flat, kind="stable")  # a chain's chances fall, so its first guesses come first
+    tokens = sequences + np.concatenate([[0.0], np.cumsum(flat[order])])
+    best = int(np.argmax(tokens / cost.growth(sequences, positions, len(flat))))
     counts: list[int] = np.bincount(owner[order[:best]], minlength=len(chances)).tolist()
     return counts
