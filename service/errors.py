@@ -2,7 +2,8 @@
 
     ServiceError
     ├── InvalidBody           the body is not what the route takes; `field` says where
-    │   └── TemplateFailure   the chat template refuses these messages
+    │   ├── TemplateFailure   the chat template refuses these messages
+    │   └── ConversationNotFound  the response to go on from is not kept
     ├── ModelNotFound         no such model here
     ├── Unauthorized          no or a wrong API key
     ├── Forbidden             the key may not do this, or the server's policy forbids it
@@ -86,6 +87,10 @@ def far_too_long(limit: int, param: str) -> TooManyTokens:
     )
 
 
+class ConversationNotFound(InvalidBody):
+    """The response that the conversation should go on from is not kept here, or no longer."""
+
+
 class ModelNotFound(ServiceError):
     """No such model here."""
 
@@ -164,6 +169,7 @@ TABLE: dict[type[Exception], Row] = {
     TemplateFailure: Row(400, "template_error", _BAD, 422, "template_error", "Template error: "),
     NotEnoughBudget: _bad("budget_too_small", 422),
     TooManyTokens: _bad("context_length_exceeded"),
+    ConversationNotFound: _bad("previous_response_not_found"),
     GrammarError: _bad("invalid_constraint"),
     UnsupportedConstraint: _bad("unsupported_constraint"),
     UnsatisfiableConstraint: _bad("unsatisfiable_constraint"),

@@ -497,6 +497,24 @@ def test_responses_call_functions(client: openai.OpenAI) -> None:
     assert again.object == "response"
 
 
+def test_a_conversation_of_responses_goes_on_by_id(client: openai.OpenAI) -> None:
+    first = client.responses.create(model="default", input=TEXT, max_output_tokens=8)
+    asked: dict[str, Any] = {"model": "default", "previous_response_id": first.id, "max_output_tokens": 8}
+    choices = {"structured_outputs": {"choice": ["yes", "no"]}}
+    with client.responses.stream(input="Go on.", **asked, extra_body=choices) as stream:
+        second = stream.get_final_response()
+    assert second.previous_response_id == first.id
+    assert client.responses.retrieve(second.id).output_text == second.output_text
+    items: list[Any] = list(client.responses.input_items.list(second.id, order="asc", limit=1))
+    assert [item.content[0].text for item in items] == [TEXT, first.output_text, "Go on."]
+    follow = client.responses.input_tokens.count(model="default", input="And?", previous_response_id=second.id)
+    assert second.usage is not None
+    assert follow.input_tokens > second.usage.input_tokens
+    client.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(first.id)
+
+
 def test_a_custom_tools_input_matches_its_regex(client: openai.OpenAI) -> None:
     grammar: Any = {"syntax": "regex", "definition": r"\+[0-9]{3,9}"}
     tool: Any = {"type": "custom", "custom": {"name": "dial", "format": {"type": "grammar", "grammar": grammar}}}
