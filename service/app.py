@@ -46,6 +46,7 @@ from service.routes import (
     adapters,
     chat,
     completions,
+    gemini,
     grammars,
     health,
     messages,
@@ -74,6 +75,7 @@ _ROUTES = (
     completions,
     responses,
     messages,
+    gemini,
     ollama,
     peers,
     models,
@@ -265,6 +267,8 @@ def family_of(path: str) -> Family:
         return Family.ANTHROPIC
     if path.startswith("/api/"):
         return Family.OLLAMA
+    if path.startswith("/v1beta/") or path.endswith((":generateContent", ":streamGenerateContent", ":countTokens")):
+        return Family.GEMINI
     return Family.TGI if path in _TGI_PATHS else Family.OPENAI
 
 

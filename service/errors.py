@@ -230,11 +230,17 @@ class Family(StrEnum):
     TGI = "tgi"
     ANTHROPIC = "anthropic"
     OLLAMA = "ollama"
+    GEMINI = "gemini"
 
 
 def problem(error: BaseException, family: Family) -> Problem:
     """The error in the family's shape."""
-    shapes = {Family.TGI: tgi_problem, Family.ANTHROPIC: anthropic_problem, Family.OLLAMA: ollama_problem}
+    shapes = {
+        Family.TGI: tgi_problem,
+        Family.ANTHROPIC: anthropic_problem,
+        Family.OLLAMA: ollama_problem,
+        Family.GEMINI: gemini_problem,
+    }
     return shapes.get(family, openai_problem)(error)
 
 
@@ -307,6 +313,31 @@ def ollama_problem(error: BaseException) -> Problem:
     """The error in Ollama's shape: a sentence."""
     status = row_of(error).status
     return Problem(status, {"error": _message(error)}, _headers(error, status))
+
+
+_GEMINI = {
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def gemini_problem(error: BaseException) -> Problem:
+    """The error in Gemini's shape; its word follows from the status."""
+    status = row_of(error).status
+    word = _GEMINI.get(status, "INVALID_ARGUMENT" if status < 500 else "INTERNAL")
+    detail: dict[str, Any] = {"code": status, "message": _message(error), "status": word}
+    if (param := _param(error)) is not None:
+        violation = {"field": param, "description": _message(error)}
+        kind = "type.googleapis.com/google.rpc.BadRequest"
+        detail["details"] = [{"@type": kind, "fieldViolations": [violation]}]
+    if facts := _facts(error):
+        detail["formwork"] = facts
+    return Problem(status, {"error": detail}, _headers(error, status))
 
 
 @contextmanager

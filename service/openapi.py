@@ -86,8 +86,12 @@ def _several(models: type[BaseModel] | Sequence[type[BaseModel]]) -> Sequence[ty
 
 def _parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
     """The fields of a query."""
-    fields = query.model_json_schema()["properties"].items()
-    return [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in fields]
+    described = query.model_json_schema()
+    needed = described.get("required", ())
+    return [
+        {"name": name, "in": "query", "required": name in needed, "schema": schema}
+        for name, schema in described["properties"].items()
+    ]
 
 
 def _event(data: dict[str, Any]) -> dict[str, Any]:

@@ -413,7 +413,10 @@ WEATHER: Any = {
 NOW: Any = {"type": "function", "function": {"name": "now"}}
 
 
-@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [NOW]}}
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}, ALLOWED])
 def test_a_forced_call_is_valid(client: openai.OpenAI, choice: Any) -> None:
     answer = client.chat.completions.create(
         model="default", messages=MESSAGES, tools=[WEATHER, NOW], tool_choice=choice, max_tokens=120, temperature=1.2
