@@ -23,6 +23,9 @@ class InputText(Request):
     text: str
     annotations: list[dict[str, Any]] | None = Field(default=None, description="Accepted.")
     logprobs: list[dict[str, Any]] | None = Field(default=None, description="Accepted.")
+    prompt_cache_breakpoint: dict[str, Any] | None = Field(
+        default=None, description="Accepted: prefixes are shared without it."
+    )
 
 
 class InputRefusal(Request):
@@ -46,7 +49,14 @@ class MessageItem(Request):
     phase: str | None = None
 
 
-class CallItem(Request):
+class Called(Request):
+    """What calls and their outputs share: nothing here calls tools but the model itself."""
+
+    caller: dict[str, Any] | None = Field(default=None, description="Accepted.")
+    async_: Literal[False] | None = Field(default=None, alias="async", description="Calls are answered in their turn.")
+
+
+class CallItem(Called):
     type: Literal["function_call"]
     call_id: str
     name: str
@@ -55,7 +65,7 @@ class CallItem(Request):
     status: ItemStatus | None = None
 
 
-class CustomCallItem(Request):
+class CustomCallItem(Called):
     type: Literal["custom_tool_call"]
     call_id: str
     name: str
@@ -64,7 +74,7 @@ class CustomCallItem(Request):
     status: ItemStatus | None = None
 
 
-class CallOutputItem(Request):
+class CallOutputItem(Called):
     type: Literal["function_call_output", "custom_tool_call_output"]
     call_id: str
     output: str | list[InputPart]
@@ -97,7 +107,15 @@ InputItem = Annotated[
 ]
 
 
-class FlatFunction(Request):
+class FlatTools(Request):
+    """What tools share: they are known from the start, and called by the model itself."""
+
+    allowed_callers: list[Literal["direct"]] | None = None
+    defer_loading: Literal[False] | None = None
+    async_: Literal[False] | None = Field(default=None, alias="async")
+
+
+class FlatFunction(FlatTools):
     """A function tool; Responses spell it flat."""
 
     type: Literal["function"]
@@ -105,9 +123,10 @@ class FlatFunction(Request):
     description: str | None = None
     parameters: JsonSchema | None = None
     strict: bool | None = Field(default=None, description="Accepted: parameters are enforced in both cases.")
+    output_schema: dict[str, Any] | None = Field(default=None, description="Accepted: outputs are not checked.")
 
 
-class FlatCustom(Request):
+class FlatCustom(FlatTools):
     type: Literal["custom"]
     name: str = Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_.\-]+$")
     description: str | None = None
@@ -146,6 +165,11 @@ class ReasoningConfig(Request):
     summary: Literal["auto", "concise", "detailed"] | None = Field(
         default=None, description="Accepted: reasoning is told whole, not summarised."
     )
+    generate_summary: Literal["auto", "concise", "detailed"] | None = Field(
+        default=None, description="The older name of summary."
+    )
+    mode: Literal["standard"] | None = None
+    context: Literal["auto"] | None = Field(default=None, description="The chat template decides.")
 
 
 class Prompted(Request):
@@ -298,6 +322,9 @@ class ResponseObject(Reply):
     store: bool
     reasoning: dict[str, Any]
     service_tier: str
+    max_tool_calls: int | None
+    safety_identifier: str | None
+    prompt_cache_key: str | None
     temperature: float
     text: dict[str, Any]
     tool_choice: Any

@@ -21,6 +21,7 @@ from schemas.responses import (
     FlatCustom,
     FlatFunction,
     FlatNamed,
+    FlatTools,
     InputItem,
     Prompted,
     ResponsesRequest,
@@ -88,8 +89,8 @@ def _format(text: TextConfig | None) -> dict[str, Any] | None:
 
 
 def _tool(tool: FlatFunction | FlatCustom) -> dict[str, Any]:
-    flat = tool.model_dump(exclude_unset=True)
-    return {"type": tool.type, tool.type: {name: value for name, value in flat.items() if name != "type"}}
+    flat = tool.model_dump(exclude_unset=True, exclude={"type", "output_schema", *FlatTools.model_fields})
+    return {"type": tool.type, tool.type: flat}
 
 
 def _choice(choice: str | FlatNamed | FlatAllowed | None) -> Any:
@@ -165,6 +166,9 @@ class ResponsesVoice:
             "store": self.stored,
             "reasoning": {"effort": body.reasoning.effort if body.reasoning else None, "summary": None},
             "service_tier": "default",
+            "max_tool_calls": body.max_tool_calls,
+            "safety_identifier": body.safety_identifier,
+            "prompt_cache_key": body.prompt_cache_key,
             "temperature": sampling.temperature,
             "text": self._text_config(),
             "tool_choice": _dumped(body.tool_choice) or "auto",
