@@ -234,8 +234,8 @@ class Generation:
     # What became of it
 
     def take_prompt_tokens(self) -> list[PromptToken] | None:
-        """The prompt's log-probs, once, if they were asked for."""
-        if not self.sequence.scores_prompt or not self.prompt_tokens:
+        """The prompt's log-probs, once, if they were asked for; to be called when the first token was drawn."""
+        if not self.sequence.scores_prompt:
             return None
         first, self.sequence.scores_prompt = PromptToken(self.request.prompt[0], None), False
         return [first, *self.prompt_tokens]

@@ -26,6 +26,9 @@ from schemas.base import (
 class TextPart(Request):
     type: Literal["text"]
     text: str
+    prompt_cache_breakpoint: dict[str, Any] | None = Field(
+        default=None, description="Accepted: prefixes are shared without it."
+    )
 
 
 class RefusalPart(Request):

@@ -30,13 +30,15 @@ class ToolUseBlock(Request):
     input: dict[str, Any]
     cache_control: CacheControl | None = _CACHED
     caller: dict[str, Any] | None = Field(default=None, description="Accepted.")
+    toolset_name: None = None
 
 
 class ToolResultBlock(Request):
     type: Literal["tool_result"]
     tool_use_id: str
     content: str | list[TextBlock] | None = None
-    is_error: bool | None = None
+    is_error: bool | None = Field(default=None, description="true: the model reads `error: ` before the content.")
+    toolset_name: None = None
     cache_control: CacheControl | None = _CACHED
 
 
@@ -62,6 +64,8 @@ class ClientTool(Request):
     strict: bool | None = Field(default=None, description="Accepted: the schema is enforced in both cases.")
     cache_control: CacheControl | None = _CACHED
     input_examples: list[dict[str, Any]] | None = Field(default=None, description="Accepted.")
+    allowed_callers: list[Literal["direct"]] | None = None
+    defer_loading: Literal[False] | None = None
     eager_input_streaming: bool | None = Field(default=None, description="Accepted: input always streams.")
 
 
@@ -74,7 +78,9 @@ class ToolChoice(Request):
 class Thinking(Request):
     type: Literal["enabled", "disabled", "adaptive"]
     budget_tokens: int | None = Field(default=None, ge=1)
-    display: Literal["summarized", "omitted"] | None = Field(default=None, description="Accepted: it is told whole.")
+    display: Literal["summarized", "omitted"] | None = Field(
+        default=None, description="omitted: the block is empty; summarized: it is told whole."
+    )
 
 
 class OutputFormat(Request):
@@ -106,6 +112,9 @@ class MessagesRequest(Request):
     stream: bool | None = None
     metadata: dict[str, Any] | None = Field(default=None, description="Accepted.")
     service_tier: str | None = Field(default=None, description="Accepted: there is one tier.")
+    speed: Literal["standard"] | None = None
+    user_profile_id: str | None = Field(default=None, description="Accepted.")
+    container: None = Field(default=None, description="Not supported; null is accepted.")
     cache_control: CacheControl | None = _CACHED
     seed: Seed | None = Field(default=None, description="Not in Anthropic's API: repeats an answer.")
     formwork: FormworkRequest | None = None
@@ -122,6 +131,8 @@ class CountRequest(Request):
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
     output_format: OutputFormat | None = None
+    speed: Literal["standard"] | None = None
+    user_profile_id: str | None = Field(default=None, description="Accepted.")
     cache_control: CacheControl | None = _CACHED
 
 

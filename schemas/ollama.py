@@ -2,7 +2,7 @@
 
 What it is for: `POST /api/chat`, `/api/generate`, `GET /api/tags`, `/api/version`. What may not enter: behaviour.
 Options that steer its own runtime (`num_ctx`, `num_gpu`, …) change nothing here and are accepted; samplers that are not
-here (mirostat, tail-free) are refused by name.
+here (mirostat, tail-free) are refused by name, unless they are told to do nothing.
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ class Options(Request):
     use_mlock: bool | None = None
     numa: bool | None = None
     low_vram: bool | None = None
+    f16_kv: bool | None = None
+    repeat_last_n: Literal[-1] | None = Field(default=None, description="Penalties look at all of the text.")
+    penalize_newline: Literal[True] | None = None
+    mirostat: Literal[0] | None = None
+    tfs_z: Literal[1] | None = None
 
 
 class OllamaRequest(Request):

@@ -2,7 +2,7 @@
 
 What it is for: `POST /v1/responses`. What may not enter: behaviour. Its words differ from chat's (items in place of
 messages, `text.format` in place of `response_format`), its meaning does not: `service.dialects.responses` says which is
-which. Nothing is stored here, so whatever refers to a stored response is refused.
+which. What refers to a stored response is refused where nothing is stored.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field
 from pydantic import Tag as For
 
 from schemas.base import FormworkBlock, FormworkRequest, JsonSchema, PositiveInt, Reply, Request, Seed
-from schemas.chat import CustomFormat, JsonObjectFormat, StreamOptions, TextFormat, TokenLogprob
+from schemas.chat import Constraints, CustomFormat, JsonObjectFormat, StreamOptions, TextFormat, TokenLogprob
 
 
 class InputText(Request):
@@ -23,6 +23,9 @@ class InputText(Request):
     text: str
     annotations: list[dict[str, Any]] | None = Field(default=None, description="Accepted.")
     logprobs: list[dict[str, Any]] | None = Field(default=None, description="Accepted.")
+    prompt_cache_breakpoint: dict[str, Any] | None = Field(
+        default=None, description="Accepted: prefixes are shared without it."
+    )
 
 
 class InputRefusal(Request):
@@ -31,6 +34,7 @@ class InputRefusal(Request):
 
 
 InputPart = Annotated[InputText | InputRefusal, Field(discriminator="type")]
+Includable = Literal["message.output_text.logprobs", "reasoning.encrypted_content"]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 
@@ -45,7 +49,14 @@ class MessageItem(Request):
     phase: str | None = None
 
 
-class CallItem(Request):
+class Called(Request):
+    """What calls and their outputs share: nothing here calls tools but the model itself."""
+
+    caller: dict[str, Any] | None = Field(default=None, description="Accepted.")
+    async_: Literal[False] | None = Field(default=None, alias="async", description="Calls are answered in their turn.")
+
+
+class CallItem(Called):
     type: Literal["function_call"]
     call_id: str
     name: str
@@ -54,7 +65,7 @@ class CallItem(Request):
     status: ItemStatus | None = None
 
 
-class CustomCallItem(Request):
+class CustomCallItem(Called):
     type: Literal["custom_tool_call"]
     call_id: str
     name: str
@@ -63,7 +74,7 @@ class CustomCallItem(Request):
     status: ItemStatus | None = None
 
 
-class CallOutputItem(Request):
+class CallOutputItem(Called):
     type: Literal["function_call_output", "custom_tool_call_output"]
     call_id: str
     output: str | list[InputPart]
@@ -96,7 +107,15 @@ InputItem = Annotated[
 ]
 
 
-class FlatFunction(Request):
+class FlatTools(Request):
+    """What tools share: they are known from the start, and called by the model itself."""
+
+    allowed_callers: list[Literal["direct"]] | None = None
+    defer_loading: Literal[False] | None = None
+    async_: Literal[False] | None = Field(default=None, alias="async")
+
+
+class FlatFunction(FlatTools):
     """A function tool; Responses spell it flat."""
 
     type: Literal["function"]
@@ -104,9 +123,10 @@ class FlatFunction(Request):
     description: str | None = None
     parameters: JsonSchema | None = None
     strict: bool | None = Field(default=None, description="Accepted: parameters are enforced in both cases.")
+    output_schema: dict[str, Any] | None = Field(default=None, description="Accepted: outputs are not checked.")
 
 
-class FlatCustom(Request):
+class FlatCustom(FlatTools):
     type: Literal["custom"]
     name: str = Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_.\-]+$")
     description: str | None = None
@@ -145,36 +165,54 @@ class ReasoningConfig(Request):
     summary: Literal["auto", "concise", "detailed"] | None = Field(
         default=None, description="Accepted: reasoning is told whole, not summarised."
     )
+    generate_summary: Literal["auto", "concise", "detailed"] | None = Field(
+        default=None, description="The older name of summary."
+    )
+    mode: Literal["standard"] | None = None
+    context: Literal["auto"] | None = Field(default=None, description="The chat template decides.")
 
 
-class ResponsesRequest(Request):
-    """A request for a response."""
+class Prompted(Request):
+    """What decides upon the prompt."""
 
     model: str | None = Field(default=None, max_length=512)
     input: str | Annotated[list[InputItem], Field(min_length=1, max_length=4096)]
     instructions: str | None = None
-    max_output_tokens: PositiveInt | None = None
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    top_logprobs: int | None = Field(default=None, ge=0, le=20)
     text: TextConfig | None = None
     tools: Annotated[list[FlatTool], Field(max_length=256)] | None = None
     tool_choice: Literal["none", "auto", "required"] | FlatNamed | FlatAllowed | None = None
     parallel_tool_calls: bool | None = None
     reasoning: ReasoningConfig | None = None
+    truncation: Literal["disabled"] | None = Field(default=None, description="A conversation is never cut here.")
+    previous_response_id: str | None = Field(
+        default=None, max_length=128, description="Refused unless the server stores responses (response_store_bytes)."
+    )
+    conversation: None = Field(default=None, description="Not supported; null is accepted.")
+
+
+class TokensRequest(Prompted):
+    """What a prompt would cost."""
+
+
+class ResponsesRequest(Prompted, Constraints):
+    """A request for a response; a constraint may also be spelled as vLLM's clients do."""
+
+    max_output_tokens: PositiveInt | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = Field(
+    include: list[Includable] | None = Field(
         default=None, description="Log-probs come without being asked for; no reasoning is encrypted."
     )
-    truncation: Literal["disabled"] | None = Field(default=None, description="A conversation is never cut here.")
-    previous_response_id: str | None = Field(default=None, description="Refused: nothing is stored.")
     background: Literal[False] | None = Field(default=None, description="Only in the foreground.")
-    conversation: None = Field(default=None, description="Not supported; null is accepted.")
     prompt: None = Field(default=None, description="Not supported; null is accepted.")
     max_tool_calls: int | None = Field(default=None, ge=1, description="Accepted: it limits built-in tools only.")
     metadata: dict[str, str] | None = Field(default=None, description="Accepted, and told back.")
-    store: bool | None = Field(default=None, description="Accepted: nothing is ever stored.")
+    store: bool | None = Field(
+        default=None, description="Where the server stores responses, it does unless this is false; the reply tells."
+    )
     service_tier: str | None = Field(default=None, description="Accepted: there is one tier.")
     prompt_cache_key: str | None = Field(default=None, description="Accepted: prefixes are shared without it.")
     prompt_cache_retention: str | None = Field(default=None, description="Accepted.")
@@ -279,11 +317,14 @@ class ResponseObject(Reply):
     max_output_tokens: int | None
     metadata: dict[str, str]
     parallel_tool_calls: bool
-    previous_response_id: None
+    previous_response_id: str | None
     background: bool
     store: bool
     reasoning: dict[str, Any]
     service_tier: str
+    max_tool_calls: int | None
+    safety_identifier: str | None
+    prompt_cache_key: str | None
     temperature: float
     text: dict[str, Any]
     tool_choice: Any
@@ -293,6 +334,47 @@ class ResponseObject(Reply):
     truncation: Literal["disabled"]
     user: str | None
     formwork: FormworkBlock | None = None
+
+
+class RetrieveQuery(Request):
+    """The query of `GET /v1/responses/{id}`."""
+
+    include: list[Includable] | None = Field(default=None, description="Whatever there is comes anyway.")
+    stream: Literal["false"] | None = Field(default=None, description="A stored response is told whole.")
+    include_obfuscation: Literal["true", "false"] | None = Field(default=None, description="Accepted: see stream.")
+
+
+class InputItemsQuery(Request):
+    """The query of `GET /v1/responses/{id}/input_items`."""
+
+    include: list[Includable] | None = Field(default=None, description="Whatever there is comes anyway.")
+
+    limit: Annotated[int, Field(ge=1, le=100, strict=False)] = 20
+    order: Literal["asc", "desc"] = "desc"
+    after: str | None = Field(default=None, max_length=128, description="Begin behind the item with this id.")
+
+
+class InputItems(Reply):
+    """What a stored response answered, earlier turns of the conversation included."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class ResponseDeleted(Reply):
+    id: str
+    object: Literal["response"]
+    deleted: Literal[True]
+
+
+class ResponseTokens(Reply):
+    """What a request's prompt would cost."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int
 
 
 class ResponseEvent(Reply):

@@ -30,6 +30,7 @@ from grammar.errors import GrammarError
 from service import logs
 from service.access import Allowances, Gate, Keys, entry_of, read_keys
 from service.adapters import AdapterError, Shelf, prove, shelf_of
+from service.archive import Archive
 from service.body import Reception
 from service.chat import ChatTemplate
 from service.compiling import CompileLimits, Compiler
@@ -45,6 +46,7 @@ from service.routes import (
     adapters,
     chat,
     completions,
+    gemini,
     grammars,
     health,
     messages,
@@ -73,6 +75,7 @@ _ROUTES = (
     completions,
     responses,
     messages,
+    gemini,
     ollama,
     peers,
     models,
@@ -118,7 +121,7 @@ def create_app(settings: Settings, start_engine: StartEngine) -> FastAPI:
     app.add_exception_handler(ClientGone, _tell_nobody)
     if settings.origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"]
+            CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST", "DELETE"], allow_headers=["*"]
         )
     app.add_middleware(Stamp, access_log=settings.access_log)
     return app
@@ -176,6 +179,7 @@ async def open_house(
                 allowances=Allowances(_at_once(settings, keys), settings.key_requests_per_minute, own=keys.limits),
                 metrics=Metrics(),
                 names=Names(name_folder(settings)),
+                archive=Archive(settings.response_store_bytes),
                 adapters=shelf,
                 tracing=tracing,
                 started_at=int(time.time()),
@@ -263,6 +267,8 @@ def family_of(path: str) -> Family:
         return Family.ANTHROPIC
     if path.startswith("/api/"):
         return Family.OLLAMA
+    if path.startswith("/v1beta/") or path.endswith((":generateContent", ":streamGenerateContent", ":countTokens")):
+        return Family.GEMINI
     return Family.TGI if path in _TGI_PATHS else Family.OPENAI
 
 

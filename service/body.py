@@ -87,6 +87,21 @@ def parse(value: Any, model: type[Model]) -> Model:
         raise InvalidBody("the body is nested too deeply") from None
 
 
+def query(request: Request, model: type[Model]) -> Model:
+    """The request's query as `model`; a list may be spelled `name=…` or `name[]=…`, once for each of its values."""
+    asked: dict[str, Any] = {}
+    for spelled, value in request.query_params.multi_items():
+        name = spelled.removesuffix("[]")
+        field = model.model_fields.get(name)
+        if field is not None and "list" in str(field.annotation):
+            asked.setdefault(name, []).append(value)
+        elif name in asked:
+            raise InvalidBody("this stands twice in the query", param=name)
+        else:
+            asked[name] = value
+    return parse(asked, model)
+
+
 def field_names(model: type[BaseModel]) -> list[str]:
     """The names a client may use, as it spells them."""
     return sorted(field.alias or name for name, field in model.model_fields.items())

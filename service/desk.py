@@ -101,7 +101,7 @@ def house_of(request: Request) -> House:
 def tenant_of(request: Request, scope: Scope = Scope.GENERATE) -> str:
     """Who asks; raises Unauthorized, or Forbidden where the key is for other things."""
     headers = request.headers
-    own = headers.get("x-api-key")  # Anthropic's clients
+    own = headers.get("x-api-key") or headers.get("x-goog-api-key")  # Anthropic's and Gemini's clients
     return house_of(request).keys.admit(headers.get("authorization") or (f"Bearer {own}" if own else None), scope)
 
 

@@ -2,7 +2,8 @@
 
     ServiceError
     ├── InvalidBody           the body is not what the route takes; `field` says where
-    │   └── TemplateFailure   the chat template refuses these messages
+    │   ├── TemplateFailure   the chat template refuses these messages
+    │   └── ConversationNotFound  the response to go on from is not kept
     ├── ModelNotFound         no such model here
     ├── Unauthorized          no or a wrong API key
     ├── Forbidden             the key may not do this, or the server's policy forbids it
@@ -86,6 +87,10 @@ def far_too_long(limit: int, param: str) -> TooManyTokens:
     )
 
 
+class ConversationNotFound(InvalidBody):
+    """The response that the conversation should go on from is not kept here, or no longer."""
+
+
 class ModelNotFound(ServiceError):
     """No such model here."""
 
@@ -164,6 +169,7 @@ TABLE: dict[type[Exception], Row] = {
     TemplateFailure: Row(400, "template_error", _BAD, 422, "template_error", "Template error: "),
     NotEnoughBudget: _bad("budget_too_small", 422),
     TooManyTokens: _bad("context_length_exceeded"),
+    ConversationNotFound: _bad("previous_response_not_found"),
     GrammarError: _bad("invalid_constraint"),
     UnsupportedConstraint: _bad("unsupported_constraint"),
     UnsatisfiableConstraint: _bad("unsatisfiable_constraint"),
@@ -224,11 +230,17 @@ class Family(StrEnum):
     TGI = "tgi"
     ANTHROPIC = "anthropic"
     OLLAMA = "ollama"
+    GEMINI = "gemini"
 
 
 def problem(error: BaseException, family: Family) -> Problem:
     """The error in the family's shape."""
-    shapes = {Family.TGI: tgi_problem, Family.ANTHROPIC: anthropic_problem, Family.OLLAMA: ollama_problem}
+    shapes = {
+        Family.TGI: tgi_problem,
+        Family.ANTHROPIC: anthropic_problem,
+        Family.OLLAMA: ollama_problem,
+        Family.GEMINI: gemini_problem,
+    }
     return shapes.get(family, openai_problem)(error)
 
 
@@ -301,6 +313,31 @@ def ollama_problem(error: BaseException) -> Problem:
     """The error in Ollama's shape: a sentence."""
     status = row_of(error).status
     return Problem(status, {"error": _message(error)}, _headers(error, status))
+
+
+_GEMINI = {
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def gemini_problem(error: BaseException) -> Problem:
+    """The error in Gemini's shape; its word follows from the status."""
+    status = row_of(error).status
+    word = _GEMINI.get(status, "INVALID_ARGUMENT" if status < 500 else "INTERNAL")
+    detail: dict[str, Any] = {"code": status, "message": _message(error), "status": word}
+    if (param := _param(error)) is not None:
+        violation = {"field": param, "description": _message(error)}
+        kind = "type.googleapis.com/google.rpc.BadRequest"
+        detail["details"] = [{"@type": kind, "fieldViolations": [violation]}]
+    if facts := _facts(error):
+        detail["formwork"] = facts
+    return Problem(status, {"error": detail}, _headers(error, status))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from engine.messages import ModelInfo
 from engine.tokenizer import Tokenizer
 from service.access import Allowances, Gate, Keys
 from service.adapters import Shelf
+from service.archive import Archive
 from service.body import Reception
 from service.chat import ChatTemplate
 from service.compiling import Compiler
@@ -44,6 +45,7 @@ class House:
     allowances: Allowances
     metrics: Metrics
     names: Names
+    archive: Archive
     adapters: Shelf
     tracing: Tracing
     call_form: CallForm

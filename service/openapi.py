@@ -31,6 +31,7 @@ class Documented:
         error: type[BaseModel] | None = None,
         event: type[BaseModel] | Sequence[type[BaseModel]] = (),
         lines: type[BaseModel] | None = None,
+        query: type[BaseModel] | None = None,
         example: Any = None,
     ) -> dict[str, Any]:
         """Keyword arguments for a route's decorator: what it answers with (`arrays`: lists of it) and takes."""
@@ -40,6 +41,8 @@ class Documented:
             if example is not None:
                 content["example"] = example
             extra["requestBody"] = {"required": True, "content": {"application/json": content}}
+        if query is not None:
+            extra["parameters"] = _parameters(query)
         responses: dict[int | str, dict[str, Any]] = {}
         schemas: list[dict[str, Any]] = [self._ref(each, "serialization") for each in replies]
         schemas += [{"type": "array", "items": self._ref(each, "serialization")} for each in arrays]
@@ -79,6 +82,16 @@ class Documented:
 
 def _several(models: type[BaseModel] | Sequence[type[BaseModel]]) -> Sequence[type[BaseModel]]:
     return models if isinstance(models, Sequence) else (models,)
+
+
+def _parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
+    """The fields of a query."""
+    described = query.model_json_schema()
+    needed = described.get("required", ())
+    return [
+        {"name": name, "in": "query", "required": name in needed, "schema": schema}
+        for name, schema in described["properties"].items()
+    ]
 
 
 def _event(data: dict[str, Any]) -> dict[str, Any]:

@@ -180,6 +180,11 @@ class Settings(BaseSettings):
     grammar_folder_bytes: int = Field(default=64 << 20, ge=1024, description="All that is kept there.")
     max_schema_bytes: int = Field(default=1_000_000, ge=64, description="Larger constraints are refused.")
 
+    # Conversations.
+    response_store_bytes: int = Field(
+        default=0, ge=0, description="Memory for responses that `previous_response_id` goes on from; 0: none are kept."
+    )
+
     # Who.
     api_keys: str = Field(default="", repr=False, description="Comma-separated keys; empty: no key is asked for.")
     api_keys_file: str = Field(

@@ -195,8 +195,8 @@ def _chosen(tools: tuple[OfferedTool, ...], choice: Choice) -> tuple[tuple[Offer
     if choice == "required":
         return tools, True, False
     if isinstance(choice, AllowedToolsChoice):
-        picked = tuple(_tool(tools, _name(each)) for each in choice.allowed_tools.tools)
-        return tuple(dict.fromkeys(picked)), choice.allowed_tools.mode == "required", False
+        picked = {_name(each): _tool(tools, _name(each)) for each in choice.allowed_tools.tools}
+        return tuple(picked.values()), choice.allowed_tools.mode == "required", False
     return (_tool(tools, choice if isinstance(choice, str) else _name(choice)),), True, True
 
 

@@ -42,9 +42,7 @@ Event = dict[str, Any]
 
 def chat_of(body: MessagesRequest) -> ChatRequest:
     """The request in chat's words."""
-    config, choice, thinking = body.output_config, body.tool_choice, body.thinking
-    format_ = (config.format if config else None) or body.output_format
-    effort = config.effort if config else None
+    choice, thinking = body.tool_choice, body.thinking
     asked: dict[str, Any] = {
         **prompt_of(body),
         "model": body.model,
@@ -54,9 +52,7 @@ def chat_of(body: MessagesRequest) -> ChatRequest:
         "top_k": body.top_k,
         "stop": body.stop_sequences or None,
         "stream": body.stream,
-        "response_format": {"type": "json_schema", "json_schema": {"schema": format_.schema_}} if format_ else None,
         "parallel_tool_calls": False if choice and choice.disable_parallel_tool_use else None,
-        "reasoning_effort": "none" if thinking and thinking.type == "disabled" else _EFFORTS.get(effort or "", effort),
         "thinking_token_budget": thinking.budget_tokens if thinking and thinking.type == "enabled" else None,
         "seed": body.seed,
         "formwork": body.formwork.model_dump() if body.formwork else None,
@@ -66,6 +62,9 @@ def chat_of(body: MessagesRequest) -> ChatRequest:
 
 def prompt_of(body: MessagesRequest | CountRequest) -> dict[str, Any]:
     """What the chat template is given, in chat's words."""
+    config, thinking = body.output_config, body.thinking
+    format_ = (config.format if config else None) or body.output_format
+    effort = config.effort if config else None
     messages = [turn for each in body.messages for turn in _turns(each)]
     if body.system is not None:
         messages.insert(0, {"role": "system", "content": _text(body.system)})
@@ -80,7 +79,13 @@ def prompt_of(body: MessagesRequest | CountRequest) -> dict[str, Any]:
         }
         for tool in body.tools or ()
     ]
-    return {"messages": messages, "tools": tools or None, "tool_choice": _choice(body.tool_choice)}
+    return {
+        "messages": messages,
+        "tools": tools or None,
+        "tool_choice": _choice(body.tool_choice),
+        "response_format": {"type": "json_schema", "json_schema": {"schema": format_.schema_}} if format_ else None,
+        "reasoning_effort": "none" if thinking and thinking.type == "disabled" else _EFFORTS.get(effort or "", effort),
+    }
 
 
 def _choice(choice: ToolChoice | None) -> Any:
@@ -101,7 +106,8 @@ def _turns(turn: Turn) -> Iterator[dict[str, Any]]:
     texts = [block for block in turn.content if isinstance(block, TextBlock)]
     for block in turn.content:
         if isinstance(block, ToolResultBlock):
-            yield {"role": "tool", "tool_call_id": block.tool_use_id, "content": _text(block.content or "")}
+            told = ("error: " if block.is_error else "") + _text(block.content or "")
+            yield {"role": "tool", "tool_call_id": block.tool_use_id, "content": told}
     calls = [_call(block) for block in turn.content if isinstance(block, ToolUseBlock)]
     thoughts = [block.thinking for block in turn.content if isinstance(block, ThinkingBlock)]
     if texts or calls or thoughts:
@@ -128,6 +134,7 @@ class MessagesVoice:
 
     prepared: Prepared
     model: str
+    omits_thinking: bool = False
     content: list[dict[str, Any]] = field(default_factory=list)
     _open: str | None = None
     _called: bool = False
@@ -147,6 +154,8 @@ class MessagesVoice:
         if not text:
             return []
         told = self._entered(kind)
+        if kind == "thinking" and self.omits_thinking:
+            return told
         self.content[-1][kind] += text
         return [*told, self._delta({"type": f"{kind}_delta", kind: text})]
 

@@ -8,7 +8,6 @@ answer in one piece is the same response without its events.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,24 +15,21 @@ from typing import Any
 from engine import EngineUnavailable
 from engine.messages import FinishReason
 from engine.tokenizer import Tokenizer
-from schemas.chat import ChatRequest
+from schemas.chat import ChatRequest, Constraints
 from schemas.responses import (
-    CallItem,
-    CallOutputItem,
-    CustomCallItem,
     FlatAllowed,
     FlatCustom,
     FlatFunction,
     FlatNamed,
-    InputPart,
-    InputRefusal,
-    MessageItem,
-    ReasoningItem,
+    FlatTools,
+    InputItem,
+    Prompted,
     ResponsesRequest,
+    TextConfig,
 )
 from service.body import parse
 from service.dialects.facts import finite, formwork_block, spelled
-from service.errors import InvalidBody
+from service.dialects.items import fresh_id, turns
 from service.generation import Prepared, Summary
 from service.text import CallPiece, Piece, Shown
 
@@ -50,84 +46,40 @@ NAMES = {
 Event = dict[str, Any]
 
 
-def chat_of(body: ResponsesRequest) -> ChatRequest:
-    """The request in chat's words; raises InvalidBody for what refers to stored responses."""
-    if body.previous_response_id is not None:
-        raise InvalidBody(
-            "nothing is stored here: send the conversation itself in `input`", param="previous_response_id"
-        )
-    text, reasoning = body.text, body.reasoning
+def chat_of(body: ResponsesRequest, conversation: Iterable[InputItem]) -> ChatRequest:
+    """The request in chat's words; `conversation` is all that was said, its own input included."""
     asked: dict[str, Any] = {
-        "model": body.model,
-        "messages": list(_messages(body)),
+        **prompt_of(body, conversation),
+        **body.model_dump(include=set(Constraints.model_fields), by_alias=True),
         "max_tokens": body.max_output_tokens,
         "temperature": body.temperature,
         "top_p": body.top_p,
         "top_logprobs": body.top_logprobs,
         "logprobs": True,
-        "response_format": _format(body),
-        "tools": [_tool(tool) for tool in body.tools] if body.tools else None,
-        "tool_choice": _choice(body.tool_choice),
-        "parallel_tool_calls": body.parallel_tool_calls,
-        "reasoning_effort": reasoning.effort if reasoning else None,
-        "verbosity": text.verbosity if text else None,
         "seed": body.seed,
         "formwork": body.formwork.model_dump() if body.formwork else None,
     }
     return parse({name: value for name, value in asked.items() if value is not None}, ChatRequest)
 
 
-def _messages(body: ResponsesRequest) -> Iterator[dict[str, Any]]:
-    """Items as turns: an assistant's reasoning, text and calls that follow each other are one turn."""
-    if body.instructions is not None:
-        yield {"role": "developer", "content": body.instructions}
-    if isinstance(body.input, str):
-        yield {"role": "user", "content": body.input}
-        return
-    turn: dict[str, Any] | None = None
-    for item in body.input:
-        if isinstance(item, CallOutputItem) or (isinstance(item, MessageItem) and item.role != "assistant"):
-            if turn is not None:
-                yield turn
-            turn = None
-            yield _told(item)
-        else:
-            turn = _continued(turn, item)
-    if turn is not None:
-        yield turn
+def prompt_of(body: Prompted, conversation: Iterable[InputItem]) -> dict[str, Any]:
+    """What decides upon the prompt, in chat's words."""
+    text, reasoning = body.text, body.reasoning
+    told = [{"role": "developer", "content": body.instructions}] if body.instructions is not None else []
+    return {
+        "model": body.model,
+        "messages": [*told, *turns(conversation)],
+        "response_format": _format(text),
+        "tools": [_tool(tool) for tool in body.tools] if body.tools else None,
+        "tool_choice": _choice(body.tool_choice),
+        "parallel_tool_calls": body.parallel_tool_calls,
+        "reasoning_effort": reasoning.effort if reasoning else None,
+        "verbosity": text.verbosity if text else None,
+    }
 
 
-def _told(item: MessageItem | CallOutputItem) -> dict[str, Any]:
-    if isinstance(item, CallOutputItem):
-        return {"role": "tool", "tool_call_id": item.call_id, "content": _text(item.output)}
-    return {"role": item.role, "content": _text(item.content)}
-
-
-def _continued(
-    turn: dict[str, Any] | None, item: MessageItem | CallItem | CustomCallItem | ReasoningItem
-) -> dict[str, Any]:
-    turn = turn or {"role": "assistant"}
-    if isinstance(item, MessageItem):
-        turn["content"] = "".join(each for each in (turn.get("content"), _text(item.content)) if each)
-    elif isinstance(item, ReasoningItem):
-        turn["reasoning_content"] = "".join(part.text for part in item.content or item.summary)
-    elif isinstance(item, CallItem):
-        call = {"id": item.call_id, "type": "function", "function": {"name": item.name, "arguments": item.arguments}}
-        turn.setdefault("tool_calls", []).append(call)
-    else:
-        call = {"id": item.call_id, "type": "custom", "custom": {"name": item.name, "input": item.input}}
-        turn.setdefault("tool_calls", []).append(call)
-    return turn
-
-
-def _text(content: str | Sequence[InputPart]) -> str:
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.refusal if isinstance(part, InputRefusal) else part.text for part in content)
-
-
-def _format(body: ResponsesRequest) -> dict[str, Any] | None:
-    format_ = body.text.format if body.text else None
+def _format(text: TextConfig | None) -> dict[str, Any] | None:
+    format_ = text.format if text else None
     if format_ is None:
         return None
     flat = format_.model_dump(by_alias=True, exclude_unset=True)
@@ -137,8 +89,8 @@ def _format(body: ResponsesRequest) -> dict[str, Any] | None:
 
 
 def _tool(tool: FlatFunction | FlatCustom) -> dict[str, Any]:
-    flat = tool.model_dump(exclude_unset=True)
-    return {"type": tool.type, tool.type: {name: value for name, value in flat.items() if name != "type"}}
+    flat = tool.model_dump(exclude_unset=True, exclude={"type", "output_schema", *FlatTools.model_fields})
+    return {"type": tool.type, tool.type: flat}
 
 
 def _choice(choice: str | FlatNamed | FlatAllowed | None) -> Any:
@@ -160,6 +112,7 @@ class ResponsesVoice:
     model: str
     created: int
     logprobs: bool
+    stored: bool = False
     output: list[dict[str, Any]] = field(default_factory=list)
     _number: int = 0
     _open: str | None = None  # which kind of item is being written: reasoning, message, or a call's id
@@ -208,11 +161,14 @@ class ResponsesVoice:
             "max_output_tokens": body.max_output_tokens,
             "metadata": body.metadata or {},
             "parallel_tool_calls": body.parallel_tool_calls is not False,
-            "previous_response_id": None,
+            "previous_response_id": body.previous_response_id,
             "background": False,
-            "store": False,
+            "store": self.stored,
             "reasoning": {"effort": body.reasoning.effort if body.reasoning else None, "summary": None},
             "service_tier": "default",
+            "max_tool_calls": body.max_tool_calls,
+            "safety_identifier": body.safety_identifier,
+            "prompt_cache_key": body.prompt_cache_key,
             "temperature": sampling.temperature,
             "text": self._text_config(),
             "tool_choice": _dumped(body.tool_choice) or "auto",
@@ -252,8 +208,7 @@ class ResponsesVoice:
             yield from self._leave("completed")
             self._open = call.id
             key, kind = ("input", "custom_tool_call") if call.custom else ("arguments", "function_call")
-            prefix = "ctc_" if call.custom else "fc_"
-            item = {"type": kind, "id": _fresh(prefix), "call_id": call.id, "name": call.name, key: ""}
+            item = {"type": kind, "id": fresh_id(kind), "call_id": call.id, "name": call.name, key: ""}
             self.output.append({**item, "status": "in_progress"})
             yield self._event("output_item.added", output_index=self._place, item=dict(self.output[-1]))
         if call.arguments:
@@ -270,14 +225,20 @@ class ResponsesVoice:
         part: dict[str, Any]
         if kind == "reasoning":
             part = {"type": "reasoning_text", "text": ""}
-            item = {"type": "reasoning", "id": _fresh("rs_"), "summary": [], "content": [], "status": "in_progress"}
+            item = {
+                "type": "reasoning",
+                "id": fresh_id("reasoning"),
+                "summary": [],
+                "content": [],
+                "status": "in_progress",
+            }
         else:
             part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
             if kind == "refusal":
                 part = {"type": "refusal", "refusal": ""}
             item = {
                 "type": "message",
-                "id": _fresh("msg_"),
+                "id": fresh_id("message"),
                 "role": "assistant",
                 "content": [],
                 "status": "in_progress",
@@ -372,7 +333,3 @@ def _dumped(value: Any) -> Any:
     if isinstance(value, FlatFunction):
         told = {"parameters": None, "strict": None, **told}
     return told
-
-
-def _fresh(prefix: str) -> str:
-    return prefix + secrets.token_hex(12)

@@ -2,11 +2,13 @@
 
 What it is for: pieces and summaries in, dictionaries out; `schemas.tgi` describes them. What may not enter: HTTP.
 
-Unlike OpenAI's, they show special tokens among the tokens, and the stop string in the text.
+Unlike OpenAI's, they show special tokens among the tokens, and the stop string in the text. A character comes with the
+token that completes it, so that the texts of tokens, joined, are the text.
 """
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +20,7 @@ from service.dialects.facts import finite, formwork_block
 from service.generation import Prepared, Summary, Told, aborted
 from service.text import Piece
 
+_UTF8 = codecs.getincrementaldecoder("utf-8")
 _FINISH = {FinishReason.EOS: "eos_token", FinishReason.STOP: "stop_sequence", FinishReason.LENGTH: "length"}
 
 
@@ -29,6 +32,26 @@ def finish_word(finish: Finish) -> str:
 
 
 @dataclass(slots=True)
+class _Texts:
+    """What each token adds to a text."""
+
+    tokenizer: Tokenizer
+    _decoder: codecs.IncrementalDecoder = field(default_factory=lambda: _UTF8(errors="replace"))
+
+    def of(self, token: Token) -> dict[str, Any]:
+        """The token in TGI's shape."""
+        special = token.token_id in self.tokenizer.special_ids
+        return {
+            "id": token.token_id,
+            "text": self.tokenizer.token_text(token.token_id)
+            if special
+            else self._decoder.decode(self.tokenizer.token_bytes(token.token_id)),
+            "logprob": finite(token.logprob),
+            "special": special,
+        }
+
+
+@dataclass(slots=True)
 class TgiVoice:
     """How one TGI request is answered; `index` counts the stream's tokens."""
 
@@ -37,6 +60,10 @@ class TgiVoice:
     text: str = ""
     index: int = 0
     _held: list[Token] = field(default_factory=list)
+    _texts: _Texts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._texts = _Texts(self.tokenizer)
 
     def reply(self, prepared: Prepared, summary: Summary, told: Sequence[Told]) -> dict[str, Any]:
         """The whole response; the best of several is the likeliest by its mean log-prob."""
@@ -53,7 +80,7 @@ class TgiVoice:
         return reply
 
     def events(self, piece: Piece, prepared: Prepared, summary: Summary) -> list[dict[str, Any]]:
-        """One event a token; the text of held tokens comes with the token that completes it. The last event ends it."""
+        """One event a token; the last one ends the answer."""
         self.text += piece.text
         tokens = [*self._held, *piece.tokens]
         if not tokens:
@@ -70,7 +97,7 @@ class TgiVoice:
         self.index += 1
         event: dict[str, Any] = {
             "index": self.index,
-            "token": self._token(token),
+            "token": self._texts.of(token),
             "generated_text": None,
             "details": None,
         }
@@ -91,12 +118,13 @@ class TgiVoice:
 
     def _details(self, prepared: Prepared, told: Told) -> dict[str, Any]:
         tokens = [token for piece in told.pieces for token in piece.tokens]
+        texts = _Texts(self.tokenizer)
         details: dict[str, Any] = {
             "finish_reason": finish_word(told.finish),
             "generated_tokens": len(tokens),
             "seed": self._seed(prepared),
             "prefill": self._prefill(told),
-            "tokens": [self._token(token) for token in tokens],
+            "tokens": [texts.of(token) for token in tokens],
         }
         if self.body.parameters.top_n_tokens:
             details["top_tokens"] = [self._top(token) for token in tokens]
@@ -117,16 +145,16 @@ class TgiVoice:
         """TGI tells the seed of what was drawn only."""
         return prepared.seed if prepared.sampling.temperature > 0 else None
 
-    def _token(self, token: Token | Alternative) -> dict[str, Any]:
+    def _top(self, token: Token) -> list[dict[str, Any]]:
+        return [self._alternative(each) for each in token.alternatives]
+
+    def _alternative(self, token: Alternative) -> dict[str, Any]:
         return {
             "id": token.token_id,
             "text": self.tokenizer.token_text(token.token_id),
             "logprob": finite(token.logprob),
             "special": token.token_id in self.tokenizer.special_ids,
         }
-
-    def _top(self, token: Token) -> list[dict[str, Any]]:
-        return [self._token(each) for each in token.alternatives]
 
     def _full(self, text: str) -> str:
         return self.body.inputs + text if self.body.parameters.return_full_text else text

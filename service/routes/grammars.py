@@ -68,7 +68,10 @@ async def one(request: Request, name: str) -> Response:
     """One of them."""
     tenant = tenant_of(request)
     house = house_of(request)
-    return JsonReply(_reply(name, await house.compiler.compile(house.names.find(tenant, name))))
+    constraint = house.names.of(tenant).get(name)
+    if constraint is None:
+        raise NotFound(f"no constraint is named {name[:128]!r}")
+    return JsonReply(_reply(name, await house.compiler.compile(constraint)))
 
 
 @router.delete("/v1/grammars/{name}", **DOCUMENTED.route(error=OpenAIError))

@@ -115,6 +115,7 @@ def _gauges(house: House) -> dict[str, float]:
         "formwork_pages_total": stats.pages_total,
         "formwork_grammars_loaded": stats.grammars,
         "formwork_grammar_bytes": stats.grammar_bytes,
+        "formwork_stored_response_bytes": house.archive.nbytes,
         "formwork_plan_cache_bytes": house.compiler.cached_bytes,
         f'formwork_weight_bytes{{quantize="{house.engine.info.quantize or "none"}"}}': house.engine.info.weight_bytes,
         "formwork_memory_bandwidth_bytes": house.engine.info.memory_bandwidth,

@@ -55,7 +55,8 @@ async def _messages(visit: Visit) -> Response:
     with renaming(NAMES):
         wish = await wishes.of_chat(house, chat_of(body), visit.tenant)
         prepared = await attended(visit.request, prepare(house, wish, "msg_"))
-    voice = MessagesVoice(prepared, model)
+    omits = body.thinking is not None and body.thinking.display == "omitted"
+    voice = MessagesVoice(prepared, model, omits_thinking=omits)
     if body.stream:
         return await visit.stream(_events(visit, prepared, voice), Family.ANTHROPIC)
 

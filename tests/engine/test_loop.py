@@ -45,8 +45,9 @@ def test_log_probs_are_those_of_the_raw_logits() -> None:
         tokens.append(token.token_id)
 
 
-def test_prompt_log_probs_come_once_with_the_first_output() -> None:
-    prompt = list(range(1, 40))
+@pytest.mark.parametrize("count", [1, 2, 39])
+def test_prompt_log_probs_come_once_with_the_first_output(count: int) -> None:
+    prompt = list(range(1, 1 + count))
     answer = drive(house(), [request(prompt=prompt, prompt_logprobs=2, max_tokens=3)])["r"]
     first, *rest = answer.outputs
     assert first.prompt is not None

@@ -15,5 +15,6 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Running]:
     """A server on the bundled model, for as long as the session lasts."""
-    with running("--max-sequences", "16", FORMWORK_WATERMARK_KEYS="test:" + "5f" * 16) as started:
+    flags = ("--max-sequences", "16", "--response-store-bytes", "1000000")
+    with running(*flags, FORMWORK_WATERMARK_KEYS="test:" + "5f" * 16) as started:
         yield started

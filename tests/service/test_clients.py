@@ -91,6 +91,38 @@ def test_ollama(server: Running) -> None:
     assert "formwork-mini" in [each.model for each in client.list().models]
 
 
+def test_gemini(server: Running) -> None:
+    options = {"base_url": server.url, "retry_options": {"attempts": 1}}
+    client = client_of("google.genai").Client(api_key="unused", http_options=options)
+    json_ = {"response_mime_type": "application/json", "max_output_tokens": 96}
+    asked = {"model": "formwork-mini", "contents": TEXT}
+    answer = client.models.generate_content(**asked, config={**json_, "response_schema": Person})
+    assert isinstance(answer.parsed, Person)
+    assert answer.candidates[0].finish_reason == "STOP"
+    shaped = client.models.generate_content(**asked, config={**json_, "response_json_schema": PERSON})
+    valid(shaped.text)
+    parts = list(client.models.generate_content_stream(**asked, config={**json_, "response_schema": Person}))
+    Person.model_validate_json("".join(part.text or "" for part in parts))
+    assert parts[-1].usage_metadata.candidates_token_count > 0
+    colours = {"type": "STRING", "enum": ["blue", "grey"]}
+    named = {"response_mime_type": "text/x.enum", "response_schema": colours}
+    assert client.models.generate_content(**asked, config=named).text in colours["enum"]
+    weather = {"name": "get_weather", "parameters_json_schema": PARAMETERS}
+    tools = {"tools": [{"function_declarations": [weather]}], "max_output_tokens": 96}
+    forced = {**tools, "tool_config": {"function_calling_config": {"mode": "ANY"}}}
+    called = client.models.generate_content(**asked, config=forced)
+    (call, *_) = called.function_calls
+    valid(json.dumps(call.args), PARAMETERS)
+    types = client_of("google.genai.types")
+    result = types.Part.from_function_response(name=call.name, response={"sky": "blue"})
+    more = [TEXT, called.candidates[0].content, types.Content(role="user", parts=[result])]
+    assert client.models.generate_content(model="formwork-mini", contents=more, config=tools).candidates
+    assert client.models.count_tokens(**asked).total_tokens > 5
+    older = client_of("google.genai").Client(api_key="unused", http_options={**options, "api_version": "v1beta"})
+    assert "models/formwork-mini" in [each.name for each in older.models.list()]
+    assert older.models.generate_content(**asked, config=named).text in colours["enum"]
+
+
 def test_langchain(server: Running) -> None:
     chat = client_of("langchain_openai").ChatOpenAI(
         base_url=f"{server.url}/v1", api_key="unused", model="default", max_tokens=96, max_retries=0

@@ -413,7 +413,10 @@ WEATHER: Any = {
 NOW: Any = {"type": "function", "function": {"name": "now"}}
 
 
-@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [NOW]}}
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}, ALLOWED])
 def test_a_forced_call_is_valid(client: openai.OpenAI, choice: Any) -> None:
     answer = client.chat.completions.create(
         model="default", messages=MESSAGES, tools=[WEATHER, NOW], tool_choice=choice, max_tokens=120, temperature=1.2
@@ -495,6 +498,24 @@ def test_responses_call_functions(client: openai.OpenAI) -> None:
     follow += [{"type": "function_call_output", "call_id": call.call_id, "output": "sunny"} for call in calls]
     again = client.responses.create(model="default", input=follow, tools=[tool], max_output_tokens=30)
     assert again.object == "response"
+
+
+def test_a_conversation_of_responses_goes_on_by_id(client: openai.OpenAI) -> None:
+    first = client.responses.create(model="default", input=TEXT, max_output_tokens=8)
+    asked: dict[str, Any] = {"model": "default", "previous_response_id": first.id, "max_output_tokens": 8}
+    choices = {"structured_outputs": {"choice": ["yes", "no"]}}
+    with client.responses.stream(input="Go on.", **asked, extra_body=choices) as stream:
+        second = stream.get_final_response()
+    assert second.previous_response_id == first.id
+    assert client.responses.retrieve(second.id).output_text == second.output_text
+    items: list[Any] = list(client.responses.input_items.list(second.id, order="asc", limit=1))
+    assert [item.content[0].text for item in items] == [TEXT, first.output_text, "Go on."]
+    follow = client.responses.input_tokens.count(model="default", input="And?", previous_response_id=second.id)
+    assert second.usage is not None
+    assert follow.input_tokens > second.usage.input_tokens
+    client.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(first.id)
 
 
 def test_a_custom_tools_input_matches_its_regex(client: openai.OpenAI) -> None:

@@ -10,6 +10,7 @@ import service.errors
 from engine import EngineError
 from grammar.errors import GrammarError, UnsupportedConstraint
 from schemas.errors import OpenAIError, TgiError
+from schemas.gemini import GeminiError
 from schemas.messages import AnthropicError
 from schemas.ollama import OllamaError
 from service.errors import TABLE, Family, InvalidBody, Overloaded, ServiceError, problem, row_of
@@ -33,6 +34,7 @@ def test_every_error_has_a_shape_and_a_status(kind: type[Exception], family: Fam
         Family.TGI: TgiError,
         Family.ANTHROPIC: AnthropicError,
         Family.OLLAMA: OllamaError,
+        Family.GEMINI: GeminiError,
     }
     model = shapes[family]
     model.model_validate(told.body)

@@ -103,6 +103,32 @@ async def test_an_output_format_is_a_constraint(tmp_path: Path, word: str) -> No
     assert engine.requests[0][1] is not None
 
 
+async def test_a_count_is_that_of_the_whole_prompt(tmp_path: Path) -> None:
+    """The template tells the schema."""
+    wish = {"output_config": {"format": FORMAT}, "messages": ASK["messages"]}
+    async with served(tmp_path, saying("{}")) as (client, engine):
+        counted = await client.post(f"{URL}/count_tokens", json=wish)
+        await client.post(URL, json={**ASK, **wish})
+    assert counted.json() == {"input_tokens": len(engine.requests[0][0].prompt)}
+
+
+async def test_a_failed_tools_result_says_so(tmp_path: Path) -> None:
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "no such city", "is_error": True}
+    async with served(tmp_path, saying("Hm.")) as (client, engine):
+        await client.post(URL, json={**ASK, "messages": [{"role": "user", "content": [result]}]})
+    assert bytes_of(engine.requests[0][0].prompt) == b"tool: error: no such city"
+
+
+async def test_thinking_may_be_omitted(tmp_path: Path) -> None:
+    wish = {"thinking": {"type": "adaptive", "display": "omitted"}}
+    thought = "<think>Hm.</think>Yes."
+    async with served(tmp_path, Says(thought, thought), reasoning_parser="think") as (client, _):
+        whole = (await client.post(URL, json={**ASK, **wish})).json()["content"]
+        told = events((await client.post(URL, json={**ASK, **wish, "stream": True})).text)
+    assert [(each["type"], each.get("thinking")) for each in whole] == [("thinking", ""), ("text", None)]
+    assert "thinking_delta" not in {each["delta"]["type"] for each in told if each["type"] == "content_block_delta"}
+
+
 async def test_thinking_is_a_block_of_its_own(tmp_path: Path) -> None:
     async with served(tmp_path, Limited("Hm.</think>", "Yes."), reasoning_parser="think") as (
         client,

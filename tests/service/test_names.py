@@ -74,8 +74,11 @@ async def test_a_name_can_be_asked_for_after_a_restart(tmp_path: Path) -> None:
     asked = {"messages": [{"role": "user", "content": "x"}], "formwork": {"grammar": "word"}}
     async with served(tmp_path, [BYTES.tokens("abc"), [EOS]], grammar_folder=folder) as (client, engine):
         answer = await client.post("/v1/chat/completions", json=asked)
+        known = await client.get("/v1/grammars/word")
         gone = await client.delete("/v1/grammars/word")
+        unknown = [(await each("/v1/grammars/word")).status_code for each in (client.get, client.delete)]
     async with served(tmp_path, [], grammar_folder=folder) as (client, _):
         missing = await client.post("/v1/chat/completions", json=asked)
     assert (made.status_code, answer.status_code, gone.status_code, missing.status_code) == (200, 200, 200, 400)
+    assert (known.status_code, unknown) == (200, [404, 404])
     assert engine.requests[0][1] is not None

@@ -9,11 +9,22 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from openai.types import chat as openai_chat
+from openai.types import responses as openai_responses
+from openai.types.chat import chat_completion_custom_tool_param
 from openai.types.chat import completion_create_params as chat
 from openai.types.completion_create_params import CompletionCreateParamsBase
 from openai.types.responses import response_create_params as responses
+from openai.types.responses import response_input_item_param
+from openai.types.responses.input_item_list_params import InputItemListParams
+from openai.types.responses.input_token_count_params import InputTokenCountParams
+from openai.types.responses.response_retrieve_params import ResponseRetrieveParamsStreaming
 from openai.types.shared import ReasoningEffort
+from openai.types.shared_params import FunctionDefinition, Reasoning, response_format_json_schema
+from pydantic import BaseModel
 
+from schemas import chat as ours
+from schemas import responses as flat
 from tests.service.houses import TEMPLATE, saying, served
 
 pytestmark = pytest.mark.anyio
@@ -146,6 +157,50 @@ async def test_a_refused_field_is_named(tmp_path: Path, route: str, name: str) -
     assert response.status_code == 400
     assert response.json()["error"]["param"].startswith(name)
     assert not engine.requests
+
+
+def names_of(*models: type[BaseModel]) -> set[str]:
+    """The fields of our models, as clients spell them."""
+    return {field.alias or name for model in models for name, field in model.model_fields.items()}
+
+
+INNER: list[tuple[Any, type[BaseModel], set[str]]] = [  # the client's type, our model, what is refused
+    *(
+        (getattr(openai_chat, f"ChatCompletion{role}MessageParam"), ours.Message, set[str]())
+        for role in ("System", "Developer", "User", "Assistant", "Tool", "Function")
+    ),
+    (openai_chat.ChatCompletionContentPartTextParam, ours.TextPart, set()),
+    (openai_chat.ChatCompletionFunctionToolParam, ours.FunctionTool, set()),
+    (FunctionDefinition, ours.FunctionDefinition, set()),
+    (chat_completion_custom_tool_param.Custom, ours.CustomDefinition, set()),
+    (response_format_json_schema.JSONSchema, ours.JsonSchemaFormat, set()),
+    (openai_chat.ChatCompletionStreamOptionsParam, ours.StreamOptions, set()),
+    (openai_responses.FunctionToolParam, flat.FlatFunction, set()),
+    (openai_responses.CustomToolParam, flat.FlatCustom, set()),
+    (openai_responses.EasyInputMessageParam, flat.MessageItem, set()),
+    (openai_responses.ResponseOutputMessageParam, flat.MessageItem, set()),
+    (openai_responses.ResponseInputTextParam, flat.InputText, set()),
+    (openai_responses.ResponseOutputTextParam, flat.InputText, set()),
+    (openai_responses.ResponseFunctionToolCallParam, flat.CallItem, {"namespace"}),
+    (openai_responses.ResponseCustomToolCallParam, flat.CustomCallItem, {"namespace"}),
+    (response_input_item_param.FunctionCallOutput, flat.CallOutputItem, {"name", "namespace"}),
+    (openai_responses.ResponseCustomToolCallOutputParam, flat.CallOutputItem, set()),
+    (openai_responses.ResponseReasoningItemParam, flat.ReasoningItem, set()),
+    (openai_responses.ResponseTextConfigParam, flat.TextConfig, set()),
+    (openai_responses.ResponseFormatTextJSONSchemaConfigParam, flat.FlatSchemaFormat, set()),
+    (Reasoning, flat.ReasoningConfig, set()),
+    (InputTokenCountParams, flat.TokensRequest, {"personality"}),
+    (InputItemListParams, flat.InputItemsQuery, set()),
+    (ResponseRetrieveParamsStreaming, flat.RetrieveQuery, {"starting_after"}),
+]
+
+
+@pytest.mark.parametrize(("theirs", "model", "refused"), INNER)
+def test_every_inner_field_is_known_or_refused(theirs: Any, model: type[BaseModel], refused: set[str]) -> None:
+    """Our models forbid what they do not know, so what is missing there is refused by its name."""
+    known = names_of(model)
+    assert {*theirs.__annotations__} - known == refused
+    assert model.model_config["extra"] == "forbid"
 
 
 @pytest.mark.parametrize("effort", get_args(get_args(ReasoningEffort)[0]))

@@ -73,6 +73,19 @@ async def test_a_stream_has_one_event_a_token(tmp_path: Path) -> None:
     assert "[DONE]" not in response.text
 
 
+@pytest.mark.parametrize("size", [1, 2, 50])
+async def test_the_texts_of_tokens_join_to_the_text(tmp_path: Path, size: int) -> None:
+    """Its clients show them one by one: half a character is never among them."""
+    text = "über € and 😀"
+    async with served(tmp_path, saying(text, size=size)) as (client, _):
+        body = {"inputs": "x", "parameters": {"details": True}}
+        streamed = stream_events((await client.post("/generate_stream", json=body)).text)
+        whole = (await client.post("/generate", json=body)).json()["details"]["tokens"]
+    for tokens in ([each["token"] for each in streamed], whole):
+        assert "".join(token["text"] for token in tokens if not token["special"]) == text
+        assert len(tokens) == len(text.encode()) + 1
+
+
 async def test_top_tokens_come_when_asked_for(tmp_path: Path) -> None:
     token = BYTES.tokens("a")[0]
     rich = Token(token.token_id, -0.5, -0.5, 1.0, alternatives=[Alternative(token.token_id, -0.5)])

@@ -97,9 +97,10 @@ async def test_required_calls_at_once_and_may_call_again(tmp_path: Path) -> None
 )
 async def test_the_model_cannot_say_what_the_choice_excludes(tmp_path: Path, changes: Any, message: str) -> None:
     """The engine of these tests asserts that what it says is legal: here it is not."""
-    async with served(tmp_path, Says(message), HERMES) as (client, _):
+    async with served(tmp_path, Says(message), HERMES) as (client, engine):
         response = await client.post(URL, json={**ASK, **changes})
     assert response.status_code == 500
+    assert len(engine.requests) == 1
 
 
 @pytest.mark.parametrize("choice", [{"type": "function", "function": {"name": "weather"}}, "weather"])
@@ -107,6 +108,18 @@ async def test_a_named_tool_is_called(tmp_path: Path, choice: Any) -> None:
     async with served(tmp_path, Says(CALL), HERMES) as (client, _):
         response = await client.post(URL, json={**ASK, "tool_choice": choice})
     assert response.json()["choices"][0]["finish_reason"] == "tool_calls"
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+async def test_of_the_allowed_tools_any_is_called(tmp_path: Path, mode: str) -> None:
+    """Named twice is named once."""
+    allowed = {"mode": mode, "tools": [TIME, {"type": "function", "function": {"name": "weather"}}, TIME]}
+    async with served(tmp_path, Says(f"{CALL}\n{NOW}"), HERMES) as (client, _):
+        response = await client.post(
+            URL, json={**ASK, "tool_choice": {"type": "allowed_tools", "allowed_tools": allowed}}
+        )
+    calls = response.json()["choices"][0]["message"]["tool_calls"]
+    assert [call["function"]["name"] for call in calls] == ["weather", "time"]
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 300])
