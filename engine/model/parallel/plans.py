@@ -108,16 +108,15 @@ _GATED = by_outputs(r"(?:mlp|shared_experts?)\.(?:gate|up)_proj", even) + by_inp
     r"(?:mlp|shared_experts?)\.down_proj", even
 )
 _PLAIN = by_outputs(r"mlp\.(?:fc1|c_fc)|fc1", even) + by_inputs(r"mlp\.(?:fc2|c_proj)|fc2", even)
-_EXPERTS = Plan(
-    (
-        # as transformers holds them: (experts, 2 · width, hidden) and (experts, hidden, width)
-        Rule(r"experts\.gate_up_proj", 1, even_halves),
-        Rule(r"experts\.down_proj", 2, even),
-        # as checkpoints do
-        Rule(r"experts\.\d+\.(?:gate_proj|up_proj|w1|w3)\.weight", 0, even),
-        Rule(r"experts\.\d+\.(?:down_proj|w2)\.weight", 1, even),
-    ),
-    sums=(r"mlp\.experts|block_sparse_moe\.experts",),
+_EXPERTS = (
+    # as transformers holds them: (experts, 2 · width, hidden) and (experts, hidden, width)
+    Plan(
+        (Rule(r"experts\.gate_up_proj", 1, even_halves), Rule(r"experts\.down_proj", 2, even)),
+        sums=(r"mlp\.experts|block_sparse_moe\.experts",),
+    )
+    # as checkpoints do, each by itself
+    + by_outputs(r"experts\.\d+\.(?:gate_proj|up_proj|w1|w3)", even)
+    + by_inputs(r"experts\.\d+\.(?:down_proj|w2)", even)
 )
 _LLAMA = _WORDS + _ATTENTION + _GATED
 _MIXTURE = _LLAMA + _EXPERTS
@@ -164,7 +163,10 @@ _PLANS: Mapping[str, Plan] = {
             Rule(r"experts\.down_proj_bias", 1, once),
         ),
         sums=(r"mlp\.experts",),
-    ),
+    )
+    # as MXFP4 stands for them, one by one
+    + by_outputs(r"experts\.\d+\.gate_up_proj", even_pairs)
+    + by_inputs(r"experts\.\d+\.down_proj", even),
     "gpt2": _WORDS
     + by_outputs(r"attn\.c_attn", stacked, transposed=True)
     + by_inputs(r"attn\.c_proj", heads, transposed=True)
