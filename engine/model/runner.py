@@ -161,7 +161,7 @@ def _load_share(
         model.to(device)  # type: ignore[arg-type]
         if quantization is not None:
             quantize_share(model, quantization, device)
-    share_norms(model, plan, group)
+    share_norms(model, plan, division, group)
     return model
 
 

@@ -21,6 +21,7 @@ from engine.model.errors import UnsupportedModel
 from engine.model.parallel.division import (
     Cut,
     Division,
+    Span,
     even,
     even_halves,
     even_pairs,
@@ -51,6 +52,7 @@ class Plan:
     rules: tuple[Rule, ...] = ()
     sums: tuple[str, ...] = ()  # modules whose outputs are summands
     norms: tuple[str, ...] = ()  # root-mean-square norms over all heads
+    lists: Mapping[str, Count] = field(default_factory=dict)  # modules that list one for each head
     # Attributes of attention modules: numbers of this rank's heads, or numbers of which a rank has its part.
     attributes: Mapping[str, Count] = field(default_factory=dict)
 
@@ -59,6 +61,7 @@ class Plan:
             self.rules + other.rules,
             self.sums + other.sums,
             self.norms + other.norms,
+            {**self.lists, **other.lists},
             {**self.attributes, **other.attributes},
         )
 
@@ -80,6 +83,11 @@ class Plan:
     def is_shared_norm(self, name: str) -> bool:
         """Does a module normalise over what is divided?"""
         return any(re.search(rf"(^|\.)(?:{pattern})$", name) for pattern in self.norms)
+
+    def own_of(self, name: str, division: Division) -> Span | None:
+        """Which modules of a list are this rank's, if it lists one for each head."""
+        counts = (count for pattern, count in self.lists.items() if re.search(rf"(^|\.)(?:{pattern})$", name))
+        return next((division.queries if count == "heads" else division.keys for count in counts), None)
 
 
 def by_outputs(names: str, cut: Cut, *, transposed: bool = False) -> Plan:
@@ -138,7 +146,9 @@ _PLANS: Mapping[str, Plan] = {
         (Rule(r"self_attn\.q_norm\.weight", 0, heads), Rule(r"self_attn\.k_norm\.weight", 0, kv_heads)),
         norms=(r"self_attn\.[qk]_norm",),
     ),
-    "stablelm": _LLAMA + _COUNTED,
+    "stablelm": _LLAMA
+    + _COUNTED
+    + Plan(lists={r"self_attn\.q_layernorm\.norms": "heads", r"self_attn\.k_layernorm\.norms": "kv_heads"}),
     "phi": _WORDS + _ATTENTION + _PLAIN,
     "starcoder2": _WORDS + _ATTENTION + _PLAIN,
     "opt": _WORDS + _ATTENTION + _PLAIN + _COUNTED,
@@ -203,8 +213,6 @@ PARALLEL_TYPES = frozenset({*_PLANS, "falcon", "gpt_bigcode"})
 def plan_of(config: PretrainedConfig) -> Plan:
     """The family's plan. Raises UnsupportedModel for a family without one."""
     kind = config.model_type
-    if getattr(config, "qk_layernorm", False) and kind == "stablelm":
-        raise UnsupportedModel("this StableLM normalises each head by itself (qk_layernorm), which ranks cannot share")
     if kind == "falcon":
         return _falcon_plan(config)
     if kind == "gpt_bigcode":

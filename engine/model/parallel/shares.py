@@ -61,11 +61,14 @@ def join(model: PreTrainedModel, plan: Plan, group: Group) -> None:
     words.register_forward_hook(lambda _module, _inputs, summands: group.add_up(summands))
 
 
-def share_norms(model: nn.Module, plan: Plan, group: Group) -> None:
-    """Norms over all heads see only their rank's; the mean square is made of everyone's."""
+def share_norms(model: nn.Module, plan: Plan, division: Division, group: Group) -> None:
+    """Norms over all heads see only this rank's: the mean square is made of everyone's. Of one a head, its own stay."""
     for name, module in list(model.named_modules()):
-        if plan.is_shared_norm(name):
-            parent, _, last = name.rpartition(".")
+        parent, _, last = name.rpartition(".")
+        own = plan.own_of(name, division)
+        if own is not None:
+            setattr(model.get_submodule(parent), last, cast("nn.ModuleList", module)[slice(*own)])
+        elif plan.is_shared_norm(name):
             setattr(model.get_submodule(parent), last, SharedRmsNorm(module, group))
 
 
