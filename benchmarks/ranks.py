@@ -1,6 +1,6 @@
 """What does a step of several ranks cost, and is what they send what the formula says? CPU ranks over gloo.
 
-    python -m benchmarks.ranks [--ranks 2] [--repeats 20]
+    formwork bench ranks [--ranks 2] [--repeats 20]
 
 A random Llama of 125M parameters (`benchmarks.random_llama`). Numbers exchanged: what rank 0 gives to sums and
 collections in one step, beside (2 · layers + 1) · T · hidden + R · vocabulary share. Times are wall-clock, best of the
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.forward import step
@@ -35,12 +36,14 @@ def best_ms(runner: Runner, batch: StepBatch, repeats: int) -> float:
     return best * 1000
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Prints one row a batch size."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="formwork bench ranks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=20)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         model = random_llama(Path(folder))
         config = RunnerConfig(path=str(model), device="cpu", pages=512, threads=1)

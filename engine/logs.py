@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 
@@ -38,3 +39,16 @@ def set_up_engine(*, as_json: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def hush_imports() -> None:
+    """Drops what torchao's import tells on every machine without a GPU; to be called before transformers is imported.
+
+    transformers imports torchao wherever it is installed. Its libraries for a GPU do not load on other machines, and it
+    registers enumerations in a way that torch will not need any more: neither says anything of this installation. Where
+    there is a CUDA driver, a library that does not load is told as ever.
+    """
+    if not Path("/proc/driver/nvidia").exists():
+        logging.getLogger("torchao").addFilter(lambda record: not record.getMessage().startswith("Failed to load "))
+    pytree = logging.getLogger("torch.utils._pytree")
+    pytree.addFilter(lambda record: "register_constant() on Enum" not in record.getMessage())

@@ -94,7 +94,8 @@ class Settings(BaseSettings):
     )
     cluster: str = Field(
         default="",
-        description="A Ray cluster that this machine is in (auto, host:6379); empty: one on this machine, for itself.",
+        description="A Ray cluster that this machine is in (auto, host:6379) or is not (ray://head:10001); empty: one "
+        "of its own.",
     )
     replica_cpus: float = Field(
         default=1.0, gt=0, le=1024, description="CPUs that Ray sets aside for each rank of a replica."
@@ -320,11 +321,6 @@ def _check_replicas(settings: Settings) -> None:
         raise SettingsError("setting keep_replicas: a cluster of this server's own ends with it; name one with cluster")
     if 0 < settings.max_replicas < settings.replicas:
         raise SettingsError(f"setting max_replicas: {settings.max_replicas} is below replicas ({settings.replicas})")
-    if settings.cluster.startswith("ray://"):
-        raise SettingsError(
-            "setting cluster: Ray Client (ray://) reaches no replica; run on a node of the cluster with auto or "
-            "host:6379, or deploy service.cluster.application with Serve (docs/scaling.md)"
-        )
 
 
 _CONFIG = PREFIX + "CONFIG"

@@ -14,7 +14,7 @@ rows are padded to it. Many rows go in blocks no larger than what was probed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
@@ -29,7 +29,8 @@ from transformers.pytorch_utils import Conv1D
 
 from engine.model.coded_products import coded_product, lay_out_codes
 from engine.model.cpu_products import lay_out, product
-from engine.model.quantization.coded import CodedLinear, CodedWeight
+from engine.model.experts import Expert, are_experts, take_experts
+from engine.model.quantization.coded import CodedExpert, CodedLinear, CodedWeight
 from engine.model.rows import row_stable
 from engine.simd import LANES
 
@@ -117,6 +118,19 @@ class OwnCodedWeight:
 
     def _share(self, rows: NDArray[np.float32], out: NDArray[np.float32], tiles: tuple[int, int]) -> None:
         coded_product(rows, *self._weight, *tiles, out)
+
+
+class WeightsBelow:
+    """Several weights over the same inputs, the outputs of one after those of the other."""
+
+    def __init__(self, weights: Sequence[PackedWeight]) -> None:
+        self._weights = weights
+        self.inputs, self.outputs = weights[0].inputs, sum(weight.outputs for weight in weights)
+
+    def __call__(self, rows: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """As PackedWeight."""
+        out = torch.cat([weight(rows) for weight in self._weights], dim=-1)
+        return out if bias is None else out + bias
 
 
 @cache
@@ -251,7 +265,7 @@ def pack_linears(model: nn.Module) -> None:
             weight = module._parameters.pop("weight")
             assert weight is not None
             module.weight = RouterWeight.of(weight)
-        if _has_packable_experts(module):
+        if are_experts(module) or "coded_experts" in vars(module):
             _pack_experts(module)
             ExpertsInterface.register(EXPERTS_NAME, packed_experts)
             module.config._experts_implementation_internal = EXPERTS_NAME  # type: ignore[union-attr]
@@ -268,26 +282,17 @@ def _packed_module(module: nn.Module) -> PackedLinear | None:
     return None
 
 
-def _has_packable_experts(module: nn.Module) -> bool:
-    return (
-        hasattr(module, "_apply_gate")
-        and getattr(module, "has_gate", False)
-        and not getattr(module, "has_post_expert_norm", False)
-        and {"gate_up_proj", "down_proj"} <= module._parameters.keys()
-    )
-
-
 def _pack_experts(module: Any) -> None:
-    names = ("gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias")
-    up, up_bias, down, down_bias = (module._parameters.pop(name, None) for name in names)
-    if module.is_transposed:
-        up, down = up.transpose(1, 2), down.transpose(1, 2)
-    module.formwork_experts = [
-        (
-            pack_weight(up[e]),
-            None if up_bias is None else up_bias[e].detach(),
-            pack_weight(down[e]),
-            None if down_bias is None else down_bias[e].detach(),
-        )
-        for e in range(up.shape[0])
-    ]
+    up_bias, down_bias = (module._parameters.pop(name, None) for name in ("gate_up_proj_bias", "down_proj_bias"))
+    coded: list[CodedExpert] | None = vars(module).pop("coded_experts", None)
+    module.formwork_experts = []
+    experts: Sequence[Expert | CodedExpert] = take_experts(module) if coded is None else coded
+    for number, expert in enumerate(experts):
+        up = pack_weight(expert.up) if isinstance(expert, Expert) else _packed_below(expert.up)
+        biases = (None if bias is None else bias[number].detach() for bias in (up_bias, down_bias))
+        module.formwork_experts.append((up, next(biases), pack_weight(expert.down), next(biases)))
+
+
+def _packed_below(weights: Sequence[CodedWeight]) -> PackedWeight:
+    packed = [pack_weight(weight) for weight in weights]
+    return packed[0] if len(packed) == 1 else WeightsBelow(packed)

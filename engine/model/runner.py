@@ -29,7 +29,16 @@ from engine.model.lora import Adapters
 from engine.model.memory import measured_bandwidth, usable_cores
 from engine.model.norms import fuse_norms
 from engine.model.parallel import Group, divide, join, load_share, plan_of, share_norms
-from engine.model.quantization import Quantization, chosen, dtype_of, load_quantized, quantize_share, stored_bytes
+from engine.model.quantization import (
+    Part,
+    Quantization,
+    chosen,
+    dtype_of,
+    load_quantized,
+    quantize_share,
+    reads_here,
+    stored_bytes,
+)
 from engine.model.rows import stabilize_activations
 
 DeviceFabric: Any = None
@@ -128,17 +137,31 @@ def _load(
 ) -> PreTrainedModel:
     """The model, or a rank's share of it, on its device."""
     if group is not None:
-        plan, division = plan_of(settings), divide(settings, group.rank, group.ranks)
+        return _load_share(config, settings, quantization, dtype, device, group)
+    if quantization is not None:
+        return load_quantized(config, settings, quantization, dtype, device)
+    model = load_model(config.path, settings, dtype, config.revision, trust=config.trust_remote_code)
+    model.to(device)  # type: ignore[arg-type]
+    return model
+
+
+def _load_share(
+    config: RunnerConfig,
+    settings: PretrainedConfig,
+    quantization: Quantization | None,
+    dtype: torch.dtype,
+    device: torch.device,
+    group: Group,
+) -> PreTrainedModel:
+    plan, division = plan_of(settings), divide(settings, group.rank, group.ranks)
+    if quantization is not None and reads_here(quantization, device):
+        model = load_quantized(config, settings, quantization, dtype, device, Part(plan, division))
+    else:
         model = load_share(Path(config.path), settings, plan, division, dtype)
-        share_norms(model, plan, group)
         model.to(device)  # type: ignore[arg-type]
         if quantization is not None:
             quantize_share(model, quantization, device)
-    elif quantization is not None:
-        model = load_quantized(config, settings, quantization, dtype, device)
-    else:
-        model = load_model(config.path, settings, dtype, config.revision, trust=config.trust_remote_code)
-        model.to(device)  # type: ignore[arg-type]
+    share_norms(model, plan, division, group)
     return model
 
 

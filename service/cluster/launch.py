@@ -152,7 +152,7 @@ def joined(settings: Settings) -> Ray:
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # else whoever reaches a port of the cluster runs code there
     if settings.cluster:
         ray = imported()
-        ray.core.init(address=settings.cluster, namespace="formwork", log_to_driver=False)
+        _connect(ray, settings.cluster)
         return ray
     if not any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
@@ -169,6 +169,18 @@ def joined(settings: Settings) -> Ray:
                 raise EngineUnavailable(f"no Ray cluster could be started on this machine: {error}") from error
             logger.warning("Ray did not start (%s); trying again", error)
     return ray
+
+
+def _connect(ray: Ray, cluster: str) -> None:
+    """To a cluster that is there. Raises EngineUnavailable where it cannot be reached."""
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            ray.core.init(address=cluster, namespace="formwork", log_to_driver=False)
+            return
+        except ConnectionError as error:  # for each client the head starts a process, which it gives 30 s
+            if not left:
+                raise EngineUnavailable(f"the Ray cluster {cluster} cannot be reached: {error}") from error
+            logger.warning("%s did not take this server in; trying again", cluster)
 
 
 def _begin_cluster(ray: Ray) -> None:

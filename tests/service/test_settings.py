@@ -100,7 +100,6 @@ def test_schemes_have_tgis_names_and_the_one_that_is_not_served_is_told(monkeypa
         ({"max_replicas": 3}, "max_replicas"),
         ({"replicas": 2, "keep_replicas": True}, "keep_replicas"),
         ({"replicas": 3, "max_replicas": 2}, "max_replicas"),
-        ({"replicas": 2, "cluster": "ray://head:10001"}, "cluster"),
     ],
 )
 def test_settings_of_a_fleet_that_would_not_happen_are_refused(flags: dict[str, object], named: str) -> None:

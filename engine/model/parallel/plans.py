@@ -21,6 +21,7 @@ from engine.model.errors import UnsupportedModel
 from engine.model.parallel.division import (
     Cut,
     Division,
+    Span,
     even,
     even_halves,
     even_pairs,
@@ -51,6 +52,7 @@ class Plan:
     rules: tuple[Rule, ...] = ()
     sums: tuple[str, ...] = ()  # modules whose outputs are summands
     norms: tuple[str, ...] = ()  # root-mean-square norms over all heads
+    lists: Mapping[str, Count] = field(default_factory=dict)  # modules that list one for each head
     # Attributes of attention modules: numbers of this rank's heads, or numbers of which a rank has its part.
     attributes: Mapping[str, Count] = field(default_factory=dict)
 
@@ -59,6 +61,7 @@ class Plan:
             self.rules + other.rules,
             self.sums + other.sums,
             self.norms + other.norms,
+            {**self.lists, **other.lists},
             {**self.attributes, **other.attributes},
         )
 
@@ -80,6 +83,11 @@ class Plan:
     def is_shared_norm(self, name: str) -> bool:
         """Does a module normalise over what is divided?"""
         return any(re.search(rf"(^|\.)(?:{pattern})$", name) for pattern in self.norms)
+
+    def own_of(self, name: str, division: Division) -> Span | None:
+        """Which modules of a list are this rank's, if it lists one for each head."""
+        counts = (count for pattern, count in self.lists.items() if re.search(rf"(^|\.)(?:{pattern})$", name))
+        return next((division.queries if count == "heads" else division.keys for count in counts), None)
 
 
 def by_outputs(names: str, cut: Cut, *, transposed: bool = False) -> Plan:
@@ -108,16 +116,15 @@ _GATED = by_outputs(r"(?:mlp|shared_experts?)\.(?:gate|up)_proj", even) + by_inp
     r"(?:mlp|shared_experts?)\.down_proj", even
 )
 _PLAIN = by_outputs(r"mlp\.(?:fc1|c_fc)|fc1", even) + by_inputs(r"mlp\.(?:fc2|c_proj)|fc2", even)
-_EXPERTS = Plan(
-    (
-        # as transformers holds them: (experts, 2 · width, hidden) and (experts, hidden, width)
-        Rule(r"experts\.gate_up_proj", 1, even_halves),
-        Rule(r"experts\.down_proj", 2, even),
-        # as checkpoints do
-        Rule(r"experts\.\d+\.(?:gate_proj|up_proj|w1|w3)\.weight", 0, even),
-        Rule(r"experts\.\d+\.(?:down_proj|w2)\.weight", 1, even),
-    ),
-    sums=(r"mlp\.experts|block_sparse_moe\.experts",),
+_EXPERTS = (
+    # as transformers holds them: (experts, 2 · width, hidden) and (experts, hidden, width)
+    Plan(
+        (Rule(r"experts\.gate_up_proj", 1, even_halves), Rule(r"experts\.down_proj", 2, even)),
+        sums=(r"mlp\.experts|block_sparse_moe\.experts",),
+    )
+    # as checkpoints do, each by itself
+    + by_outputs(r"experts\.\d+\.(?:gate_proj|up_proj|w1|w3)", even)
+    + by_inputs(r"experts\.\d+\.(?:down_proj|w2)", even)
 )
 _LLAMA = _WORDS + _ATTENTION + _GATED
 _MIXTURE = _LLAMA + _EXPERTS
@@ -139,7 +146,9 @@ _PLANS: Mapping[str, Plan] = {
         (Rule(r"self_attn\.q_norm\.weight", 0, heads), Rule(r"self_attn\.k_norm\.weight", 0, kv_heads)),
         norms=(r"self_attn\.[qk]_norm",),
     ),
-    "stablelm": _LLAMA + _COUNTED,
+    "stablelm": _LLAMA
+    + _COUNTED
+    + Plan(lists={r"self_attn\.q_layernorm\.norms": "heads", r"self_attn\.k_layernorm\.norms": "kv_heads"}),
     "phi": _WORDS + _ATTENTION + _PLAIN,
     "starcoder2": _WORDS + _ATTENTION + _PLAIN,
     "opt": _WORDS + _ATTENTION + _PLAIN + _COUNTED,
@@ -164,7 +173,10 @@ _PLANS: Mapping[str, Plan] = {
             Rule(r"experts\.down_proj_bias", 1, once),
         ),
         sums=(r"mlp\.experts",),
-    ),
+    )
+    # as MXFP4 stands for them, one by one
+    + by_outputs(r"experts\.\d+\.gate_up_proj", even_pairs)
+    + by_inputs(r"experts\.\d+\.down_proj", even),
     "gpt2": _WORDS
     + by_outputs(r"attn\.c_attn", stacked, transposed=True)
     + by_inputs(r"attn\.c_proj", heads, transposed=True)
@@ -201,8 +213,6 @@ PARALLEL_TYPES = frozenset({*_PLANS, "falcon", "gpt_bigcode"})
 def plan_of(config: PretrainedConfig) -> Plan:
     """The family's plan. Raises UnsupportedModel for a family without one."""
     kind = config.model_type
-    if getattr(config, "qk_layernorm", False) and kind == "stablelm":
-        raise UnsupportedModel("this StableLM normalises each head by itself (qk_layernorm), which ranks cannot share")
     if kind == "falcon":
         return _falcon_plan(config)
     if kind == "gpt_bigcode":

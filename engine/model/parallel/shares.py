@@ -11,22 +11,15 @@ that whatever takes the place of a linear layer afterwards (packed weights, adap
 from __future__ import annotations
 
 import copy
-import json
-import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import safe_open
 from torch import nn
-from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import PretrainedConfig, PreTrainedModel
 
-from engine.model.adapters import attention_name
-from engine.model.attention import register_attention
-from engine.model.errors import BrokenModel
-from engine.model.parallel.division import Division, Share
+from engine.model.assembly import WeightFiles, assemble
+from engine.model.parallel.division import Division
 from engine.model.parallel.group import Group
 from engine.model.parallel.plans import Plan
 
@@ -35,50 +28,20 @@ def load_share(
     folder: Path, config: PretrainedConfig, plan: Plan, division: Division, dtype: torch.dtype
 ) -> PreTrainedModel:
     """The rank's model in evaluation mode on the CPU. Raises BrokenModel for a checkpoint that does not fit."""
-    register_attention()
-    known: Any = MODEL_FOR_CAUSAL_LM_MAPPING
-    family: Any = _narrowed(known[type(config)], plan, division)
-    try:
-        model, report = family.from_pretrained(
-            None,
-            config=config,
-            state_dict=dict(read_shares(folder, plan, division)),
-            dtype=dtype,
-            attn_implementation=attention_name(config),
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise BrokenModel(f"cannot load a share of {folder} (weights must be safetensors): {error}") from error
-    if report["missing_keys"] or report["mismatched_keys"]:
-        lacking = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
-        raise BrokenModel(f"the checkpoint of {folder} lacks {len(lacking)} weights, {lacking[0]} first")
-    if (folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
-    model.formwork_parameters = checkpoint_parameters(folder)
-    return cast("PreTrainedModel", model.eval().requires_grad_(False))
+    files = WeightFiles(folder)
+    shares = {name: read_share(files, name, plan, division) for name in files.names}
+    model: Any = assemble(folder, config, lambda made: narrow(made, plan, division), shares, dtype)
+    model.formwork_parameters = files.numbers
+    return cast("PreTrainedModel", model)
 
 
-def checkpoint_parameters(folder: Path) -> int:
-    """Numbers in the checkpoint; what is tied is there once."""
-    total = 0
-    for file in _weight_files(folder):
-        with safe_open(file, framework="pt") as tensors:
-            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-    return total
-
-
-def read_shares(folder: Path, plan: Plan, division: Division) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor of the checkpoint by name, of divided ones the rank's part alone; nothing more is read."""
-    for file in _weight_files(folder):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a mapping
-                rule = plan.rule(name)
-                if rule is None:
-                    yield name, tensors.get_tensor(name)
-                else:
-                    whole = tensors.get_slice(name)
-                    share = rule.cut(division, whole.get_shape()[rule.dim])
-                    yield name, _part(whole, whole.get_shape(), rule.dim, share)
+def read_share(files: WeightFiles, name: str, plan: Plan, division: Division) -> torch.Tensor:
+    """A tensor of the checkpoint, or the rank's part of a divided one; nothing more is read."""
+    rule = plan.rule(name)
+    if rule is None:
+        return files.whole(name)
+    share = rule.cut(division, files.shape(name)[rule.dim])
+    return files.part(name, rule.dim, share.spans, share.zeros)
 
 
 def join(model: PreTrainedModel, plan: Plan, group: Group) -> None:
@@ -98,11 +61,14 @@ def join(model: PreTrainedModel, plan: Plan, group: Group) -> None:
     words.register_forward_hook(lambda _module, _inputs, summands: group.add_up(summands))
 
 
-def share_norms(model: nn.Module, plan: Plan, group: Group) -> None:
-    """Norms over all heads see only their rank's; the mean square is made of everyone's."""
+def share_norms(model: nn.Module, plan: Plan, division: Division, group: Group) -> None:
+    """Norms over all heads see only this rank's: the mean square is made of everyone's. Of one a head, its own stay."""
     for name, module in list(model.named_modules()):
-        if plan.is_shared_norm(name):
-            parent, _, last = name.rpartition(".")
+        parent, _, last = name.rpartition(".")
+        own = plan.own_of(name, division)
+        if own is not None:
+            setattr(model.get_submodule(parent), last, cast("nn.ModuleList", module)[slice(*own)])
+        elif plan.is_shared_norm(name):
             setattr(model.get_submodule(parent), last, SharedRmsNorm(module, group))
 
 
@@ -123,17 +89,8 @@ class SharedRmsNorm(nn.Module):
         return (self.weight * (exact * torch.rsqrt(mean + self.epsilon))).to(rows.dtype)
 
 
-def _narrowed(family: type[PreTrainedModel], plan: Plan, division: Division) -> type[PreTrainedModel]:
-    """The family's class, whose instances are narrow from the start; of the same name, by which weights are found."""
-
-    def __init__(self: Any, config: PretrainedConfig, *arguments: Any, **named: Any) -> None:  # noqa: N807
-        family.__init__(self, config, *arguments, **named)
-        _narrow(self, plan, division)
-
-    return type(family.__name__, (family,), {"__init__": __init__, "__module__": family.__module__})
-
-
-def _narrow(model: nn.Module, plan: Plan, division: Division) -> None:
+def narrow(model: nn.Module, plan: Plan, division: Division) -> None:
+    """Makes a whole model's parameters as wide as the rank's are, in place; what they hold is lost."""
     made: dict[int, nn.Parameter] = {}  # tied parameters stay one
     for name, module in model.named_modules():
         for leaf, parameter in list(module._parameters.items()):
@@ -162,20 +119,3 @@ def _tell(attention: Any, plan: Plan, division: Division) -> None:
         holder = attention.config if place else attention
         if hasattr(holder, last):
             setattr(holder, last, getattr(holder, last) // division.ranks if count == "part" else own[count])
-
-
-def _part(whole: Any, shape: list[int], dim: int, share: Share) -> torch.Tensor:
-    before = (slice(None),) * dim
-    parts = [whole[(*before, slice(start, stop))] for start, stop in share.spans if stop > start]
-    if share.zeros:
-        like = parts[0] if parts else whole[(*before, slice(0, 0))]
-        parts.append(like.new_zeros([*shape[:dim], share.zeros, *shape[dim + 1 :]]))
-    return torch.cat(parts, dim).contiguous()
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        return [folder / Path(name).name for name in sorted(set(names))]
-    return [folder / "model.safetensors"]

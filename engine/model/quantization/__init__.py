@@ -6,19 +6,22 @@ the packages' modules (`libraries`) or read from a checkpoint without them (`che
 devices' executors.
 """
 
+from engine.model.quantization.checkpoints import Part
 from engine.model.quantization.coded import CodedLinear, CodedWeight
 from engine.model.quantization.loading import load_quantized, quantize_share, stored_bytes
-from engine.model.quantization.schemes import SCHEMES, Quantization, Scheme, chosen, dtype_of
+from engine.model.quantization.schemes import SCHEMES, Quantization, Scheme, chosen, dtype_of, reads_here
 
 __all__ = [
     "SCHEMES",
     "CodedLinear",
     "CodedWeight",
+    "Part",
     "Quantization",
     "Scheme",
     "chosen",
     "dtype_of",
     "load_quantized",
     "quantize_share",
+    "reads_here",
     "stored_bytes",
 ]

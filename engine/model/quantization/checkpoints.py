@@ -1,260 +1,185 @@
-"""Quantized checkpoints on a CPU: read as they are, layer by layer, without the packages that made them.
+"""Quantized checkpoints read as they are, layer by layer, without the packages that made them.
 
-What it is for: GPTQ, AWQ, float8 and compressed-tensors folders to a model whose linear layers are coded. What may not
-enter: products, schemes that are made here (`libraries`).
+What it is for: a folder to a model whose linear layers and experts are coded, whole or one rank's share of it. What may
+not enter: products, what a layer's tensors mean (`formats`), schemes that are made here (`libraries`).
 
-The idea: a layer's tensors lie beside each other in the file; what they mean is one function of a format. The model is
-made with coded layers in the place of those, so its full size is never in memory, and all other tensors are read as
-ever.
+The idea: a layer's tensors lie beside each other in the file. The model is made with coded layers in the place of
+those, so its full size is never in memory, and all other tensors are read as ever. A rank decodes a layer and keeps its
+part: scales go with their inputs, so a cut need not fall between groups.
 """
 
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import PretrainedConfig, PreTrainedModel
 
-from engine.model.adapters import attention_name
-from engine.model.attention import register_attention
+from engine.model.assembly import WeightFiles, assemble, family_of
 from engine.model.errors import BrokenModel, UnsupportedModel
-from engine.model.quantization.coded import CodedLinear, CodedWeight
-from engine.model.unfolding import Kind
+from engine.model.experts import are_experts, take_experts
+from engine.model.parallel.division import Division
+from engine.model.parallel.plans import Plan
+from engine.model.parallel.shares import narrow, read_share
+from engine.model.quantization.coded import CodedExpert, CodedLinear, CodedWeight, beside, fit_beside
+from engine.model.quantization.formats import FORMATS, IGNORED, Format, Parts
 
-Parts = Mapping[str, torch.Tensor]  # a layer's tensors, by the last part of their names
-Reader = Callable[[Parts, Mapping[str, Any]], CodedWeight]
-Integers = NDArray[np.int64]
-
-_AWQ_COLUMNS = (0, 2, 4, 6, 1, 3, 5, 7)  # which output each nibble of a word holds
-_IGNORED = frozenset({"bias", "k_scale", "v_scale", "q_scale", "input_scale", "input_zero_point", "activation_scale"})
-
-
-def gptq(parts: Parts, settings: Mapping[str, Any]) -> CodedWeight:
-    """qweight int32 (in · bits / 32, out), qzeros (groups, out · bits / 32), scales (groups, out), g_idx (in,).
-
-    Frantar et al. 2022, arXiv:2210.17323; the layout is AutoGPTQ's. Its first format stores zeros less one.
-    """
-    bits = int(settings["bits"])
-    _expect(bits in {4, 8}, f"gptq with {bits} bits; 4 and 8 are served")
-    stored_as = settings.get("checkpoint_format") or ("marlin" if settings.get("is_marlin_format") else "gptq")
-    _expect(stored_as in {"gptq", "gptq_v2"}, f"gptq in the format {stored_as}; gptq and gptq_v2 are served")
-    codes = _words(parts["qweight"].T, bits)  # (out, in)
-    zeros = _words(parts["qzeros"], bits)
-    if stored_as == "gptq":
-        zeros = (zeros + 1) & (2**bits - 1)
-    inputs, groups = codes.shape[1], zeros.shape[0]
-    group = int(settings["group_size"]) if int(settings["group_size"]) > 0 else inputs
-    order = None
-    if "g_idx" in parts:
-        index = parts["g_idx"].numpy()
-        if not np.array_equal(index, np.arange(inputs) // group):
-            order = np.argsort(index, kind="stable")
-            _expect(
-                np.array_equal(index[order], np.arange(inputs) // group), "gptq with groups of unequal sizes (g_idx)"
-            )
-            codes = codes[:, order]
-    _expect(zeros.shape[1] >= codes.shape[0] and groups == -(-inputs // group), "gptq with odd group sizes")
-    return CodedWeight(
-        codes.astype(np.uint8),
-        _floats(parts["scales"].T),
-        group,
-        bits=bits,
-        offsets=np.ascontiguousarray(zeros.T[: codes.shape[0]], np.float32),
-        order=order,
-    )
+_EXPERT = re.compile(r"(?P<experts>.+\.experts)\.(?P<number>\d+)\.(?P<part>\w+)")
+_GATE_AND_UP = (("gate_up_proj",), ("gate_proj", "up_proj"), ("w1", "w3"))
+_DOWN = ("down_proj", "w2")
+_RENAMED = (".block_sparse_moe.", ".mlp.")  # Mixtral's, of which transformers 5 renamed the modules
 
 
-def awq(parts: Parts, settings: Mapping[str, Any]) -> CodedWeight:
-    """qweight int32 (in, out / 8), qzeros (groups, out / 8), scales (groups, out).
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which part of a model is a rank's."""
 
-    Lin et al. 2023, arXiv:2306.00978; the layout is AutoAWQ's for matrix products ("gemm").
-    """
-    bits, version = int(settings.get("bits", 4)), str(settings.get("version", "gemm")).lower()
-    _expect(bits == 4 and version == "gemm", f"awq with {bits} bits in the layout {version}; 4 bits in gemm are served")
-    codes, zeros = (_awq_words(parts[name]) for name in ("qweight", "qzeros"))
-    inputs = codes.shape[0]
-    group = int(settings["group_size"]) if int(settings["group_size"]) > 0 else inputs
-    return CodedWeight(
-        np.ascontiguousarray(codes.T.astype(np.uint8)),
-        _floats(parts["scales"].T),
-        group,
-        bits=4,
-        offsets=np.ascontiguousarray(zeros.T, np.float32),
-    )
+    plan: Plan
+    division: Division
 
-
-def float8(parts: Parts, settings: Mapping[str, Any]) -> CodedWeight:
-    """weight float8_e4m3fn (out, in) and a scale of all, of each output, or of each block of outputs and inputs.
-
-    `weight_scale_inv` (DeepSeek's, transformers' "fp8") and `weight_scale` are both what a code is multiplied by.
-    """
-    weight = parts["weight"]
-    _expect(weight.dtype == torch.float8_e4m3fn, f"float8 weights as {weight.dtype}; float8_e4m3fn is served")
-    given = parts["weight_scale_inv"] if "weight_scale_inv" in parts else parts["weight_scale"]
-    _expect(given.is_floating_point() and given.dtype.itemsize > 1, f"float8 with scales as {given.dtype}")
-    scales, group = _spread(given, tuple(weight.shape), settings.get("weight_block_size"))
-    return CodedWeight(weight.view(torch.uint8).numpy(), scales, group, kind=Kind.FLOAT8)
+    def of(self, layer: str, weight: CodedWeight) -> CodedWeight:
+        """The rank's part of a layer's weight. Raises UnsupportedModel where its codes cannot be cut there."""
+        by_outputs, by_inputs = self.plan.cut_of(layer, by="outputs"), self.plan.cut_of(layer, by="inputs")
+        if by_outputs is not None:
+            share = by_outputs(self.division, weight.shape[0])
+            return weight.rows(share.spans, share.zeros)
+        if by_inputs is None:
+            return weight
+        try:
+            return weight.columns(by_inputs(self.division, weight.shape[1]).spans)
+        except ValueError as error:
+            raise UnsupportedModel(f"{layer} among {self.division.ranks} ranks: {error}") from error
 
 
-def compressed_tensors(parts: Parts, settings: Mapping[str, Any]) -> CodedWeight:
-    """weight_packed int32 (out, in · bits / 32), or weight int8 or float8 (out, in), with scales and maybe zeros.
-
-    The format is the package's own (docs of compressed-tensors: pack-quantized, int-quantized, float-quantized).
-    """
-    odd = sorted(parts.keys() - _COMPRESSED - _IGNORED)
-    _expect(not odd, f"compressed-tensors with {odd[0] if odd else ''}")
-    if "weight_packed" not in parts and parts["weight"].dtype == torch.float8_e4m3fn:
-        return float8(parts, {"weight_block_size": _block_structure(settings)})
-    if "weight_packed" in parts:
-        packed = parts["weight_packed"]
-        outputs, inputs = (int(n) for n in parts["weight_shape"])
-        bits = 4 if packed.shape[1] == -(-inputs // 8) else 8
-        _expect(packed.shape[1] == -(-inputs * bits // 32), "compressed-tensors with other than 4 or 8 bits")
-        codes = _words(packed, bits)[:, :inputs]
-    else:
-        _expect(parts["weight"].dtype == torch.int8, f"compressed-tensors with weights as {parts['weight'].dtype}")
-        codes, bits = parts["weight"].numpy().astype(np.int64) + 128, 8
-        outputs, inputs = codes.shape
-    scales, group = _spread(parts["weight_scale"], (outputs, inputs), None)
-    zeros = _compressed_zeros(parts.get("weight_zero_point"), scales.shape, bits)
-    order = None
-    if "weight_g_idx" in parts and not np.array_equal(parts["weight_g_idx"].numpy(), np.arange(inputs) // group):
-        index = parts["weight_g_idx"].numpy()
-        order = np.argsort(index, kind="stable")
-        _expect(np.array_equal(index[order], np.arange(inputs) // group), "compressed-tensors with odd g_idx")
-        codes = codes[:, order]
-    return CodedWeight(
-        np.ascontiguousarray(codes.astype(np.uint8)), scales, group, bits=bits, offsets=zeros, order=order
-    )
-
-
-_COMPRESSED = frozenset(
-    {"weight", "weight_packed", "weight_scale", "weight_shape", "weight_zero_point", "weight_g_idx"}
-)
-_READERS: Mapping[str, tuple[Reader, frozenset[str]]] = {  # the second: a layer that has one of these is quantized
-    "gptq": (gptq, frozenset({"qweight"})),
-    "awq": (awq, frozenset({"qweight"})),
-    "fp8": (float8, frozenset({"weight_scale_inv", "weight_scale"})),
-    "fbgemm-fp8": (float8, frozenset({"weight_scale"})),
-    "compressed-tensors": (compressed_tensors, frozenset({"weight_packed", "weight_scale"})),
-}
-
-
-def is_read_here(scheme: str) -> bool:
-    """Does `load_coded` read checkpoints of this scheme?"""
-    return scheme in _READERS
-
-
-def load_coded(folder: Path, config: PretrainedConfig, scheme: str, stored: Mapping[str, Any]) -> PreTrainedModel:
+def load_coded(
+    folder: Path, config: PretrainedConfig, scheme: str, stored: Mapping[str, Any], part: Part | None = None
+) -> PreTrainedModel:
     """The model with coded layers, float32, in evaluation mode. Raises BrokenModel and UnsupportedModel by name."""
-    _refuse_settings(stored)
-    register_attention()
+    plain = _unquantized(config, stored)
+    checkpoint = _Checkpoint(folder, plain, FORMATS[scheme], stored, part)
+    coded = dict(checkpoint.coded())
+
+    def shape(model: nn.Module) -> None:
+        if part is not None:
+            narrow(model, part.plan, part.division)
+        _put(model, coded)
+
+    return assemble(folder, plain, shape, checkpoint.rest(), torch.float32)
+
+
+def load_unfolded(
+    folder: Path,
+    config: PretrainedConfig,
+    scheme: str,
+    stored: Mapping[str, Any],
+    dtype: torch.dtype,
+    part: Part | None = None,
+) -> PreTrainedModel:
+    """The model with the numbers that the experts' codes stand for, transposed as gpt-oss has them."""
+    plain = _unquantized(config, stored)
+    checkpoint = _Checkpoint(folder, plain, FORMATS[scheme], stored, part)
+    stacks: dict[str, list[torch.Tensor]] = {}
+    for name, weight in checkpoint.coded():
+        found = _EXPERT.fullmatch(name)
+        assert found is not None
+        matrix = torch.from_numpy(weight.unfolded()).to(dtype).T.contiguous()
+        stacks.setdefault(f"{found['experts']}.{found['part']}", []).append(matrix)
+
+    def shape(model: nn.Module) -> None:
+        if part is not None:
+            narrow(model, part.plan, part.division)
+
+    tensors = checkpoint.rest() | {name: torch.stack(matrices) for name, matrices in stacks.items()}
+    return assemble(folder, plain, shape, tensors, dtype)
+
+
+def _unquantized(config: PretrainedConfig, stored: Mapping[str, Any]) -> PretrainedConfig:
+    """The configuration of the model that the codes stand for."""
+    sparse = stored.get("sparsity_config") or {}
+    if sparse.get("format", "dense") != "dense":
+        raise UnsupportedModel(f"sparse weights ({sparse['format']}): not served on a CPU")
+    if stored.get("transform_config"):
+        raise UnsupportedModel("compressed-tensors with transform_config: not served on a CPU")
     plain = copy.deepcopy(config)
     del plain.quantization_config
-    known: Any = MODEL_FOR_CAUSAL_LM_MAPPING
-    if type(config) not in known:
-        raise UnsupportedModel(f"quantized checkpoints of {config.model_type}, which brings its own code")
-    reader, marks = _READERS[scheme]
-    try:
-        coded, rest = _read(folder, marks, lambda parts: reader(parts, stored))
-        family: Any = _with_coded(known[type(config)], coded)
-        model, report = family.from_pretrained(
-            None,
-            config=plain,
-            state_dict=rest,
-            dtype=torch.float32,
-            attn_implementation=attention_name(plain),
-            output_loading_info=True,
-        )
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
-        raise BrokenModel(f"cannot load {folder} (weights must be safetensors): {error}") from error
-    if report["missing_keys"] or report["mismatched_keys"]:
-        lacking = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
-        raise BrokenModel(f"the checkpoint of {folder} lacks {len(lacking)} weights, {lacking[0]} first")
-    if (folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
-    return cast("PreTrainedModel", model.eval().requires_grad_(False))
+    return plain
 
 
-def _refuse_settings(stored: Mapping[str, Any]) -> None:
-    sparse = stored.get("sparsity_config") or {}
-    _expect(sparse.get("format", "dense") == "dense", f"sparse weights ({sparse.get('format')})")
-    _expect(not stored.get("transform_config"), "compressed-tensors with transform_config")
+class _Checkpoint:
+    """A folder's tensors: those of quantized layers, and the rest."""
+
+    def __init__(
+        self, folder: Path, config: PretrainedConfig, form: Format, stored: Mapping[str, Any], part: Part | None
+    ) -> None:
+        self._folder, self._form, self._stored, self._part = folder, form, stored, part
+        self._files = WeightFiles(folder)
+        self._left_out = getattr(family_of(config), "_keys_to_ignore_on_load_unexpected", None) or ()
+        split = {name: form.split(name) for name in self._files.names}
+        quantized = {layer for layer, leaf in split.values() if leaf in form.marks}
+        self._layers: dict[str, dict[str, str]] = {}  # by layer, then by part: the tensor's name
+        for name, (layer, leaf) in split.items():
+            if layer in quantized and leaf not in IGNORED:
+                self._layers.setdefault(layer, {})[leaf] = name
+
+    def coded(self) -> Iterator[tuple[str, CodedWeight]]:
+        """Each quantized layer by name, of a rank its part, read and decoded as it is asked for."""
+        for layer, names in self._layers.items():
+            if any(re.search(pattern, layer) for pattern in self._left_out):  # what transformers does not load either
+                continue
+            parts = {leaf: self._files.whole(name) for leaf, name in names.items()}
+            for name, own in _experts_apart(layer, parts) if self._form.stacked else ((layer, parts),):
+                try:
+                    weight = self._form.read(own, self._stored)
+                except (KeyError, ValueError) as error:
+                    raise BrokenModel(f"cannot load {self._folder}: {name} has no good {error}") from error
+                yield name, weight if self._part is None else self._part.of(name, weight)
+
+    def rest(self) -> dict[str, torch.Tensor]:
+        """All other tensors by name, of a rank its parts."""
+        held = {name for names in self._layers.values() for name in names.values()}
+        names = (name for name in self._files.names if name not in held and not _is_ignored(name))
+        if self._part is None:
+            return {name: self._files.whole(name) for name in names}
+        plan, division = self._part.plan, self._part.division
+        return {name: read_share(self._files, name, plan, division) for name in names}
 
 
-def _read(
-    folder: Path, marks: frozenset[str], reader: Callable[[Parts], CodedWeight]
-) -> tuple[dict[str, CodedWeight], dict[str, torch.Tensor]]:
-    """(coded weights by layer, all other tensors by name)."""
-    homes = dict(_homes(folder))
-    layers: dict[str, list[str]] = {}
-    for name in homes:
-        layer, _, leaf = name.rpartition(".")
-        if leaf in marks:
-            layers.setdefault(layer, [])
-    for name in homes:
-        layer, _, leaf = name.rpartition(".")
-        if layer in layers and leaf not in _IGNORED:
-            layers[layer].append(name)
-    held = {name for names in layers.values() for name in names}
-    opened: dict[Path, Any] = {home: safe_open(home, framework="pt") for home in set(homes.values())}
-
-    def tensor(name: str) -> torch.Tensor:
-        found: torch.Tensor = opened[homes[name]].get_tensor(name)
-        return found
-
-    coded = {
-        layer: reader({name.rpartition(".")[2]: tensor(name) for name in names}) for layer, names in layers.items()
-    }
-    rest = {name: tensor(name) for name in homes if name not in held and not _is_ignored(name)}
-    return coded, rest
+def _experts_apart(layer: str, parts: Parts) -> Iterator[tuple[str, Parts]]:
+    """Tensors of all experts to those of each."""
+    home, _, last = layer.rpartition(".")
+    for number in range(len(next(iter(parts.values())))):
+        yield f"{home}.{number}.{last}", {leaf: tensor[number] for leaf, tensor in parts.items()}
 
 
 def _is_ignored(name: str) -> bool:
     leaf = name.rpartition(".")[2]
-    return leaf in _IGNORED and leaf != "bias"
+    return leaf in IGNORED and leaf != "bias"
 
 
-def _homes(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Every tensor's name and file."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        for name, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items():
-            yield name, folder / Path(file).name
-        return
-    with safe_open(folder / "model.safetensors", framework="pt") as tensors:
-        for name in tensors.keys():  # noqa: SIM118 - not a mapping
-            yield name, folder / "model.safetensors"
+def _put(model: nn.Module, coded: Mapping[str, CodedWeight]) -> None:
+    """Coded layers and experts in the places of the model's own."""
+    experts: dict[str, dict[tuple[int, str], CodedWeight]] = {}
+    for name, weight in coded.items():
+        found = _EXPERT.fullmatch(name)
+        if found is None:
+            _put_linear(model, name, weight)
+        else:
+            experts.setdefault(found["experts"], {})[int(found["number"]), found["part"]] = weight
+    for name, matrices in experts.items():
+        _put_experts(model, name, matrices)
 
 
-def _with_coded(family: type[PreTrainedModel], coded: Mapping[str, CodedWeight]) -> type[PreTrainedModel]:
-    """The family's class, whose instances have coded layers from the start; of the same name."""
-
-    def __init__(self: Any, config: PretrainedConfig, *arguments: Any, **named: Any) -> None:  # noqa: N807
-        family.__init__(self, config, *arguments, **named)
-        for name, weight in coded.items():
-            _put(self, name, weight)
-
-    return type(family.__name__, (family,), {"__init__": __init__, "__module__": family.__module__})
-
-
-def _put(model: nn.Module, name: str, weight: CodedWeight) -> None:
-    parent, _, last = name.rpartition(".")
-    try:
-        old = model.get_submodule(name)
-    except AttributeError:
-        old = None
+def _put_linear(model: nn.Module, name: str, weight: CodedWeight) -> None:
+    old = _submodule(model, name)
     if old is None or not _fits(old, weight):
         raise UnsupportedModel(f"the checkpoint has quantized weights {weight.shape} for {name}, no such linear layer")
+    parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, CodedLinear(weight, cast("nn.Parameter | None", old.bias)))
 
 
@@ -263,60 +188,27 @@ def _fits(module: nn.Module, weight: CodedWeight) -> bool:
     return tuple(shape[::-1] if type(module).__name__ == "Conv1D" else shape) == weight.shape
 
 
-def _expect(holds: bool, what: str) -> None:
-    if not holds:
-        raise UnsupportedModel(f"{what}: not served on a CPU")
+def _put_experts(model: nn.Module, name: str, matrices: Mapping[tuple[int, str], CodedWeight]) -> None:
+    module: Any = _submodule(model, name) or _submodule(model, name.replace(*_RENAMED))
+    if module is None or not are_experts(module):
+        raise UnsupportedModel(f"the checkpoint has quantized experts at {name}, where this model has none that fit")
+    is_interleaved = module.is_transposed
+    coded = []
+    for number, whole in enumerate(take_experts(module)):
+        own = {part: weight for (at, part), weight in matrices.items() if at == number}
+        up = next((tuple(own[p] for p in parts) for parts in _GATE_AND_UP if own.keys() >= set(parts)), ())
+        down = next((own[part] for part in _DOWN if part in own), None)
+        if down is None or not up or (is_interleaved and len(up) > 1):
+            raise UnsupportedModel(f"expert {number} of {name} is quantized in part, or lacks weights: {sorted(own)}")
+        if (sum(each.shape[0] for each in up), down.shape) != (whole.up.shape[0], tuple(whole.down.shape)):
+            raise BrokenModel(f"the weights of expert {number} of {name} do not fit config.json")
+        coded.append(CodedExpert((beside(up),) if fit_beside(up) else up, down))
+    module.coded_experts = coded
+    module._is_hf_initialized = True  # else transformers would draw numbers for the tensors that it has no more
 
 
-def _words(packed: torch.Tensor, bits: int) -> Integers:
-    """int32 (rows, words) to (rows, words · 32 / bits), the lowest bits first."""
-    shifts = np.arange(0, 32, bits)
-    words = packed.contiguous().numpy().view(np.uint32).astype(np.int64)
-    codes: Integers = (words[..., None] >> shifts & (2**bits - 1)).reshape(words.shape[0], -1)
-    return codes
-
-
-def _awq_words(packed: torch.Tensor) -> Integers:
-    """int32 (rows, words) to (rows, 8 · words): a word's nibbles are not in order."""
-    nibbles = _words(packed, 4).reshape(packed.shape[0], -1, 8)
-    columns = np.empty_like(nibbles)
-    columns[..., _AWQ_COLUMNS] = nibbles
-    return cast("Integers", columns.reshape(packed.shape[0], -1))
-
-
-def _floats(tensor: torch.Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = tensor.float().contiguous().numpy()
-    return array
-
-
-def _spread(scales: torch.Tensor, shape: tuple[int, ...], block: Any) -> tuple[NDArray[np.float32], int]:
-    """((out, groups) scales, inputs in a group), of scales of all, of outputs, of groups, or of blocks."""
-    outputs, inputs = shape
-    given = _floats(scales)
-    if given.size == 1:
-        return np.full((outputs, 1), given.reshape(-1)[0], np.float32), inputs
-    given = given.reshape(given.shape[0], -1)
-    if given.shape[0] != outputs:
-        _expect(block is not None, f"scales {given.shape} for weights {shape}")
-        high, wide = (int(n) for n in block)
-        return np.repeat(given, high, axis=0)[:outputs], wide
-    groups = given.shape[1]
-    group = int(block[1]) if block is not None and groups > 1 else -(-inputs // groups)
-    _expect(groups == -(-inputs // group), f"{groups} groups of {inputs} inputs")
-    return given, group
-
-
-def _compressed_zeros(zeros: torch.Tensor | None, shape: tuple[int, ...], bits: int) -> NDArray[np.float32]:
-    """What to subtract from codes, which are the signed numbers plus half their range."""
-    half = 2 ** (bits - 1)
-    if zeros is None:
-        return np.full(shape, half, np.float32)
-    if zeros.dtype == torch.int32 and tuple(zeros.shape) != shape:  # packed along the outputs
-        return np.ascontiguousarray(_words(zeros.T, bits).T[: shape[0]], np.float32)
-    return np.broadcast_to(zeros.float().numpy().reshape(zeros.shape[0], -1) + half, shape).astype(np.float32)
-
-
-def _block_structure(settings: Mapping[str, Any]) -> Any:
-    """The block of the first group of layers that has one."""
-    groups = (settings.get("config_groups") or {}).values()
-    return next((w["block_structure"] for g in groups if (w := g.get("weights") or {}).get("block_structure")), None)
+def _submodule(model: nn.Module, name: str) -> nn.Module | None:
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        return None

@@ -25,7 +25,7 @@ _dtypes: Any = torch  # knows int4 at run time only
 def request_of(quantization: Quantization, inputs: Collection[int], device: torch.device, dtype: torch.dtype) -> Any:
     """The quantization_config for `from_pretrained`, or None where the checkpoint's own says it all.
 
-    `inputs`: how many the linear layers have, the head's apart.
+    `inputs`: how many the linear layers and experts have, the head's apart.
     """
     name = quantization.scheme.name
     if quantization.stored is None:
@@ -85,15 +85,14 @@ def int4_group(inputs: Collection[int]) -> int:
     return found
 
 
-def quantize_share(model: nn.Module, name: str, device: torch.device) -> None:
-    """Quantizes a rank's layers in place, all but the head, which is divided by rows of the vocabulary."""
+def quantize_linears(model: nn.Module, name: str, inputs: Collection[int], device: torch.device) -> None:
+    """Has torchao quantize linear layers in place, all but the head. `inputs`: of all layers that are made alike."""
     torchao: Any = importlib.import_module("torchao.quantization")
-    layers = {id(layer): layer.weight.shape[1] for layer in inner_linears(model)}
-    how = torchao_config(name, set(layers.values()), device)
-    torchao.quantize_(model, how, filter_fn=lambda module, _: id(module) in layers)
+    layers = {id(layer) for layer in inner_linears(model)}
+    torchao.quantize_(model, torchao_config(name, inputs, device), filter_fn=lambda module, _: id(module) in layers)
 
 
 def inner_linears(model: Any) -> list[nn.Linear]:
     """All linear layers but the head."""
-    head = model.get_output_embeddings()
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     return [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]

@@ -18,6 +18,7 @@ from transformers import PretrainedConfig
 from engine.config import QuantizeName
 from engine.model.config import DtypeName
 from engine.model.errors import UnsupportedModel
+from engine.model.quantization.formats import FORMATS
 
 Packages = tuple[str, ...]
 
@@ -102,9 +103,11 @@ SCHEMES: Mapping[str, Scheme] = {
         ),
         # Only ever a checkpoint's own word, never a flag's.
         Scheme(name="fbgemm-fp8", bits="float8", read={"cpu": ()}, instead="serve one in the format fp8"),
+        Scheme(name="mxfp4", bits="float4", read={"cpu": (), "cuda": ()}),  # gpt-oss as it is published
     )
 }
-DIVIDED = frozenset({"fp8", "torchao-int8", "torchao-int4"})  # each rank makes those of its share
+DIVIDED = frozenset({"fp8", "torchao-int8", "torchao-int4"})  # made at start: each rank makes those of its share
+_READ_EVERYWHERE = frozenset({"mxfp4"})  # written out in full on a GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +131,14 @@ def chosen(asked: QuantizeName, config: PretrainedConfig, device: torch.device, 
     else:
         quantization = Quantization(SCHEMES[asked])
     _check_device(quantization, device)
-    _check_ranks(quantization, ranks)
+    _check_ranks(quantization, device, ranks)
     return quantization
+
+
+def reads_here(quantization: Quantization, device: torch.device) -> bool:
+    """Is the checkpoint read by `checkpoints`, not by a package?"""
+    known = FORMATS.keys() if device.type == "cpu" else _READ_EVERYWHERE
+    return quantization.stored is not None and quantization.scheme.name in known
 
 
 def kernels_of(asked: QuantizeName) -> str:
@@ -197,12 +206,14 @@ def _check_device(quantization: Quantization, device: torch.device) -> None:
         raise UnsupportedModel(f"{scheme.name} needs a GPU of compute capability {least}; this one has {own}")
 
 
-def _check_ranks(quantization: Quantization, ranks: int) -> None:
+def _check_ranks(quantization: Quantization, device: torch.device, ranks: int) -> None:
     name = quantization.scheme.name
-    if ranks > 1 and (name not in DIVIDED or quantization.stored is not None):
+    made = quantization.stored is None and name in DIVIDED
+    if ranks > 1 and not made and not reads_here(quantization, device):
+        read = FORMATS.keys() if device.type == "cpu" else _READ_EVERYWHERE
         raise UnsupportedModel(
-            f"{name} is not divided among {ranks} ranks; serve it with one, or a checkpoint in floating point with "
-            f"{', '.join(sorted(DIVIDED))}"
+            f"{name} is not divided among {ranks} ranks on {device.type}; serve it with one, or a checkpoint in "
+            f"floating point with {', '.join(sorted(DIVIDED))}, or one in {', '.join(sorted(read))}"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 import transformers
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -144,6 +145,7 @@ _FAMILIES: Mapping[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "stablelm": ("StableLm", {**_GROUPED, "partial_rotary_factor": 0.5, "use_qkv_bias": True}),
+    "stablelm_head_norms": ("StableLm", {**_GROUPED, "qk_layernorm": True}),
     "deepseek_v3": (
         "DeepseekV3",
         {
@@ -185,5 +187,8 @@ def build_family(name: str) -> PreTrainedModel:
     config.initializer_range = 0.3
     transformers.set_seed(7)
     model: Any = transformers.AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    for parameter_name, parameter in model.named_parameters():
+        if ".norms." in parameter_name:  # one a head: they must not be taken for each other
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
     built: PreTrainedModel = model.eval()
     return built

@@ -38,5 +38,11 @@ def test_45_every_replica_may_be_replaced_and_their_number_follows_the_load(pyte
     assert "a third replica came with the load" in told
 
 
+def test_a_server_outside_of_the_cluster_has_replicas_there(pytestconfig: pytest.Config) -> None:
+    told = played(python_with_ray(pytestconfig.cache), "client")
+    assert "a replica was killed: every stream is that of the undisturbed run" in told
+    assert "with the server its replicas end" in told
+
+
 def test_the_service_runs_from_a_configuration_file_of_serve(pytestconfig: pytest.Config) -> None:
     assert "a stream came through Serve" in played(python_with_ray(pytestconfig.cache), "file")

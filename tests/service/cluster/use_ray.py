@@ -181,8 +181,8 @@ def environ(folder: Path) -> bytes:
 
 
 @contextmanager
-def cluster_of(*cpus: int) -> Iterator[Any]:
-    """A head without CPUs and a node for each number."""
+def cluster_of(*cpus: int, client_port: int | None = None) -> Iterator[Any]:
+    """A head without CPUs, which takes clients at a port if one is given, and a node for each number."""
     os.environ.update(
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN=secrets.token_hex(32),
@@ -195,7 +195,8 @@ def cluster_of(*cpus: int) -> Iterator[Any]:
     from ray.cluster_utils import Cluster  # noqa: PLC0415  # it reads the environment
 
     store = 80 << 20
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": store})
+    head = {"num_cpus": 0, "object_store_memory": store, "ray_client_server_port": client_port}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     nodes = [cluster.add_node(num_cpus=count, object_store_memory=store) for count in cpus]
     try:
         yield cluster, nodes
@@ -278,12 +279,33 @@ def changes(model: str) -> None:
         server.end()
 
 
+def client(model: str) -> None:
+    """A server that is in no Ray cluster: Ray Client starts its replicas, it speaks to them."""
+    port = free_port()
+    with cluster_of(2, client_port=port) as (cluster, _):
+        flags = ("--cluster", f"ray://127.0.0.1:{port}", *flags_of(cluster)[2:], "--replicas", "2")
+        server = Server(model, *flags)
+        until("two replicas are there", lambda: server.metric("formwork_engines") == 2)
+        quiet = all_of(server)
+        assert all_of(server, lambda: os.kill(replica_pids()[0], signal.SIGKILL)) == quiet
+        assert server.metric("formwork_requests_lost_total") == 0
+        say("a replica was killed: every stream is that of the undisturbed run")
+        until("it was replaced", lambda: server.metric("formwork_engines") == 2)
+        server.end()
+        until("with the server its replicas end", lambda: not replica_pids())
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 def file(model: str) -> None:
     """Serve's own configuration file: ingress and replicas are all on the cluster."""
-    with cluster_of(4) as (cluster, _), socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
+    port = free_port()
+    with cluster_of(4) as (cluster, _):
         settings = {"model": model, "replicas": 2, "ingresses": 2, "cache_tokens": 16384, "threads": 1}
         application = {"name": "formwork", "import_path": "service.cluster.application:build", "args": settings}
         written = Path(tempfile.mkdtemp()) / "serve.yaml"  # JSON is YAML
@@ -300,4 +322,4 @@ def file(model: str) -> None:
 
 
 if __name__ == "__main__":
-    {"deaths": deaths, "changes": changes, "file": file}[sys.argv[1]](sys.argv[2])
+    {"deaths": deaths, "changes": changes, "client": client, "file": file}[sys.argv[1]](sys.argv[2])

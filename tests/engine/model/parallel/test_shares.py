@@ -12,22 +12,29 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PersimmonConfig
 
+from engine.model.assembly import WeightFiles
 from engine.model.errors import BrokenModel, UnsupportedModel
 from engine.model.loading import load_config
 from engine.model.parallel import divide, load_share, plan_of
-from engine.model.parallel.shares import read_shares
+from engine.model.parallel.shares import read_share
 from tests.engine.model.families import FAMILY_NAMES
 
 RANKS = 2
+
+
+def read_shares(folder: Path, rank: int) -> dict[str, torch.Tensor]:
+    """All that a rank reads."""
+    config, files = load_config(str(folder)), WeightFiles(folder)
+    plan, division = plan_of(config), divide(config, rank, RANKS)
+    return {name: read_share(files, name, plan, division) for name in files.names}
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_ranks_hold_little_more_than_their_part(family: str, family_folder: Callable[[str], Path]) -> None:
     """Of two ranks each reads half of every matrix but those that are held whole: routers, positions, low ranks."""
     folder = family_folder(family)
-    config = load_config(str(folder))
     whole = load_file(folder / "model.safetensors")
-    part = dict(read_shares(folder, plan_of(config), divide(config, 0, RANKS)))
+    part = read_shares(folder, 0)
     assert part.keys() == whole.keys()
     undivided = {n for n, t in part.items() if t.ndim >= 2 and "bias" not in n and t.shape == whole[n].shape}
     known = ("gate.weight", "router.weight", "wpe.", "embed_positions", "project_", "q_a_proj", "kv_a_proj")
@@ -44,28 +51,22 @@ def test_no_divided_tensor_is_read_whole(family_folder: Callable[[str], Path], m
         def __init__(self, inner: Any) -> None:
             self._inner = inner
 
-        def __enter__(self) -> Watched:
-            self._file = self._inner.__enter__()
-            return self
+        def __enter__(self) -> Any:
+            return self._inner.__enter__()
 
         def __exit__(self, *problem: object) -> None:
             self._inner.__exit__(*problem)
 
-        def keys(self) -> Any:
-            return self._file.keys()
-
         def get_slice(self, name: str) -> Any:
-            return self._file.get_slice(name)
+            return self._inner.get_slice(name)
 
         def get_tensor(self, name: str) -> torch.Tensor:
             read.append(name)
-            tensor: torch.Tensor = self._file.get_tensor(name)
+            tensor: torch.Tensor = self._inner.get_tensor(name)
             return tensor
 
-    monkeypatch.setattr("engine.model.parallel.shares.safe_open", lambda *a, **k: Watched(safe_open(*a, **k)))
-    folder = family_folder("llama")
-    config = load_config(str(folder))
-    dict(read_shares(folder, plan_of(config), divide(config, 1, RANKS)))
+    monkeypatch.setattr("engine.model.assembly.safe_open", lambda *a, **k: Watched(safe_open(*a, **k)))
+    read_shares(family_folder("llama"), 1)
     assert read
     assert all("norm" in name for name in read)
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pytest
 import torch
 
-from engine.model.parallel import load_share
+from engine.model import runner
 
 Result = TypeVar("Result")
 
@@ -68,18 +68,18 @@ class ThreadGroup:
 
 def load_in_turns(patch: pytest.MonkeyPatch) -> None:
     """Ranks load one after the other, and none computes before all have: transformers loads under global switches."""
-    lock = threading.Lock()
+    load, lock = runner._load_share, threading.Lock()
     loaded: dict[int, threading.Barrier] = {}
 
     def locked(*arguments: Any) -> Any:
-        ranks = arguments[3].ranks
+        ranks = arguments[-1].ranks
         with lock:
-            model = load_share(*arguments)
+            model = load(*arguments)
             all_loaded = loaded.setdefault(ranks, threading.Barrier(ranks))
         all_loaded.wait(_WAIT_S)
         return model
 
-    patch.setattr("engine.model.runner.load_share", locked)
+    patch.setattr(runner, "_load_share", locked)
 
 
 def together(ranks: int, work: Callable[[ThreadGroup], Result]) -> list[Result]:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 Tensors = dict[str, torch.Tensor]
 Maker = Callable[[torch.Tensor], tuple[Tensors, torch.Tensor]]
 
-_LINEAR = ("_proj.weight", ".dense.weight", ".fc1.weight", ".fc2.weight")
+LINEAR = ("_proj.weight", ".dense.weight", ".fc1.weight", ".fc2.weight", ".w1.weight", ".w2.weight", ".w3.weight")
 
 
 def quantized_copy(source: Path, target: Path, maker: Maker, settings: Mapping[str, Any]) -> Path:
@@ -27,7 +27,7 @@ def quantized_copy(source: Path, target: Path, maker: Maker, settings: Mapping[s
     tensors, exact = load_file(source / "model.safetensors"), {}
     written: Tensors = {}
     for name, tensor in tensors.items():
-        if name.endswith(_LINEAR):
+        if name.endswith(LINEAR):
             made, exact[name] = maker(tensor.float())
             written |= {f"{name.removesuffix('weight')}{leaf}": part.contiguous() for leaf, part in made.items()}
         else:
@@ -125,6 +125,20 @@ def int4_packed(group: int) -> Maker:
         return tensors, (codes * scales[..., None]).reshape(weight.shape)
 
     return make
+
+
+def mxfp4_copy(source: Path, target: Path) -> None:
+    """gpt-oss with its experts as they are published: codes and scales at random, which stand for other weights."""
+    tensors, generator = load_file(source / "model.safetensors"), torch.Generator().manual_seed(3)
+    for name in [name for name in tensors if name.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
+        experts, inputs, outputs = tensors.pop(name).shape
+        shape = (experts, outputs, inputs // 32)
+        tensors[f"{name}_blocks"] = torch.randint(0, 256, (*shape, 16), dtype=torch.uint8, generator=generator)
+        tensors[f"{name}_scales"] = torch.randint(122, 126, shape, dtype=torch.uint8, generator=generator)
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn"]}
+    save_file(tensors, target / "model.safetensors", {"format": "pt"})
+    (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
 def _grouped(weight: torch.Tensor, index: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -127,3 +127,36 @@ def test_coded_layers_are_packed_like_all_others() -> None:
     pack_linears(model)
     assert isinstance(model[0], PackedLinear)
     torch.testing.assert_close(model(rows), want, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("spans", [((0, 24),), ((24, 40),), ((0, 8), (20, 30)), ((38, 40),)])
+@pytest.mark.parametrize(("kind", "bits"), _KINDS)
+def test_a_part_of_the_inputs_is_those_columns(
+    kind: Kind, bits: int, spans: tuple[tuple[int, int], ...], *, ordered: bool
+) -> None:
+    """Whether or not groups end there; sorted inputs (of integers only) are found wherever they were sorted to."""
+    if ordered and kind != Kind.INTEGER:
+        return
+    weight = coded(kind, bits, (16, 40), ordered=ordered)
+    part = weight.columns(spans)
+    kept = [i for start, stop in spans for i in range(start, stop)]
+    assert part.shape == (16, len(kept))
+    assert np.array_equal(part.unfolded(), weight.unfolded()[:, kept])
+    rows = torch.randn(3, len(kept), generator=torch.Generator().manual_seed(0))
+    expected = rows @ torch.from_numpy(part.unfolded()).T
+    torch.testing.assert_close(OwnCodedWeight(part)(rows), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_two_codes_of_a_byte_are_not_parted() -> None:
+    """A cut at an odd input would leave scales that change between them."""
+    with pytest.raises(ValueError, match="cannot be cut"):
+        coded(Kind.INTEGER, 4, (16, 40)).columns(((5, 30),))
+
+
+def test_a_part_of_the_outputs_is_those_rows_and_zeros_behind_them() -> None:
+    """As a rank holds its rows of a vocabulary."""
+    weight = coded(Kind.TABLE, 4, (40, 32))
+    part = weight.rows(((3, 7), (30, 40)), zeros=2).unfolded()
+    assert np.array_equal(part[:-2], weight.unfolded()[[*range(3, 7), *range(30, 40)]])
+    assert not part[-2:].any()

@@ -141,12 +141,6 @@ def logits_or_nothing(runner: ModelRunner, group: ThreadGroup) -> torch.Tensor:
     return made if group.rank == 0 else torch.empty(0)
 
 
-def test_experts_are_not_left_as_they_are_in_silence(family_folder: Callable[[str], Path]) -> None:
-    """Nearly all of a mixture's weights: refused by name."""
-    with pytest.raises(UnsupportedModel, match="experts of mixtral"):
-        runner_of(family_folder("mixtral"), "torchao-int8")
-
-
 def test_a_family_without_linear_layers_of_torchs_is_refused(family_folder: Callable[[str], Path]) -> None:
     """GPT-2's layers are a class of transformers': nothing would be quantized."""
     with pytest.raises(UnsupportedModel, match="no linear layers"):

@@ -89,7 +89,7 @@ def test_schemes_that_need_calibration_are_not_made_here(flag: QuantizeName) -> 
             asked_of(flag, device)
 
 
-@pytest.mark.parametrize("method", ["exl2", "hqq", "aqlm", "mxfp4", "auto-round", ""])
+@pytest.mark.parametrize("method", ["exl2", "hqq", "aqlm", "auto-round", ""])
 def test_other_methods_are_refused_by_name(method: str) -> None:
     with pytest.raises(UnsupportedModel, match=method or "unnamed method"):
         asked_of("auto", quant_method=method)
@@ -149,8 +149,11 @@ def test_ranks_share_what_each_can_make_of_its_part() -> None:
         elif flag.startswith("bitsandbytes"):
             with pytest.raises(UnsupportedModel, match=f"{flag} is not divided among 2 ranks"):
                 chosen(flag, config(), _CPU, ranks=2)
-    with pytest.raises(UnsupportedModel, match="gptq is not divided"):
-        chosen("auto", config(quant_method="gptq"), _CPU, ranks=2)
+    for method in ("gptq", "awq", "fp8", "compressed-tensors", "mxfp4"):
+        assert chosen("auto", config(quant_method=method), _CPU, ranks=2) is not None
+    assert chosen("auto", config(quant_method="mxfp4"), _CUDA, ranks=2) is not None
+    with pytest.raises(UnsupportedModel, match=r"gptq is not divided among 2 ranks on cuda.*one in mxfp4"):
+        chosen("auto", config(quant_method="gptq"), _CUDA, ranks=2)
 
 
 def test_activations_have_the_type_that_the_products_take() -> None:

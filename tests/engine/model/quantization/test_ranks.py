@@ -1,0 +1,54 @@
+"""Quantized checkpoints divided among ranks are what one rank makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.config import QuantizeName
+from engine.model import ModelRunner, RunnerConfig
+from tests.engine.model.families import VOCABULARY
+from tests.engine.model.paged import PagedDriver, random_tokens
+from tests.engine.model.parallel.threads import ThreadGroup, load_in_turns, together
+from tests.engine.model.quantization import makers
+from tests.engine.model.quantization.test_checkpoints import FORMATS, logits
+
+_TOKENS = random_tokens(30, VOCABULARY, 7)
+
+
+def logits_of_ranks(folder: Path, ranks: int, quantize: QuantizeName = "auto") -> torch.Tensor:
+    """Of the text of `test_checkpoints.logits`; ranks are threads."""
+
+    def work(group: ThreadGroup) -> torch.Tensor:
+        settings = RunnerConfig(path=str(folder), quantize=quantize, device="cpu", pages=8, threads=1)
+        runner = ModelRunner(settings, group)
+        made = runner.run(PagedDriver(runner).plan([(0, _TOKENS)])).clone()
+        return made if group.rank == 0 else torch.empty(0)
+
+    return together(ranks, work)[0]
+
+
+@pytest.mark.parametrize("family", ["llama", "phi", "mixtral"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_ranks_share_a_quantized_checkpoint(
+    form: str, family: str, family_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cuts fall inside of groups (48 inputs in groups of 16, halved), between sorted inputs, through biases."""
+    load_in_turns(monkeypatch)
+    maker, settings = FORMATS[form]
+    makers.quantized_copy(family_folder(family), tmp_path, maker, settings)
+    torch.testing.assert_close(logits_of_ranks(tmp_path, 2), logits(tmp_path), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["gptq in act-order", "fp8"])
+def test_key_heads_may_be_fewer_than_ranks(
+    form: str, family_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two key-value heads, four ranks: two hold each, whatever the weights are held in."""
+    load_in_turns(monkeypatch)
+    maker, settings = FORMATS[form]
+    makers.quantized_copy(family_folder("llama"), tmp_path, maker, settings)
+    torch.testing.assert_close(logits_of_ranks(tmp_path, 4), logits(tmp_path), atol=1e-4, rtol=1e-4)
