@@ -55,7 +55,7 @@ async def responses(request: Request) -> Response:
 
 async def _responses(visit: Visit) -> Response:
     house = visit.house
-    body = visit.body(ResponsesRequest)
+    body = await visit.body(ResponsesRequest)
     model = house.model_named(body.model)
     with renaming(NAMES):
         wish = await wishes.of_chat(house, chat_of(body), visit.tenant)
