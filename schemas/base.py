@@ -8,9 +8,11 @@ and coerce nothing (`"5"` is not 5). Replies are described here and rendered by 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_before_validator_function
 
 JsonSchema = dict[str, Any] | bool
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -19,10 +21,51 @@ Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 StopString = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
+_MOST_MEMBERS = 1024  # of one object in a request; schemas and what else is the client's own may have more
+
+
+def _narrow(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > _MOST_MEMBERS:
+        told = {"members": len(value), "most": _MOST_MEMBERS}
+        raise PydanticCustomError("too_many_members", "{members} members; at most {most} are accepted", told)
+    return value
+
+
+def _hasten(schema: Any) -> None:
+    """Lets the first mistake end a list, and a mapping be counted before it is read, however deep they stand."""
+    if isinstance(schema, list | tuple):
+        for part in schema:
+            _hasten(part)
+    if not isinstance(schema, dict) or _is_narrowed(schema):
+        return
+    for part in schema.values():
+        _hasten(part)
+    kind = str(schema.get("type"))  # among a model's fields, one may have this name
+    if kind in {"list", "tuple"}:
+        schema["fail_fast"] = True
+    elif kind == "dict" and schema.get("values_schema", {}).get("type", "any") != "any":
+        wrapped = no_info_before_validator_function(_narrow, cast("CoreSchema", dict(schema)))
+        schema.clear()
+        schema.update(wrapped)
+
+
+def _is_narrowed(schema: dict[str, Any]) -> bool:
+    return schema.get("type") == "function-before" and schema["function"]["function"] is _narrow
+
+
 class Request(BaseModel):
-    """Base of everything a client sends."""
+    """Base of everything a client sends.
+
+    A list of mistakes as long as a body, each with its place, would be seconds of work for one sentence.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, protected_namespaces=())
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        _hasten(schema)
+        return no_info_before_validator_function(_narrow, schema)
 
 
 class Reply(BaseModel):

@@ -131,10 +131,18 @@ def strict_json(data: bytes) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidBody(f"the key {twice[:80]!r} stands twice in one object")
+        raise InvalidBody(f"the key {_repeated(pairs)[:80]!r} stands twice in one object")
     return value
+
+
+def _repeated(pairs: list[tuple[str, Any]]) -> str:
+    """The first name that has been there before. O(n): an object may have hundreds of thousands of them."""
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            return name
+        seen.add(name)
+    raise AssertionError("called only where a name stands twice")
 
 
 def _constant(name: str) -> NoReturn:

@@ -31,7 +31,8 @@ from service.names import Names
 from service.reasoning import thought_of
 from service.tools import Toolbox, message_constraint, toolbox_of
 
-_LONG_TEXT = 20_000  # characters; tokenising more would hold up the event loop
+MOST_TOKENS = 262_144  # of a text that is only looked at; as many may be sent as ids (schemas.completions)
+_LONG_TEXT = 4000  # characters; tokenising more would hold up the event loop
 
 
 async def of_chat(house: House, body: ChatRequest, tenant: str) -> Wish:
@@ -258,13 +259,21 @@ def chat_conversation(house: House, body: ChatRequest, tenant: str) -> Conversat
     return conversation_of(body, constraint, options, toolbox)
 
 
-async def encode(house: House, text: str, *, special: bool, add_bos: bool = False) -> list[int]:
-    """A text's tokens; a long one off the event loop."""
+async def encode(house: House, text: str, param: str, *, special: bool, add_bos: bool = False) -> list[int]:
+    """A text's tokens; a long one off the event loop. Raises InvalidBody for more than are told or judged at once."""
 
     def run(text: str) -> list[int]:
         return house.tokenizer.encode(text, special=special, add_bos=add_bos)
 
-    return await _off_loop(len(text), run, text)
+    tokens = await _off_loop(len(text), run, text)
+    if len(tokens) > MOST_TOKENS:
+        raise InvalidBody(f"{len(tokens)} tokens; at most {MOST_TOKENS} are accepted", param=param)
+    return tokens
+
+
+async def spelled(house: House, conversation: Conversation) -> list[int]:
+    """The tokens of a conversation as the model reads it, off the event loop."""
+    return await asyncio.to_thread(house.chat_template().prompt, conversation)
 
 
 async def encode_prompt(house: House, text: str, param: str) -> list[int]:

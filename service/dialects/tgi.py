@@ -163,11 +163,10 @@ class TgiVoice:
 def text_tokens(tokenizer: Tokenizer, token_ids: Sequence[int]) -> list[dict[str, Any]]:
     """Tokens with the places of their text, in characters."""
     out: list[dict[str, Any]] = []
-    data = b""
+    decoder = codecs.getincrementaldecoder("utf-8")("ignore")
     start = 0
     for token_id in token_ids:
-        data += tokenizer.token_bytes(token_id)
-        stop = len(data.decode(errors="ignore"))
+        stop = start + len(decoder.decode(tokenizer.token_bytes(token_id)))
         out.append({"id": token_id, "text": tokenizer.token_text(token_id), "start": start, "stop": stop})
         start = stop
     return out

@@ -47,7 +47,7 @@ async def unload(request: Request) -> Response:
 
 
 async def _load(visit: Visit) -> Response:
-    body = visit.body(LoadAdapter)
+    body = await visit.body(LoadAdapter)
     house = visit.house
     if house.settings.max_adapters == 0:
         raise InvalidBody("this server serves no adapters: start it with --max-adapters", param="lora_name")
@@ -64,7 +64,7 @@ async def _load(visit: Visit) -> Response:
 
 
 async def _unload(visit: Visit) -> Response:
-    body = visit.body(UnloadAdapter)
+    body = await visit.body(UnloadAdapter)
     if not visit.house.adapters.drop(body.lora_name):
         raise NotFound(f"no adapter is named {body.lora_name!r}")
     return JsonReply({"lora_name": body.lora_name, "version": None})

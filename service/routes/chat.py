@@ -63,7 +63,7 @@ async def chat_completions(request: Request) -> Response:
 
 
 async def _chat(visit: Visit) -> Response:
-    return await answer_chat(visit, visit.body(ChatRequest))
+    return await answer_chat(visit, await visit.body(ChatRequest))
 
 
 async def answer_chat(visit: Visit, body: ChatRequest) -> Response:

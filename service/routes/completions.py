@@ -6,6 +6,7 @@ vLLM and TGI. What may not enter: shapes of completions (service.dialects.comple
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack
@@ -53,7 +54,7 @@ async def completions(request: Request) -> Response:
 
 
 async def _completions(visit: Visit) -> Response:
-    return await answer_completion(visit, visit.body(CompletionRequest))
+    return await answer_completion(visit, await visit.body(CompletionRequest))
 
 
 async def answer_completion(visit: Visit, body: CompletionRequest) -> Response:
@@ -131,22 +132,22 @@ async def tokenize(request: Request) -> Response:
     """A text's tokens: vLLM's shape for `prompt` and `messages`, TGI's for `inputs`."""
 
     async def work(visit: Visit) -> Response:
-        body = visit.body(TokenizeRequest)
+        body = await visit.body(TokenizeRequest)
         house = visit.house
         house.model_named(body.model)
         if sum(each is not None for each in (body.prompt, body.messages, body.inputs)) != 1:
             raise InvalidBody("send exactly one of prompt, messages and inputs")
         if body.inputs is not None:
             bos = body.add_special_tokens is not False
-            tokens = await wishes.encode(house, body.inputs, special=True, add_bos=bos)
-            return JsonReply(text_tokens(house.tokenizer, tokens))
+            tokens = await wishes.encode(house, body.inputs, "inputs", special=True, add_bos=bos)
+            return JsonReply(await asyncio.to_thread(text_tokens, house.tokenizer, tokens))
         if body.messages is not None:
             tools = [tool.shown for tool in callables(body.tools)] if body.tools else None
             turns = [plain_message(message) for message in body.messages]
-            tokens = house.chat_template().prompt(Conversation(turns, tools))
+            tokens = await wishes.spelled(house, Conversation(turns, tools))
         else:
             bos = body.add_special_tokens is not False
-            tokens = await wishes.encode(house, body.prompt or "", special=True, add_bos=bos)
+            tokens = await wishes.encode(house, body.prompt or "", "prompt", special=True, add_bos=bos)
         return JsonReply({"count": len(tokens), "max_model_len": house.context_length, "tokens": tokens})
 
     return await receive(request, work)
@@ -160,7 +161,7 @@ async def detokenize(request: Request) -> Response:
     """The text of tokens, special ones left out."""
 
     async def work(visit: Visit) -> Response:
-        body = visit.body(DetokenizeRequest)
+        body = await visit.body(DetokenizeRequest)
         visit.house.model_named(body.model)
         if bad := next((token for token in body.tokens if token >= visit.house.engine.info.vocab_size), None):
             raise InvalidBody(f"token id {bad} is outside the vocabulary", param="tokens")

@@ -39,7 +39,7 @@ async def make(request: Request) -> Response:
     """Compiles a constraint: what is enforced and how, the least budget, the cost."""
 
     async def work(visit: Visit) -> Response:
-        body = visit.body(GrammarRequest)
+        body = await visit.body(GrammarRequest)
         house = visit.house
         constraint = constraints.of_response_format(body.response_format, body.formwork or FormworkRequest())
         if constraint is None:

@@ -50,7 +50,7 @@ async def messages(request: Request) -> Response:
 
 async def _messages(visit: Visit) -> Response:
     house = visit.house
-    body = visit.body(MessagesRequest)
+    body = await visit.body(MessagesRequest)
     model = house.model_named(body.model)
     with renaming(NAMES):
         wish = await wishes.of_chat(house, chat_of(body), visit.tenant)
@@ -90,10 +90,10 @@ async def count_tokens(request: Request) -> Response:
     """The tokens of a prompt as `/v1/messages` would send it to the model."""
 
     async def work(visit: Visit) -> Response:
-        body = visit.body(CountRequest)
+        body = await visit.body(CountRequest)
         visit.house.model_named(body.model)
         asked = {name: value for name, value in prompt_of(body).items() if value is not None}
         conversation = wishes.chat_conversation(visit.house, parse(asked, ChatRequest), visit.tenant)
-        return JsonReply({"input_tokens": len(visit.house.chat_template().prompt(conversation))})
+        return JsonReply({"input_tokens": len(await wishes.spelled(visit.house, conversation))})
 
     return await receive(request, work)

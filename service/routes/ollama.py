@@ -51,7 +51,7 @@ async def chat(request: Request) -> Response:
     """Answers a conversation, in lines unless `stream` is false."""
 
     async def work(visit: Visit) -> Response:
-        body = visit.body(OllamaChatRequest)
+        body = await visit.body(OllamaChatRequest)
         model = visit.house.model_named(body.model)
         with renaming(NAMES):
             wish = await wishes.of_chat(visit.house, chat_of(body), visit.tenant)
@@ -74,7 +74,7 @@ async def generate(request: Request) -> Response:
     """Answers one prompt; with `raw` continues it as it is."""
 
     async def work(visit: Visit) -> Response:
-        body = visit.body(OllamaGenerateRequest)
+        body = await visit.body(OllamaGenerateRequest)
         model = visit.house.model_named(body.model)
         with renaming(NAMES):
             if body.raw:

@@ -51,7 +51,7 @@ async def completion(request: Request) -> Response:
 
 async def _completion(visit: Visit) -> Response:
     house = visit.house
-    body = visit.body(LlamaRequest)
+    body = await visit.body(LlamaRequest)
     model = house.model_named(body.model)
     with renaming(LLAMA_NAMES):
         (wish,) = await wishes.of_completion(house, completion_of_llama(body), visit.tenant)

@@ -77,7 +77,7 @@ async def responses(request: Request) -> Response:
 
 async def _responses(visit: Visit) -> Response:
     house = visit.house
-    body = visit.body(ResponsesRequest)
+    body = await visit.body(ResponsesRequest)
     model = house.model_named(body.model)
     conversation = _conversation(house, visit.tenant, body)
     with renaming(NAMES):

@@ -40,7 +40,7 @@ async def score_choices(request: Request) -> Response:
 
 async def _score(visit: Visit) -> Response:
     house = visit.house
-    body = visit.body(ScoreRequest)
+    body = await visit.body(ScoreRequest)
     model = house.model_named(body.model)
     wanted = await attended(visit.request, _choices(visit, body))
     if len(wanted) * body.tokenizations > _MOST:
@@ -79,7 +79,7 @@ async def _prompt(visit: Visit, body: ScoreRequest) -> list[int]:
     if body.prompt is not None:
         return await wishes.encode_prompt(visit.house, body.prompt, "prompt")
     chat = ChatRequest(messages=body.messages or [])
-    return visit.house.chat_template().prompt(wishes.chat_conversation(visit.house, chat, visit.tenant))
+    return await wishes.spelled(visit.house, wishes.chat_conversation(visit.house, chat, visit.tenant))
 
 
 def _reply(wanted: list[str], model: str, prompt_tokens: int, scores: list[Score]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ What it is for: clients of text-generation-inference. What may not enter: its sh
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -55,7 +56,7 @@ async def generate(request: Request) -> Response:
     """Continues a text. A body with `text` or `input_ids` in place of `inputs` is SGLang's, and is answered as its."""
 
     async def work(visit: Visit) -> Response:
-        value = visit.json()
+        value = await visit.json()
         if isinstance(value, dict) and "inputs" not in value and {"text", "input_ids"} & set(value):
             return await sglang_generate(visit, parse(value, SglangRequest))
         return await _generate(visit, parse(value, GenerateRequest), array=False)
@@ -79,7 +80,7 @@ async def invocations(request: Request) -> Response:
     """SageMaker's one route: a body with `messages` is a chat request, one with `prompt` a completion, else TGI's."""
 
     async def work(visit: Visit) -> Response:
-        value = visit.json()
+        value = await visit.json()
         known = set(value) if isinstance(value, dict) else set()
         if "messages" in known:
             return await answer_chat(visit, parse(value, ChatRequest))
@@ -99,7 +100,7 @@ async def generate_stream(request: Request) -> Response:
     """Continues a text, one event a token."""
 
     async def work(visit: Visit) -> Response:
-        return await _stream(visit, visit.body(GenerateRequest))
+        return await _stream(visit, await visit.body(GenerateRequest))
 
     return await receive(request, work)
 
@@ -114,7 +115,7 @@ async def compat_generate(request: Request) -> Response:
     """As `/generate` with an array for an answer, or, with `stream: true`, as `/generate_stream`."""
 
     async def work(visit: Visit) -> Response:
-        body = visit.body(GenerateRequest)
+        body = await visit.body(GenerateRequest)
         return await (_stream(visit, body) if body.stream else _generate(visit, body, array=True))
 
     return await receive(request, work)
@@ -152,11 +153,12 @@ async def chat_tokenize(request: Request) -> Response:
     """A conversation as the model reads it."""
 
     async def work(visit: Visit) -> Response:
-        body = visit.body(ChatRequest)
+        body = await visit.body(ChatRequest)
         conversation = wishes.chat_conversation(visit.house, body, visit.tenant)
-        template = visit.house.chat_template()
-        tokens = text_tokens(visit.house.tokenizer, template.prompt(conversation))
-        return JsonReply({"tokenize_response": tokens, "templated_text": template.render(conversation)})
+        tokens = await wishes.spelled(visit.house, conversation)
+        shown = await asyncio.to_thread(text_tokens, visit.house.tokenizer, tokens)
+        rendered = await asyncio.to_thread(visit.house.chat_template().render, conversation)
+        return JsonReply({"tokenize_response": shown, "templated_text": rendered})
 
     return await receive(request, work)
 

@@ -48,7 +48,7 @@ async def vertex(request: Request) -> Response:
 
 
 async def _vertex(visit: Visit) -> Response:
-    body, house = visit.body(VertexRequest), visit.house
+    body, house = await visit.body(VertexRequest), visit.house
     if len(body.instances) > house.settings.max_n:
         raise InvalidBody(f"at most {house.settings.max_n} instances are served at once", param="instances")
     instances: list[_Instance] = []

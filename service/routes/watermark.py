@@ -44,7 +44,7 @@ async def detect(request: Request) -> Response:
     """The chance that unmarked text would look as marked as this one, over all keys of the server."""
 
     async def work(visit: Visit) -> Response:
-        body = visit.body(DetectRequest)
+        body = await visit.body(DetectRequest)
         return JsonReply(await attended(request, _detection(visit, body)))
 
     return await receive(request, work, Scope.DETECT)
@@ -56,7 +56,7 @@ async def _detection(visit: Visit, body: DetectRequest) -> dict[str, Any]:
     compiled = await _compiled(visit, body)
     tokens = body.token_ids
     if tokens is None:
-        tokens = await wishes.encode(house, body.text or "", special=False)
+        tokens = await wishes.encode(house, body.text or "", "text", special=False)
     if bad := next((token for token in tokens if token >= house.engine.info.vocab_size), None):
         raise InvalidBody(f"token id {bad} is outside the vocabulary", param="token_ids")
     replayed = await house.compiler.replay(compiled, tokens, marker.context)
@@ -115,7 +115,7 @@ def _quoting(constraint: Constraint | None, body: DetectRequest) -> Constraint |
 
 async def _read(house: House, compiled: CompiledConstraint | None, text: str) -> Readings:
     """An unmarked text, read like the one that is judged; what does not satisfy the constraint says nothing."""
-    tokens = await wishes.encode(house, text, special=False)
+    tokens = await wishes.encode(house, text, "background", special=False)
     return (await house.compiler.replay(compiled, tokens, house.marker.context)).readings
 
 

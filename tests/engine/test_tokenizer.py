@@ -104,3 +104,15 @@ def test_a_stream_shows_whole_characters_only(text: str, size: int) -> None:
         shown += stream.feed(data[start : start + size])
         assert text.startswith(shown)
     assert shown + stream.finish() == text
+
+
+@pytest.mark.parametrize("add_bos", [False, True])
+@pytest.mark.parametrize("special", [False, True])
+def test_a_long_text_is_cut_like_its_parts(byte_level: Tokenizer, *, special: bool, add_bos: bool) -> None:
+    """It goes another way, on which other threads run meanwhile."""
+    part = "wörld <|end|> 日本\n"
+    short, long = (byte_level.encode(part * count, special=special, add_bos=add_bos) for count in (100, 1000))
+    assert len(part) * 100 < 2000 < len(part) * 1000
+    each = byte_level.encode(part, special=special)
+    assert short[-100 * len(each) :] == each * 100
+    assert long == short[: len(short) - 100 * len(each)] + each * 1000

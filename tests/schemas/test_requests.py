@@ -80,3 +80,40 @@ def test_a_detection_has_one_source() -> None:
     for body in ({}, {"text": "x", "token_ids": [1]}):
         with pytest.raises(ValidationError, match="exactly one"):
             DetectRequest.model_validate(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [1] * 5000},
+        {"messages": [{"role": "user", "content": [{}] * 5000}]},
+        {"messages": [{"role": "user", "content": [1] * 30}] * 30},
+        {"messages": [dict.fromkeys(map(str, range(5000)), 0)]},
+        dict.fromkeys(map(str, range(5000)), 0),
+        {**HELLO, "guided_choice": [1] * 5000},
+        {**HELLO, "metadata": dict.fromkeys(map(str, range(5000)), 1)},
+        {**HELLO, "logit_bias": dict.fromkeys(map(str, range(5000)), "x")},
+        {**HELLO, "stop_token_ids": ["x"] * 60},
+    ],
+)
+def test_the_first_of_many_mistakes_is_enough(body: dict[str, Any]) -> None:
+    """Each that is told costs microseconds, and a body has room for a million."""
+    with pytest.raises(ValidationError) as told:
+        ChatRequest.model_validate(body)
+    assert told.value.error_count() < 10
+
+
+@pytest.mark.parametrize("model", nested(Request))
+def test_no_list_of_a_request_goes_on_behind_its_first_mistake(model: type[BaseModel]) -> None:
+    def lists(schema: Any) -> list[dict[str, Any]]:
+        parts = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list | tuple) else ()
+        own = [schema] if isinstance(schema, dict) and schema.get("type") in ("list", "tuple") else []
+        return own + [found for part in parts for found in lists(part)]
+
+    assert all(each.get("fail_fast") for each in lists(model.__pydantic_core_schema__))
+
+
+def test_a_schema_may_have_as_many_members_as_it_likes() -> None:
+    """It is the client's own, and bounded where it is compiled."""
+    wide = {"properties": {f"p{index}": {} for index in range(5000)}, **{f"x-{index}": 0 for index in range(5000)}}
+    ChatRequest.model_validate({**HELLO, "guided_json": wide})

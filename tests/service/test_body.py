@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
+from service import desk
+from service.body import strict_json
+from service.errors import InvalidBody
 from tests.service.houses import saying, served
 
-pytestmark = pytest.mark.anyio
 BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}]}
 DATA = json.dumps(BODY).encode()
 
@@ -36,6 +39,7 @@ class SlowBody:
         return asyncio.create_task(client.post(path, content=self.parts(), headers=headers))
 
 
+@pytest.mark.anyio
 async def test_a_body_that_is_still_arriving_holds_no_place(tmp_path: Path) -> None:
     async with served(tmp_path, saying("Hi"), max_concurrent_requests=1) as (client, _):
         slow = [SlowBody() for _ in range(5)]
@@ -48,6 +52,7 @@ async def test_a_body_that_is_still_arriving_holds_no_place(tmp_path: Path) -> N
             assert (await answer).status_code == 200
 
 
+@pytest.mark.anyio
 async def test_a_body_too_slow_is_a_408(tmp_path: Path) -> None:
     async with served(tmp_path, saying("Hi"), body_timeout_s=0.05) as (client, _):
         response = await SlowBody().send(client)
@@ -55,6 +60,7 @@ async def test_a_body_too_slow_is_a_408(tmp_path: Path) -> None:
         assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
 
 
+@pytest.mark.anyio
 async def test_the_bytes_of_all_arriving_bodies_are_bounded(tmp_path: Path) -> None:
     """And are given back however the exchange ends."""
     async with served(tmp_path, saying("Hi"), bodies_limit_bytes=1024, body_timeout_s=20) as (client, _):
@@ -72,6 +78,7 @@ async def test_the_bytes_of_all_arriving_bodies_are_bounded(tmp_path: Path) -> N
         assert house.gate.inside == 0
 
 
+@pytest.mark.anyio
 async def test_a_full_house_does_not_wait_for_the_body(tmp_path: Path) -> None:
     async with served(tmp_path, saying("Hi"), max_concurrent_requests=1) as (client, _):
         house: Any = client._transport.app.state.house  # type: ignore[attr-defined]
@@ -82,6 +89,7 @@ async def test_a_full_house_does_not_wait_for_the_body(tmp_path: Path) -> None:
         house.gate.leave()
 
 
+@pytest.mark.anyio
 async def test_a_keys_slow_bodies_count_for_the_key(tmp_path: Path) -> None:
     async with served(tmp_path, saying("Hi"), api_keys="a,b", key_requests_at_once=1) as (client, _):
         slow = SlowBody()
@@ -93,3 +101,27 @@ async def test_a_keys_slow_bodies_count_for_the_key(tmp_path: Path) -> None:
         assert other.status_code == 200
         slow.ends.set()
         assert (await answer).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_a_large_body_is_read_beside_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[bool] = []
+
+    def watched(data: bytes) -> Any:
+        readers.append(threading.current_thread() is threading.main_thread())
+        return json.loads(data)
+
+    monkeypatch.setattr(desk, "strict_json", watched)
+    async with served(tmp_path, saying("Hi")) as (client, _):
+        for padding in (0, 100_000):
+            content = DATA + b" " * padding
+            answer = client.post("/v1/chat/completions", content=content, headers={"content-type": "application/json"})
+            assert (await answer).status_code == 200
+    assert readers == [True, False]
+
+
+def test_a_name_that_stands_twice_is_found_in_one_pass() -> None:
+    """Comparing each name with all others took minutes in which nobody was answered."""
+    names = b",".join(b'"%d":0' % index for index in range(200_000))
+    with pytest.raises(InvalidBody, match="'z' stands twice"):
+        strict_json(b"{" + names + b',"z":0,"z":0}')

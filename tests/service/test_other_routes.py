@@ -14,6 +14,7 @@ import pytest
 from engine import NumericError
 from engine.messages import Alternative, Finish, FinishReason, Generate, Output, Plan, PromptToken, Token
 from schemas.completions import Completion
+from service.wishes import MOST_TOKENS
 from tests.engine.scripted import ScriptedEngine, Step
 from tests.service.houses import BYTES, EOS, info, saying, served
 
@@ -169,6 +170,18 @@ async def test_tokens_there_and_back(tmp_path: Path) -> None:
     assert [(each["start"], each["stop"]) for each in tgi] == [(0, 0), (0, 1)]
     assert chat["count"] == len("user: x") + 2
     assert none.status_code == 400
+
+
+async def test_the_tokens_of_a_long_text_are_told_in_time_that_grows_with_it(tmp_path: Path) -> None:
+    """And no more of them than can be sent back: their places in the text were once counted anew for each."""
+    text = "ü日🙂x" * 4000
+    async with served(tmp_path, []) as (client, _):
+        told = (await client.post("/tokenize", json={"inputs": text})).json()
+        refused = await client.post("/tokenize", json={"inputs": "x" * (MOST_TOKENS + 1)})
+    whole = [each for each in told if each["start"] < each["stop"]]  # a character's bytes count with the last of them
+    assert [each["start"] for each in whole] == list(range(len(text)))
+    assert told[-1]["stop"] == len(text)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "inputs")
 
 
 @pytest.mark.parametrize(
