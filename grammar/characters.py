@@ -14,21 +14,17 @@ from grammar.codes import IMPOSSIBLE, OK, STUCK
 from grammar.kernels import kernel
 from grammar.tables import (
     ABSENT,
-    ALLOW,
     ALLOW_OFFSET,
     ARGUMENT,
     BACKSLASH,
     CLASSMAP,
     COLUMNS,
     COUNTED,
-    COUNTS,
-    FLAT,
     KEY,
     KIND,
     MAPS,
     OFFSET,
     QUOTE,
-    REACH,
     SHIFT,
     SPEC,
     SPEC_BASE,
@@ -62,7 +58,7 @@ def lookup(mem: Int32, h: Int64, table: int, first: int, second: int) -> int:
 @kernel
 def character(mem: Int32, h: Int64, s: int, value: int, st: int, column: int) -> tuple[int, int]:
     """Step string state `s` by one byte of decoded text (`column`); the new state (-1: dead) and value."""
-    cell = mem[h[FLAT] + mem[h[OFFSET] + s] - 1 + mem[h[MAPS] + mem[h[CLASSMAP] + s] * COLUMNS + column]]
+    cell = mem[mem[h[OFFSET] + s] - 1 + mem[h[MAPS] + mem[h[CLASSMAP] + s] * COLUMNS + column]]
     if cell < 0 or (cell >> SHIFT) != STEP:
         return -1, value
     target = cell & ARGUMENT
@@ -73,7 +69,7 @@ def character(mem: Int32, h: Int64, s: int, value: int, st: int, column: int) ->
             value += 1
         need = np.int64(mem[h[SPEC_MINIMUM] + spec])  # or, interpreted, the count would become 32 bits wide
         missing = max(need - value, 0)
-        least = mem[h[COUNTS] + mem[h[SPEC_OFFSET] + spec] + (target - mem[h[SPEC_BASE] + spec]) * (need + 1) + missing]
+        least = mem[mem[h[SPEC_OFFSET] + spec] + (target - mem[h[SPEC_BASE] + spec]) * (need + 1) + missing]
         most = np.int64(mem[h[SPEC_MAXIMUM] + spec])
         if most < 0 and value > need:
             value = int(need)
@@ -86,7 +82,7 @@ def character(mem: Int32, h: Int64, s: int, value: int, st: int, column: int) ->
         allow = mem[h[ALLOW_OFFSET] + mem[h[STACK_STATE] + st]]
         live = False
         for word in range(words):
-            if mem[h[REACH] + reach + word] & mem[h[ALLOW] + allow + word]:
+            if mem[reach + word] & mem[allow + word]:
                 live = True
                 break
         if not live:

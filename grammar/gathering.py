@@ -14,7 +14,6 @@ from grammar.tables import (
     ARGUMENT,
     CLASSMAP,
     COLUMNS,
-    FLAT,
     KEY,
     KIND,
     MAPS,
@@ -69,7 +68,7 @@ def collect(
     """
     slots[:] = -1
     offsets, classmaps, kinds = h[OFFSET], h[CLASSMAP], h[KIND]
-    maps, flat = h[MAPS], h[FLAT]
+    maps = h[MAPS]
     node = 0
     count = 0
     distinct = 0
@@ -88,7 +87,7 @@ def collect(
         s2, reg2, st2 = s, reg, st
         if offset > 0 and (kind == PLAIN or reg & 0xFFFFFFFF == 0):
             # As in `walk`: most nodes are one look-up within a frame.
-            cell = np.int64(mem[flat + offset - 1 + mem[maps + mem[classmaps + s] * COLUMNS + byte[node]]])
+            cell = np.int64(mem[offset - 1 + mem[maps + mem[classmaps + s] * COLUMNS + byte[node]]])
             if cell < 0:
                 node = end[node]
                 continue

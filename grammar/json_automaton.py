@@ -178,7 +178,7 @@ class JsonAutomaton(Automaton):
         ident = (id(frame.shape), frame.allowed)
         found = self._allow_offsets.get(ident)
         if found is None:
-            found = self._allow_offsets[ident] = self.tables.add_allow(bit_words(frame.allowed, frame.shape.words))
+            found = self._allow_offsets[ident] = self.tables.add_cells(bit_words(frame.allowed, frame.shape.words))
         return found
 
     def _key_block(self, shape: Shape) -> int:

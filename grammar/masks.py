@@ -16,7 +16,6 @@ from grammar.tables import (
     KEY,
     KIND,
     PLAIN,
-    REACH,
     SPEC,
     SPEC_OFFSET,
     SPEC_WORDS,
@@ -243,7 +242,7 @@ class Masks(States):
         """The classes that each state of a key's machine can reach, and those that the object allows, as bit sets."""
         spec = self.tables.get(SPEC, content.base)
         words, offset = self.tables.get(SPEC_WORDS, spec), self.tables.get(SPEC_OFFSET, spec)
-        reach = self.tables.part(REACH, offset, offset + len(content.machine.labels) * words).reshape(-1, words)
+        reach = self.tables.block(offset, len(content.machine.labels) * words).reshape(-1, words)
         return fixed(reach), fixed(bit_words(frame.allowed, words))
 
 

@@ -25,7 +25,6 @@ from grammar.tables import (
     DATA_SEEN,
     DEAD,
     ESCAPE,
-    FLAT,
     GAP_BLANK,
     GAP_NEWLINE,
     GAP_TAB,
@@ -147,9 +146,9 @@ class States:
         if columns + 3 > 255:
             raise GrammarTooLarge("an automaton over more than 250 kinds of bytes")
         width = columns + (1 if kind == PLAIN else 3)
-        offset = tables.take_cells(states * width)
+        offset = tables.take(states * width)
         final, escape = (operation(KEEP), -1) if kind == PLAIN else (operation(POP), operation(ESCAPE))
-        cells = tables.part(FLAT, offset, tables.cells)
+        cells = tables.block(offset, states * width)
         rows.lay_out(fixed(machine.table), fixed(machine.labels), base, final, escape, cells)
         ends = (base, base + states)
         tables.part(OFFSET, *ends)[:] = offset + 1 + np.arange(states, dtype=np.int32) * width

@@ -19,7 +19,6 @@ from grammar.codes import FULL, NO_RETURN, OK, RECORDED, RECORDED_LABEL, STUCK, 
 from grammar.kernels import kernel
 from grammar.tables import (
     ABSENT,
-    ALLOW,
     ALLOW_OFFSET,
     ARGUMENT,
     BASE_DEPTH,
@@ -28,7 +27,6 @@ from grammar.tables import (
     COLUMNS,
     COUNTED,
     ESCAPE,
-    FLAT,
     GAP_BLANK,
     GAP_NEWLINE,
     INTERNED,
@@ -73,7 +71,7 @@ def closes(mem: Int32, h: Int64, s: int, value: int, st: int, label: int) -> boo
         return bool(value >= mem[h[SPEC_MINIMUM] + mem[h[SPEC] + s]])
     if kind == KEY:
         number = label & (RECORDED_LABEL - 1)
-        allow = mem[h[ALLOW] + mem[h[ALLOW_OFFSET] + mem[h[STACK_STATE] + st]] + (number >> 5)]
+        allow = mem[mem[h[ALLOW_OFFSET] + mem[h[STACK_STATE] + st]] + (number >> 5)]
         if not (allow >> (number & 31)) & 1:
             return False
         if value > 0 and label >= RECORDED_LABEL:
@@ -98,7 +96,7 @@ def step(mem: Int32, h: Int64, s: int, reg: int, st: int, byte: int) -> tuple[in
         if kind != PLAIN and reg & 31:
             code, s, reg = escaped(mem, h, s, reg, st, byte)
             return code, s, reg, st
-        cell = mem[h[FLAT] + offset + mem[h[MAPS] + mem[h[CLASSMAP] + s] * COLUMNS + byte]]
+        cell = mem[offset + mem[h[MAPS] + mem[h[CLASSMAP] + s] * COLUMNS + byte]]
         if cell < 0:
             return STUCK, s, reg, st
         op = cell >> SHIFT

@@ -4,9 +4,11 @@ A *state* is one integer: what the top frame is waiting for. Its row maps byte c
 (parent node, state to return to, data). Rows are filled when a walk first needs them.
 
 Everything lies in one int32 array, `mem`, in segments whose places are in one small int64 array, `h`: a kernel call
-then passes two arrays, where thirty would cost more than the step they serve. A full segment moves to fresh room at the
-end, and a full `mem` is copied into one of twice the size, so a view into it is good until the next write only. A
-grammar takes what it uses, and thousands of small ones can live side by side. One writer: the owning automaton.
+then passes two arrays, where thirty would cost more than the step they serve. What is written once (rows, counts, bit
+sets) is a *block*, known by its place in `mem` and never moved. A full segment moves to fresh room at the end, and a
+full `mem` is copied into one many times the size, so a view into it is good until the next write only. Fresh
+memory costs nothing until it is touched: a grammar takes what it uses, and thousands of small ones can live side by
+side. One writer: the owning automaton.
 """
 
 from typing import Final
@@ -57,13 +59,15 @@ STACK_ROOM: Final = 8
 
 # Where the segments begin; after each, its capacity.
 (
-    OFFSET, CLASSMAP, KIND, SPEC, ALLOW_OFFSET, FLAT, MAPS, PUSH_RETURN, PUSH_CHILD, PUSH_KEY, STACK_PARENT,
+    OFFSET, CLASSMAP, KIND, SPEC, ALLOW_OFFSET, MAPS, PUSH_RETURN, PUSH_CHILD, PUSH_KEY, STACK_PARENT,
     STACK_STATE, STACK_DATA, STACK_DEPTH, SPEC_BASE, SPEC_MINIMUM, SPEC_MAXIMUM, SPEC_OFFSET, SPEC_WORDS, SPEC_STRICT,
-    COUNTS, REACH, ALLOW, USED_PARENT, USED_LAST, RETURN_TABLE, USED_TABLE,
-) = range(10, 10 + 2 * 27, 2)  # fmt: skip
-_HEADER: Final = 10 + 2 * 27
+    USED_PARENT, USED_LAST, RETURN_TABLE, USED_TABLE,
+) = range(10, 10 + 2 * 23, 2)  # fmt: skip
+_HEADER: Final = 10 + 2 * 23
 _SMALL: Final = 64
-_FIRST_CELLS: Final = 1 << 13
+_GROWTH: Final = (1 << 13, 1 << 17, 1 << 25, 1 << 28, 1 << 31)
+"""The sizes of `mem`, in cells. What costs is to touch memory for the first time, some milliseconds a megabyte on a
+virtual machine, and so to copy: more than half a megabyte is hardly ever copied."""
 MOST_CELLS: Final = (1 << 31) - 1
 """Offsets are 32-bit numbers."""
 _SCRATCH: Final = 128
@@ -79,7 +83,7 @@ class Tables:
     """The segments, with counts of what is in use."""
 
     def __init__(self, max_cells: int = 1 << 26) -> None:
-        self.mem: Int32 = np.zeros(min(_FIRST_CELLS, max_cells), np.int32)
+        self.mem: Int32 = np.zeros(min(_GROWTH[0], max_cells), np.int32)
         self._max_cells = max_cells
         self.h: Int64 = np.zeros(_HEADER, np.int64)
         # What Python reads one by one, it reads through these: an element of an array costs ten times as much.
@@ -87,8 +91,7 @@ class Tables:
         self._base = [0] * _HEADER
         self._capacity = [0] * _HEADER
         self.top = 0
-        self.states = self.cells = self.maps = self.pushes = self.stacks = self.specs = 0
-        self.counts = self.reaches = self.allows = 0
+        self.states = self.maps = self.pushes = self.stacks = self.specs = 0
         self.used_count = 1
         self._used_nodes = 1
         self._filled = {RETURN_TABLE: 0, USED_TABLE: 0}
@@ -98,7 +101,7 @@ class Tables:
         self._used_words: dict[tuple[int, bytes], int] = {}
         self._used_keys: list[frozenset[bytes]] = [frozenset()]
         for table in (RETURN_TABLE, USED_TABLE):
-            self._place(table, self._take(3 * _SMALL), _SMALL)
+            self._place(table, self.take(3 * _SMALL), _SMALL)
         self.reserve_scratch(0)
 
     def lift_limit(self) -> None:
@@ -111,7 +114,7 @@ class Tables:
     @property
     def nbytes(self) -> int:
         """Memory in use: touched cells and the dictionaries beside them, roughly."""
-        return 4 * len(self.mem) + 200 * (len(self._push_ids) + self.stacks + self.used_count) + 400 * self.states
+        return 4 * self.top + 200 * (len(self._push_ids) + self.stacks + self.used_count) + 400 * self.states
 
     def get(self, segment: int, at: int) -> int:
         """One entry."""
@@ -143,20 +146,17 @@ class Tables:
         return self.maps - 1
 
     def add_cells(self, cells: Int32 | list[int]) -> int:
-        """Append cells; their offset."""
-        first = self.take_cells(len(cells))
-        self.part(FLAT, first, self.cells)[:] = cells
+        """A block of these cells; its place."""
+        first = self.take(len(cells))
+        self.mem[first : first + len(cells)] = cells
         return first
 
-    def take_cells(self, count: int) -> int:
-        """Append so many cells, to be written; their offset."""
-        first = self.cells
-        self.cells += count
-        self._room(FLAT, self.cells)
-        return first
+    def block(self, first: int, size: int) -> Int32:
+        """A view of a block."""
+        return self.mem[first : first + size]
 
     def set_row(self, state: int, offset: int, classmap: int) -> None:
-        """The state's row is at `offset` (kept plus one: zero means unfilled)."""
+        """The state's row is the block at `offset` (kept plus one: zero means unfilled)."""
         self.put(OFFSET, state, offset + 1)
         self.put(CLASSMAP, state, classmap)
 
@@ -167,7 +167,7 @@ class Tables:
     def cell(self, state: int, column: int) -> int:
         """The operation of a filled state in a column."""
         at = self.get(MAPS, self.get(CLASSMAP, state) * COLUMNS + column)
-        return self.get(FLAT, self.get(OFFSET, state) - 1 + at)
+        return self._cells[self.get(OFFSET, state) - 1 + at]
 
     def push_id(self, return_state: int, child: int, *, key: bool = False) -> int:
         """The number of the push of `child` over `return_state`."""
@@ -232,26 +232,12 @@ class Tables:
 
     def add_counts(self, spec: int, counts: Int32) -> None:
         """Attach the table of characters still needed."""
-        self._room(COUNTS, self.counts + len(counts))
-        self.part(COUNTS, self.counts, self.counts + len(counts))[:] = counts
-        self.put(SPEC_OFFSET, spec, self.counts)
-        self.counts += len(counts)
+        self.put(SPEC_OFFSET, spec, self.add_cells(counts))
 
     def add_reach(self, spec: int, reach: Int32, words: int) -> None:
         """Attach the bit sets of key classes that each state can still reach."""
-        self._room(REACH, self.reaches + len(reach))
-        self.part(REACH, self.reaches, self.reaches + len(reach))[:] = reach
-        self.put(SPEC_OFFSET, spec, self.reaches)
+        self.put(SPEC_OFFSET, spec, self.add_cells(reach))
         self.put(SPEC_WORDS, spec, words)
-        self.reaches += len(reach)
-
-    def add_allow(self, words: Int32) -> int:
-        """Store a bit set of key classes; its offset."""
-        first = self.allows
-        self.allows += len(words)
-        self._room(ALLOW, self.allows)
-        self.part(ALLOW, first, self.allows)[:] = words
-        return first
 
     def used_with(self, used: int, key: bytes) -> int:
         """The set of used keys with one more: sets are chains, keys are nodes of one trie; 0 is the empty set."""
@@ -281,13 +267,15 @@ class Tables:
         """The keys of a set."""
         return self._used_keys[used]
 
-    def _take(self, size: int) -> int:
+    def take(self, size: int) -> int:
+        """A block of so many cells, to be written; its place."""
         first = self.top
         if first + size > self._max_cells:
             raise GrammarTooLarge(f"tables of more than {4 * self._max_cells} bytes")
         self.top = first + size
         if self.top > len(self.mem):
-            larger = np.zeros(min(self._max_cells, max(2 * len(self.mem), self.top)), np.int32)
+            enough = next(size for size in _GROWTH if size >= self.top)
+            larger = np.zeros(min(self._max_cells, enough), np.int32)
             larger[:first] = self.mem[:first]
             self.mem = larger
             self._cells = larger.data
@@ -299,7 +287,7 @@ class Tables:
         if needed <= capacity:
             return
         larger = max(_SMALL, 2 * capacity, needed)
-        fresh, old = self._take(larger), self._base[segment]
+        fresh, old = self.take(larger), self._base[segment]
         self.mem[fresh : fresh + capacity] = self.mem[old : old + capacity]
         self._place(segment, fresh, larger)
 
@@ -331,7 +319,7 @@ class Tables:
     def _rehash(self, table: int) -> None:
         base, capacity = self._base[table], self._capacity[table]
         old = self.mem[base : base + 3 * capacity].reshape(-1, 3).copy()
-        self._place(table, self._take(12 * capacity), 4 * capacity)
+        self._place(table, self.take(12 * capacity), 4 * capacity)
         for first, second, value in old[old[:, 0] != 0].tolist():
             slot = self._slot(table, first - 1, second)
             self.mem[slot : slot + 3] = (first, second, value)

@@ -19,7 +19,6 @@ from grammar.tables import (
     CLASSMAP,
     COLUMNS,
     DATA_SEEN,
-    FLAT,
     KEEP,
     KEY,
     KIND,
@@ -63,7 +62,7 @@ def walk(
     flags bit 0: a recorded key or item was closed by this token; bit 1: a key was opened by it; bit 2: it was an item.
     """
     offsets, classmaps, kinds = h[OFFSET], h[CLASSMAP], h[KIND]
-    maps, flat = h[MAPS], h[FLAT]
+    maps = h[MAPS]
     # The last return of a string to its parent: most quotes of a walk return from the same frame with the same label.
     known_stack = known_cell = -1
     known_s = known_reg = known_st = 0
@@ -82,7 +81,7 @@ def walk(
         offset = mem[offsets + s]
         cell = np.int64(-1)
         if offset > 0 and (kind == PLAIN or reg & 0xFFFFFFFF == 0):
-            cell = np.int64(mem[flat + offset - 1 + mem[maps + mem[classmaps + s] * COLUMNS + byte[node]]])
+            cell = np.int64(mem[offset - 1 + mem[maps + mem[classmaps + s] * COLUMNS + byte[node]]])
             if cell < 0:
                 node = end[node]
                 continue
@@ -180,10 +179,9 @@ def walk_children(
     """
     s = levels[0, 0]
     reg = levels[0, 1]
-    offset = mem[h[OFFSET] + s] - 1
-    rows = h[FLAT] + offset
+    rows = mem[h[OFFSET] + s] - 1
     columns = h[MAPS] + mem[h[CLASSMAP] + s] * COLUMNS
-    is_direct = offset >= 0 and (mem[h[KIND] + s] == PLAIN or reg & 31 == 0)
+    is_direct = rows >= 0 and (mem[h[KIND] + s] == PLAIN or reg & 31 == 0)
     pending = 0
     for turn in range(-1, 256):
         first = begin if turn < 0 else turn
@@ -204,7 +202,7 @@ def walk_children(
                 target = lookup(mem, h, RETURN_TABLE, parent, cell & ARGUMENT)
                 if target >= 0 and mem[h[OFFSET] + target] > 0 and mem[h[KIND] + target] == PLAIN:
                     after = mem[h[MAPS] + mem[h[CLASSMAP] + target] * COLUMNS + first]
-                    if mem[h[FLAT] + mem[h[OFFSET] + target] - 1 + after] < 0:
+                    if mem[mem[h[OFFSET] + target] - 1 + after] < 0:
                         continue
         pending = walk(mem, h, byte, end, token, depth, same, node, end[node], levels, work, pending, row)
         if turn < 0 and pending:
@@ -248,7 +246,7 @@ def walk_named(
         s = levels[level - 1, 0]
         reg = levels[level - 1, 1]
         st = levels[level - 1, 2]
-        cell = mem[h[FLAT] + mem[h[OFFSET] + s] - 1 + mem[h[MAPS] + mem[h[CLASSMAP] + s] * COLUMNS + byte[node]]]
+        cell = mem[mem[h[OFFSET] + s] - 1 + mem[h[MAPS] + mem[h[CLASSMAP] + s] * COLUMNS + byte[node]]]
         if cell >= 0 and cell >> SHIFT == STEP:
             target, value = character(mem, h, s, reg >> 32, st, int(byte[node]))
             if target == loose and value == 0:

@@ -445,19 +445,18 @@ class Way:
         if self.most is None:
             # Of a key that has no name another can always come, just to break this atom.
             choices = [(bits, atom) for bits, atom in choices if not bits & self.shape.rest]
-        blocked = 0
-        for bits in self.absent_sets:
-            blocked |= bits
-        return self._assign(sorted(choices, key=lambda c: c[0].bit_count()), count, blocked, satisfiable)
+        return self._assign(sorted(choices, key=lambda c: c[0].bit_count()), count, satisfiable)
 
-    def _assign(
-        self, choices: list[tuple[int, Properties | None]], count: int, blocked: int, satisfiable: "Judge"
-    ) -> bool:
+    def _assign(self, choices: list[tuple[int, Properties | None]], count: int, satisfiable: "Judge") -> bool:
         """Search for members that break all negated atoms together; members may break several at once."""
         pool, shape = self.shape.pool, self.shape
         steps = iter(range(MAX_SEARCH))
 
-        def search(at: int, chosen: dict[int, Formula], extra: int) -> bool:
+        def has_room(taken: int, extra: int) -> bool:
+            few = self.most is None or count + extra <= self.most
+            return few and all(absent & ~taken for absent in self.absent_sets)
+
+        def search(at: int, chosen: dict[int, Formula], taken: int, extra: int) -> bool:
             if at == len(choices):
                 return True
             if next(steps, None) is None:
@@ -466,16 +465,16 @@ class Way:
             for number in _numbers(bits):
                 bit = 1 << number
                 new = number not in chosen and not bit & self.needed
-                if new and (bit & blocked or (self.most is not None and count + extra + 1 > self.most)):
+                if new and not has_room(taken | bit, extra + 1):
                     continue
                 asked = chosen.get(number, self.child(number))
                 if atom is not None:
                     asked = pool.all_of([asked, pool.negate(shape.child(atom, number))])
-                if satisfiable(asked) and search(at + 1, {**chosen, number: asked}, extra + new):
+                if satisfiable(asked) and search(at + 1, {**chosen, number: asked}, taken | bit, extra + new):
                     return True
             return False
 
-        return search(0, {}, 0)
+        return search(0, {}, self.needed, 0)
 
 
 def _common(sets: Iterable[frozenset[Members]]) -> frozenset[Members] | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from grammar.formula import FALSE, TRUE, Conjunct, Formula, Formulas, atoms, certain, conjuncts, evaluate
 from grammar.frames.apart import told_apart
+from grammar.frames.cases import by_cases
 from grammar.frames.leastsets import least_sets
 from grammar.frames.members import Judge, Shape, Way, at_close, numbers_of, step_key
 from grammar.schema.atoms import MemberAmong, OneOfObjects, Properties, PropertyCount
@@ -97,7 +98,7 @@ class ObjectFrame:
             found = 0
             for way in self.ways:
                 candidates = way.good & self.open & ~found
-                if way.broken or way.misnamed or way.least or way.absent_sets or way.is_compared(self.open):
+                if way.broken or way.misnamed or way.least or way.is_compared(self.open):
                     for number in numbers_of(candidates):
                         if self._objects.satisfiable.attempt(partial(self._may_come, number), otherwise=False):
                             found |= 1 << number
@@ -112,6 +113,10 @@ class ObjectFrame:
         if self.shape.ordered and way.needed:
             first = way.needed & -way.needed
             candidates &= (first << 1) - 1
+        for absent in way.absent_sets:
+            last = absent & ~way.needed
+            if last.bit_count() == 1:
+                candidates &= ~last  # With this key all of them would be there.
         return candidates
 
     @property
@@ -232,6 +237,7 @@ class Objects:
         self._shapes: dict[tuple[Any, ...], Shape] = {}
         self._frames: dict[tuple[Any, ...], ObjectFrame] = {}
         self._apart: dict[tuple[int, int], Formula] = {}
+        self._cases: dict[tuple[int, int], Formula] = {}
         self._ways: dict[tuple[int, int], list[Way]] = {}
         self._interned: dict[tuple[int, frozenset[Any], frozenset[Any]], Way] = {}
 
@@ -243,6 +249,7 @@ class Objects:
             shape = Shape(self.pool, (formula, *tracked), ordered=self._ordered, strict=self._strict)
             self._shapes[members] = shape
         formula, *others = (self._told_apart(f, shape) for f in (formula, *tracked))
+        formula = self._divided(formula, shape)
         return self.frame(formula, tuple(others), shape, shape.everything, recorded=recorded)
 
     def _told_apart(self, formula: Formula, shape: Shape) -> Formula:
@@ -250,6 +257,13 @@ class Objects:
         found = self._apart.get(key)
         if found is None:
             found = self._apart[key] = told_apart(self.pool, formula, shape)
+        return found
+
+    def _divided(self, formula: Formula, shape: Shape) -> Formula:
+        key = (formula.number, id(shape))
+        found = self._cases.get(key)
+        if found is None:
+            found = self._cases[key] = by_cases(self.pool, formula, shape)
         return found
 
     def frame(

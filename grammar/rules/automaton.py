@@ -40,7 +40,6 @@ from grammar.tables import (
     COLUMNS,
     DATA_SEEN,
     DEAD,
-    FLAT,
     KEEP,
     KIND,
     OFFSET,
@@ -375,7 +374,7 @@ class RuleAutomaton(JsonAutomaton):
         if not self.tables.is_filled(state):
             self.fill(state)
         offset = self.tables.get(OFFSET, state) - 1
-        return self.tables.part(FLAT, offset, offset + self._positions.count)[self._positions.classes]
+        return self.tables.block(offset, self._positions.count)[self._positions.classes]
 
     def _stays_under(self, state: int, within: bytes) -> bool:
         found = self._lasts.get((state, within))

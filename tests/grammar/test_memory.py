@@ -112,7 +112,7 @@ def test_a_matcher_under_way_survives_that_its_grammar_is_made_anew() -> None:
 
 def _steps(make: Callable[[GrammarLimits], Grammar], steps: int, seed: int) -> tuple[int, int]:
     """One text under a tiny limit beside the same without one: how often the first moved, and the most it kept."""
-    small, large = make(GrammarLimits(bytes=1 << 17)), make(GrammarLimits())
+    small, large = make(GrammarLimits(bytes=1 << 16)), make(GrammarLimits())
     random, matcher, peer, moved, most = Random(seed), small.matcher(), large.matcher(), 0, 0
     held = small.automaton
     for step in range(steps):
