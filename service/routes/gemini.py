@@ -91,7 +91,7 @@ async def stream_generate_content(request: Request, model: str) -> Response:
 
 async def _prepared(visit: Visit, model: str) -> tuple[Prepared, GeminiVoice]:
     house = visit.house
-    body = visit.body(GeminiRequest)
+    body = await visit.body(GeminiRequest)
     name = house.model_named(model)
     with renaming(names_of(body)):
         wish = await wishes.of_chat(house, chat_of(body, model), visit.tenant)
@@ -122,7 +122,7 @@ async def count_tokens(request: Request, model: str) -> Response:
     """The tokens of a prompt as `:generateContent` would send it to the model."""
 
     async def work(visit: Visit) -> Response:
-        asked = visit.body(GeminiCountRequest)
+        asked = await visit.body(GeminiCountRequest)
         visit.house.model_named(model)
         body = asked.generate_content_request
         if (body is None) == (asked.contents is None):

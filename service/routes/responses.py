@@ -131,7 +131,7 @@ async def input_tokens(request: Request) -> Response:
     """The tokens of a prompt as `/v1/responses` would send it to the model."""
 
     async def work(visit: Visit) -> Response:
-        body, house = visit.body(TokensRequest), visit.house
+        body, house = await visit.body(TokensRequest), visit.house
         house.model_named(body.model)
         asked = prompt_of(body, _conversation(house, visit.tenant, body))
         with renaming(NAMES):
