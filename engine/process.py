@@ -136,8 +136,7 @@ def build(config: EngineConfig) -> Rooms:
         max_rows=max(256, 4 * config.max_sequences),
         sharing=config.prefix_sharing,
     )
-    seer = runner.heads if isinstance(runner, ModelRunner) else None
-    speculation = speculation_of(config, tokenizer, vocabulary, runner, seer)
+    speculation = speculation_of(config, tokenizer, vocabulary, runner, runner.heads)
     admission = Admission(
         grammars=GrammarStore(lambda data: grammar.load_grammar(data, vocabulary), config.max_grammar_bytes),
         spelling=Spelling(spelled, frozenset(ends)),

@@ -145,6 +145,7 @@ class TeamRunner:
         self._grace_s = 0.0
         self.info = self._runner.info
         self.threads = self._runner.threads
+        self.heads = self._runner.heads
 
     def run(self, batch: StepBatch) -> torch.Tensor:
         """As Runner; every rank takes part."""

@@ -15,7 +15,7 @@ from engine.model.adapters import Passenger, adapt
 from engine.model.attention import AttentionCall, AttentionStep
 from engine.model.errors import UnsupportedModel
 from engine.model.memory import LayerShape
-from engine.model.parallel import Group
+from engine.model.parallel import Group, whole_columns
 
 
 class ForwardPass:
@@ -43,15 +43,8 @@ class ForwardPass:
                 **travelling,
             )
         logits: torch.Tensor = output.logits[0].float()
-        return logits if self._group is None else self._whole(logits, self._group)
-
-    def _whole(self, share: torch.Tensor, group: Group) -> torch.Tensor:
-        """All ranks' columns; each rank's last is that of the row of zeros."""
-        every = group.collect(share)
         vocabulary: int = self._model.config.get_text_config().vocab_size
-        if every is None:
-            return share.new_empty(0, vocabulary)
-        return every.view(len(share), group.ranks, -1)[..., :-1].flatten(1)[:, :vocabulary].contiguous()
+        return logits if self._group is None else whole_columns(logits, vocabulary, self._group)
 
     def layer_shapes(self) -> list[LayerShape]:
         """Per layer, what it stores per token; refuses models that keep state anywhere else."""

@@ -104,5 +104,9 @@ def load_heads(folder: Path, output: Linear, width: int, like: torch.Tensor) -> 
 
 
 def _linear(part: dict[str, torch.Tensor]) -> Linear:
-    weight, bias = part["weight"], part.get("bias")
+    return linear(part["weight"], part.get("bias"))
+
+
+def linear(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
+    """Rows times the matrix (out, in), plus the bias."""
     return lambda rows: F.linear(rows, weight, bias)

@@ -21,14 +21,14 @@ from engine.model.errors import UnsupportedModel
 from engine.model.executors import CpuExecutor, DeviceExecutor, Executor
 from engine.model.forward import ForwardPass
 from engine.model.fusion import fuse_layers
-from engine.model.heads import MedusaHeads, load_heads
+from engine.model.heads import MedusaHeads, linear, load_heads
 from engine.model.host_fabric import HostFabric
 from engine.model.linear import pack_linears
 from engine.model.loading import choose_dtype, eos_token_ids, load_config, load_model, max_positions
 from engine.model.lora import Adapters
 from engine.model.memory import measured_bandwidth, usable_cores
 from engine.model.norms import fuse_norms
-from engine.model.parallel import Group, divide, join, load_share, plan_of, share_norms
+from engine.model.parallel import Group, divide, join, load_share, plan_of, share_norms, whole_output
 from engine.model.quantization import (
     Part,
     Quantization,
@@ -74,6 +74,7 @@ class ModelRunner:
         vocab_size, parameters = _size(model)
         weight_bytes = _weight_bytes(model)
         forward = ForwardPass(model, group)
+        output = None if config.heads is None or group is None else whole_output(model, group)
         if device.type == "cpu":
             fuse_layers(model, HostFabric())
             pack_linears(model)
@@ -85,7 +86,7 @@ class ModelRunner:
             fuse_norms(model)
         self._adapters = _adapters(model, group)
         _join(model, group)
-        self.heads = None if config.heads is None else _heads(Path(config.heads), model)
+        self.heads = _heads(config, model, group, output)
         self.executor: Executor = (
             CpuExecutor(forward, config, dtype, threads, group)
             if device.type == "cpu"
@@ -199,10 +200,19 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _heads(folder: Path, model: PreTrainedModel) -> MedusaHeads:
+def _heads(
+    config: RunnerConfig,
+    model: PreTrainedModel,
+    group: Group | None,
+    whole: tuple[torch.Tensor, torch.Tensor | None] | None,
+) -> MedusaHeads | None:
+    """On the first rank, which has all of the hidden states; `whole`: the output matrix there, if it is divided."""
+    if config.heads is None or (group is not None and group.rank):
+        return None
     output: torch.nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     embedding: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
-    heads = load_heads(folder, output, model.config.hidden_size, embedding)
+    shared = output if whole is None else linear(*whole)
+    heads = load_heads(Path(config.heads), shared, model.config.hidden_size, embedding)
     heads.watch(output)
     return heads
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from engine.batch import Runner
 from engine.config import EngineConfig
-from engine.model.errors import UnsupportedModel
 from engine.model.heads import FILE as HEADS_FILE
 from engine.speculation.cost import StepCost, cost_clock, measured
 from engine.speculation.drafting import Drafter
@@ -44,12 +43,8 @@ def speculation_of(
 
 
 def heads_folder(config: EngineConfig, folder: Path) -> str | None:
-    """Where Medusa heads are, if any are to be asked. Raises UnsupportedModel where they cannot be."""
+    """Where Medusa heads are, if any are to be asked."""
     if config.speculate == 0 or "heads" not in config.proposers:
-        return None
-    if config.tensor_parallel_size > 1:
-        if config.heads is not None:
-            raise UnsupportedModel("heads are not asked on several ranks: start without heads, or with one rank")
         return None
     if config.heads is not None:
         return config.heads

@@ -58,8 +58,3 @@ def test_a_draft_model_without_guesses_is_refused() -> None:
     config = msgspec.structs.replace(CONFIG, draft_model=str(BUNDLED), speculate=0)
     with pytest.raises(UnsupportedModel, match="draft model"):
         build(config)
-
-
-def test_heads_on_several_ranks_are_refused_not_forgotten() -> None:
-    with pytest.raises(UnsupportedModel, match="heads are not asked on several ranks"):
-        build(msgspec.structs.replace(CONFIG, heads="anywhere", tensor_parallel_size=2))

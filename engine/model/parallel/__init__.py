@@ -12,7 +12,7 @@ have are summands. Two sums a layer, one for the embedding, and rank 0 collects 
 from engine.model.parallel.division import Division
 from engine.model.parallel.group import Group, ProcessGroup
 from engine.model.parallel.plans import PARALLEL_TYPES, Plan, divide, plan_of
-from engine.model.parallel.shares import join, load_share, share_norms
+from engine.model.parallel.shares import join, load_share, share_norms, whole_columns, whole_output
 
 __all__ = [
     "PARALLEL_TYPES",
@@ -25,4 +25,6 @@ __all__ = [
     "load_share",
     "plan_of",
     "share_norms",
+    "whole_columns",
+    "whole_output",
 ]

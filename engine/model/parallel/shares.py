@@ -61,6 +61,26 @@ def join(model: PreTrainedModel, plan: Plan, group: Group) -> None:
     words.register_forward_hook(lambda _module, _inputs, summands: group.add_up(summands))
 
 
+def whole_columns(share: torch.Tensor, vocabulary: int, group: Group) -> torch.Tensor:
+    """All ranks' columns of a product with the output matrix, (rows, vocabulary); on ranks behind the first no rows.
+
+    A rank's last column is that of the row of zeros.
+    """
+    every = group.collect(share)
+    if every is None:
+        return share.new_empty(0, vocabulary)
+    return every.view(len(share), group.ranks, -1)[..., :-1].flatten(1)[:, :vocabulary].contiguous()
+
+
+def whole_output(model: PreTrainedModel, group: Group) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+    """The output matrix (vocabulary, hidden) and its bias, on rank 0; None on the others. Before layers are packed."""
+    output = cast("nn.Linear", model.get_output_embeddings())  # type: ignore[no-untyped-call]
+    vocabulary: int = model.config.get_text_config().vocab_size
+    matrix = whole_columns(output.weight.detach().t(), vocabulary, group)
+    bias = None if output.bias is None else whole_columns(output.bias.detach()[None], vocabulary, group)
+    return None if group.rank else (matrix.t().contiguous(), None if bias is None else bias[0])
+
+
 def share_norms(model: nn.Module, plan: Plan, division: Division, group: Group) -> None:
     """Norms over all heads see only this rank's: the mean square is made of everyone's. Of one a head, its own stay."""
     for name, module in list(model.named_modules()):

@@ -14,7 +14,9 @@ from transformers import AutoModelForCausalLM
 
 from engine.model import BrokenModel, ModelRunner, RunnerConfig
 from engine.model.executors import text_batch
-from engine.model.heads import FILE
+from engine.model.heads import FILE, Foreseen
+from engine.model.loading import load_config
+from tests.engine.model.parallel.threads import load_in_turns, together
 
 COUNT = 3
 
@@ -61,6 +63,33 @@ def test_heads_say_what_the_papers_formula_says(
             said = np.take_along_axis(chances, found.tokens[:, head], 1)
             assert found.chances[:, head] == pytest.approx(said, abs=1e-5)
             assert (np.diff(found.chances[:, head]) <= 0).all()
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "phi", "gpt_neox"])  # own, tied, with a bias, under another name
+@pytest.mark.parametrize("owns_output", [False, True])
+def test_the_first_of_two_ranks_asks_what_one_rank_would(
+    family: str,
+    owns_output: bool,
+    tmp_path: Path,
+    family_folder: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load_in_turns(monkeypatch)
+    config = RunnerConfig(path=str(family_folder(family)), pages=4, threads=1, heads=str(tmp_path / "heads"))
+    settings = load_config(config.path)
+    write_heads(tmp_path / "heads", settings.hidden_size, settings.vocab_size if owns_output else None)
+
+    def seen(runner: ModelRunner) -> Foreseen | None:
+        runner.run(text_batch([6], runner.info.page_size, rows=4))
+        return runner.heads.look([1, 3]) if runner.heads else None
+
+    alone = seen(ModelRunner(config))
+    first, second = together(2, lambda group: seen(ModelRunner(config, group)))
+    assert alone is not None
+    assert first is not None
+    assert second is None
+    assert first.tokens.tolist() == alone.tokens.tolist()
+    assert first.chances == pytest.approx(alone.chances, abs=1e-5)
 
 
 def test_files_that_are_no_heads_stop_the_start(tmp_path: Path, family_folder: Callable[[str], Path]) -> None:
