@@ -143,18 +143,13 @@ def finish_facts(index: int, finish: Finish) -> dict[str, Any]:
 
 
 def formwork_block(prepared: Prepared, summary: Summary, told: Sequence[Told] = ()) -> dict[str, Any]:
-    """The block of a finished response; with `told`, each choice's tokens are in it."""
+    """The block of a finished response: each choice's end and values; with `told`, its tokens too."""
     choices = []
     for index, finish in sorted(summary.finishes.items()):
         facts = finish_facts(index, finish)
         if told:
-            pieces = told[index].pieces
-            facts["tokens"] = token_facts(all_shown(pieces))
-            if (reader := field_reader(prepared)) is not None:
-                facts["fields"] = answer_facts(prepared, [*reader.feed(all_shown(pieces)), *reader.end()])
-            if calls := call_facts(prepared, pieces):
-                facts["calls"] = calls
-        choices.append(facts)
+            facts["tokens"] = token_facts(all_shown(told[index].pieces))
+        choices.append(facts | value_facts(prepared, (summary.pieces or {}).get(index, ())))
     finishes = list(summary.finishes.values())
     block: dict[str, Any] = {
         "seed": prepared.seed,
@@ -166,6 +161,16 @@ def formwork_block(prepared: Prepared, summary: Summary, told: Sequence[Told] = 
         block["grammar"] = prepared.compiled.plan.fingerprint
         block["grammar_cached"] = prepared.compiled.cached
     return block
+
+
+def value_facts(prepared: Prepared, pieces: Sequence[Piece]) -> dict[str, Any]:
+    """A choice's values, and its calls'; nothing where it has none."""
+    facts: dict[str, Any] = {}
+    if pieces and (reader := field_reader(prepared)) is not None:
+        facts["fields"] = answer_facts(prepared, [*reader.feed(all_shown(pieces)), *reader.end()])
+    if calls := call_facts(prepared, pieces):
+        facts["calls"] = calls
+    return facts
 
 
 def all_shown(pieces: Sequence[Piece]) -> list[Shown]:

@@ -27,7 +27,7 @@ from schemas.responses import (
     ResponsesRequest,
     TextConfig,
 )
-from service.body import parse
+from service.dialects.asking import translated
 from service.dialects.facts import finite, formwork_block, spelled
 from service.dialects.items import fresh_id, turns
 from service.generation import Prepared, Summary
@@ -57,9 +57,8 @@ def chat_of(body: ResponsesRequest, conversation: Iterable[InputItem]) -> ChatRe
         "top_logprobs": body.top_logprobs,
         "logprobs": True,
         "seed": body.seed,
-        "formwork": body.formwork.model_dump() if body.formwork else None,
     }
-    return parse({name: value for name, value in asked.items() if value is not None}, ChatRequest)
+    return translated(asked, body.formwork, ChatRequest)
 
 
 def prompt_of(body: Prompted, conversation: Iterable[InputItem]) -> dict[str, Any]:

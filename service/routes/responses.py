@@ -31,9 +31,10 @@ from schemas.responses import (
 )
 from service import wishes
 from service.archive import Entry
-from service.body import parse, query
+from service.body import query
 from service.desk import Visit, counted, house_of, receive, report, tenant_of, whole
 from service.dialects import items
+from service.dialects.asking import translated
 from service.dialects.items import items_of, kept
 from service.dialects.responses import NAMES, Event, ResponsesVoice, chat_of, error_event, prompt_of
 from service.errors import ConversationNotFound, Family, InvalidBody, NotFound, renaming
@@ -135,7 +136,7 @@ async def input_tokens(request: Request) -> Response:
         house.model_named(body.model)
         asked = prompt_of(body, _conversation(house, visit.tenant, body))
         with renaming(NAMES):
-            chat = parse({name: value for name, value in asked.items() if value is not None}, ChatRequest)
+            chat = translated(asked, None, ChatRequest)
             conversation = wishes.chat_conversation(house, chat, visit.tenant)
         count = len(house.chat_template().prompt(conversation))
         return JsonReply({"object": "response.input_tokens", "input_tokens": count})
