@@ -138,7 +138,7 @@ async def input_tokens(request: Request) -> Response:
         with renaming(NAMES):
             chat = translated(asked, None, ChatRequest)
             conversation = wishes.chat_conversation(house, chat, visit.tenant)
-        count = len(house.chat_template().prompt(conversation))
+        count = len(await wishes.spelled(house, conversation))
         return JsonReply({"object": "response.input_tokens", "input_tokens": count})
 
     return await receive(request, work)
