@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.messages import Finish, Token
+from engine.messages import Alternative, Finish, Token
+from engine.tokenizer import Tokenizer
 from service.evidence import Texts, quoted_at
 from service.fields import FieldReader, FieldValue
 from service.generation import Prepared, Summary, Told, watermark_block
@@ -31,6 +32,24 @@ def spelled(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def logprob_entry(shown: Shown, tokenizer: Tokenizer) -> dict[str, Any]:
+    """A token with its log-prob and its alternatives', as OpenAI tells them."""
+    return {
+        **_logprob(shown.data, shown.token, tokenizer),
+        "top_logprobs": [
+            _logprob(tokenizer.token_bytes(each.token_id), each, tokenizer) for each in shown.token.alternatives
+        ],
+    }
+
+
+def _logprob(data: bytes, token: Token | Alternative, tokenizer: Tokenizer) -> dict[str, Any]:
+    return {
+        "token": spelled(data) or tokenizer.token_text(token.token_id),
+        "bytes": list(data),
+        "logprob": finite(token.logprob),
+    }
 
 
 def field_facts(found: Sequence[FieldValue], schema: Any = None, texts: Texts | None = None) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from schemas.chat import ChatRequest
 from schemas.completions import CompletionRequest
 from schemas.ollama import OllamaChatRequest, OllamaGenerateRequest, OllamaMessage, OllamaRequest, Options
 from service.dialects.asking import translated
-from service.dialects.facts import finite, formwork_block, spelled
+from service.dialects.facts import formwork_block, logprob_entry
 from service.dialects.openai import finish_word, whole_calls
 from service.generation import Prepared, Summary
 from service.text import Piece, Shown
@@ -166,7 +166,7 @@ class OllamaVoice:
         else:
             line |= {"response": text, **thinking}
         if self.logprobs and shown:
-            line["logprobs"] = [self._entry(each) for each in shown if each.data]
+            line["logprobs"] = [logprob_entry(each, self.tokenizer) for each in shown if each.data]
         return line
 
     def _end(self, piece: Piece, summary: Summary) -> dict[str, Any]:
@@ -183,19 +183,4 @@ class OllamaVoice:
             "eval_count": summary.completion_tokens,
             "eval_duration": round(finish.decode_s * _NANO),
             "formwork": formwork_block(self.prepared, summary),
-        }
-
-    def _entry(self, shown: Shown) -> dict[str, Any]:
-        return {
-            "token": spelled(shown.data),
-            "logprob": finite(shown.token.logprob),
-            "bytes": list(shown.data),
-            "top_logprobs": [
-                {
-                    "token": spelled(self.tokenizer.token_bytes(each.token_id)),
-                    "logprob": finite(each.logprob),
-                    "bytes": list(self.tokenizer.token_bytes(each.token_id)),
-                }
-                for each in shown.token.alternatives
-            ],
         }

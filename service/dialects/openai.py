@@ -19,9 +19,8 @@ from service.dialects.facts import (
     call_tokens,
     field_reader,
     finish_facts,
-    finite,
     formwork_block,
-    spelled,
+    logprob_entry,
     token_facts,
 )
 from service.fields import FieldReader, FieldValue
@@ -231,21 +230,5 @@ class ChatVoice:
     def _logprobs(self, shown: Sequence[Shown], *, refused: bool = False) -> dict[str, Any] | None:
         if not self.logprobs:
             return None
-        entries = [self._entry(each) for each in shown]
+        entries = [logprob_entry(each, self.tokenizer) for each in shown]
         return {"content": None, "refusal": entries} if refused else {"content": entries, "refusal": None}
-
-    def _entry(self, shown: Shown) -> dict[str, Any]:
-        return {
-            "token": spelled(shown.data) or self.tokenizer.token_text(shown.token.token_id),
-            "bytes": list(shown.data),
-            "logprob": finite(shown.token.logprob),
-            "top_logprobs": [self._alternative(each.token_id, each.logprob) for each in shown.token.alternatives],
-        }
-
-    def _alternative(self, token_id: int, logprob: float) -> dict[str, Any]:
-        data = self.tokenizer.token_bytes(token_id)
-        return {
-            "token": spelled(data) or self.tokenizer.token_text(token_id),
-            "bytes": list(data),
-            "logprob": finite(logprob),
-        }

@@ -28,7 +28,7 @@ from schemas.responses import (
     TextConfig,
 )
 from service.dialects.asking import translated
-from service.dialects.facts import finite, formwork_block, spelled
+from service.dialects.facts import formwork_block, logprob_entry
 from service.dialects.items import fresh_id, turns
 from service.generation import Prepared, Summary
 from service.text import CallPiece, Piece, Shown
@@ -196,7 +196,7 @@ class ResponsesVoice:
             yield self._item_event("refusal.delta", content_index=0, delta=text)
 
     def _say(self, text: str, shown: Sequence[Shown]) -> Iterable[Event]:
-        logprobs = [self._entry(each) for each in shown if each.data] if self.logprobs else []
+        logprobs = [logprob_entry(each, self.tokenizer) for each in shown if each.data] if self.logprobs else []
         part = self.output[-1]["content"][0]
         part["text"] += text
         part["logprobs"] += logprobs
@@ -279,21 +279,6 @@ class ResponsesVoice:
         event = {"type": f"response.{kind}", "sequence_number": self._number, **more}
         self._number += 1
         return event
-
-    def _entry(self, shown: Shown) -> dict[str, Any]:
-        return {
-            "token": spelled(shown.data),
-            "bytes": list(shown.data),
-            "logprob": finite(shown.token.logprob),
-            "top_logprobs": [
-                {
-                    "token": spelled(self.tokenizer.token_bytes(each.token_id)),
-                    "bytes": list(self.tokenizer.token_bytes(each.token_id)),
-                    "logprob": finite(each.logprob),
-                }
-                for each in shown.token.alternatives
-            ],
-        }
 
 
 _CALLS = {
