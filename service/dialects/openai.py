@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine import EngineUnavailable
 from engine.messages import Finish, FinishReason
 from engine.tokenizer import Tokenizer
 from service.dialects.facts import (
@@ -24,7 +23,7 @@ from service.dialects.facts import (
     token_facts,
 )
 from service.fields import FieldReader, FieldValue
-from service.generation import Prepared, Summary, Told, watermark_block
+from service.generation import Prepared, Summary, Told, aborted, watermark_block
 from service.refusals import refused_tokens
 from service.text import CallPiece, Piece, Shown
 
@@ -53,7 +52,7 @@ class Head:
 def finish_word(finish: Finish, called: str | None = None) -> str:
     """OpenAI's word for the end of a choice; `called` is the one for a choice that called."""
     if finish.reason is FinishReason.ABORTED:
-        raise EngineUnavailable("the server closed before this request was finished")
+        raise aborted()
     word = _FINISH[finish.reason]
     return called if called and word == "stop" else word
 

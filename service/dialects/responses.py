@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine import EngineUnavailable
 from engine.messages import FinishReason
 from engine.tokenizer import Tokenizer
 from schemas.chat import ChatRequest, Constraints
@@ -30,7 +29,7 @@ from schemas.responses import (
 from service.dialects.asking import translated
 from service.dialects.facts import formwork_block, logprob_entry
 from service.dialects.items import fresh_id, turns
-from service.generation import Prepared, Summary
+from service.generation import Prepared, Summary, aborted
 from service.text import CallPiece, Piece, Shown
 
 # How errors name fields: chat's words → this dialect's.
@@ -135,7 +134,7 @@ class ResponsesVoice:
         """The end: the open item is done, then the response."""
         assert piece.finish is not None
         if piece.finish.reason is FinishReason.ABORTED:
-            raise EngineUnavailable("the server closed before this request was finished")
+            raise aborted()
         cut = piece.finish.reason is FinishReason.LENGTH
         done = [] if self.output else self._enter("message")  # an empty answer is still a message
         done += self._leave("incomplete" if cut else "completed")

@@ -24,7 +24,19 @@ from tests.service.houses import saying, served
 
 pytestmark = pytest.mark.anyio
 
-OPEN = {"/livez", "/readyz", "/startupz", "/health", "/ping", "/", "/openapi.json", "/docs", "/redoc"}
+OPEN = {
+    "/livez",
+    "/readyz",
+    "/startupz",
+    "/health",
+    "/ping",
+    "/",
+    "/openapi.json",
+    "/docs",
+    "/redoc",
+    "/v2/health/live",
+    "/v2/health/ready",
+}
 
 
 def test_the_api_process_imports_no_torch() -> None:
