@@ -49,6 +49,7 @@ from service.routes import (
     gemini,
     grammars,
     health,
+    kserve,
     messages,
     models,
     ollama,
@@ -81,6 +82,7 @@ _ROUTES = (
     models,
     tgi,
     vertex,
+    kserve,
     grammars,
     scoring,
     watermark,
@@ -269,7 +271,7 @@ def family_of(path: str) -> Family:
         return Family.OLLAMA
     if path.startswith("/v1beta/") or path.endswith((":generateContent", ":streamGenerateContent", ":countTokens")):
         return Family.GEMINI
-    return Family.TGI if path in _TGI_PATHS else Family.OPENAI
+    return Family.TGI if path in _TGI_PATHS or path.startswith("/v2") else Family.OPENAI
 
 
 def _ends(engine: Engine, tokenizer: Tokenizer) -> list[int]:

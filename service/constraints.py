@@ -31,6 +31,7 @@ from schemas.chat import (
     TextFormat,
 )
 from schemas.tgi import JsonGrammar, RegexGrammar, TgiGrammar
+from service.body import strict_json
 from service.errors import InvalidBody
 from service.refusals import KEYWORD, asks_for_refusal, with_refusal
 
@@ -95,7 +96,10 @@ def ebnf(grammar: str, options: FormworkRequest | None, param: str, syntax: str 
 
 def structural_tag(tag: dict[str, Any] | str, options: FormworkRequest | None, param: str) -> Constraint:
     """A structural tag, as a value or as JSON text."""
-    return Constraint(ConstraintKind.STRUCTURAL_TAGS, as_text(tag), as_text(spelling_of(options)), param)
+    value = _parsed(tag, param) if isinstance(tag, str) else tag
+    if not isinstance(value, dict):
+        raise InvalidBody("a structural tag is an object", param=param)
+    return Constraint(ConstraintKind.STRUCTURAL_TAGS, as_text(value), as_text(spelling_of(options)), param)
 
 
 def substring(quotable: str | dict[str, Any], param: str) -> Constraint:
@@ -240,13 +244,18 @@ def _schema_value(value: JsonSchema | str, param: str) -> JsonSchema:
     """Clients send a schema as a value or as a string holding one."""
     if not isinstance(value, str):
         return value
-    try:
-        parsed = json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise InvalidBody(f"not JSON: {error}", param=param) from None
+    parsed = _parsed(value, param)
     if not isinstance(parsed, dict | bool):
         raise InvalidBody("a JSON Schema is an object or a boolean", param=param)
     return parsed
+
+
+def _parsed(text: str, param: str) -> Any:
+    """JSON in a string, as strict as the body's own."""
+    try:
+        return strict_json(text.encode())
+    except InvalidBody as error:
+        raise InvalidBody(f"not JSON: {error.message}", param=param) from None
 
 
 def as_format(constraint: Constraint) -> dict[str, Any]:
@@ -264,7 +273,7 @@ def as_format(constraint: Constraint) -> dict[str, Any]:
         case ConstraintKind.SUBSTRING:
             wanted = {"substring_chars": source} if isinstance(source, str) else source
             return {"type": "grammar", "grammar": f"start: %regex {as_text(wanted)}", "syntax": "lark"}
-    tag: dict[str, Any] = json.loads(source) if isinstance(source, str) else source
+    tag: dict[str, Any] = source
     return tag
 
 

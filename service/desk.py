@@ -47,15 +47,11 @@ class Visit:
 
     async def body(self, model: type[Body]) -> Body:
         """The body as the route's model; raises InvalidBody."""
-        return await self._off_loop(lambda: parse(strict_json(self.data), model))
+        return await off_loop(len(self.data), lambda: parse(strict_json(self.data), model))
 
     async def json(self) -> Any:
         """The body as JSON, for routes whose bodies are of several kinds."""
-        return await self._off_loop(lambda: strict_json(self.data))
-
-    async def _off_loop(self, read: Callable[[], Result]) -> Result:
-        """A large body is read in a thread: every stream waits while the event loop does."""
-        return read() if len(self.data) < _LARGE_BODY else await asyncio.to_thread(read)
+        return await off_loop(len(self.data), lambda: strict_json(self.data))
 
     def leave(self) -> None:
         if self._inside:
@@ -74,6 +70,11 @@ class Visit:
         stream = EventStream(events, failed, self.leave, media_type, self.house.settings.send_timeout_s)
         await attended(self.request, stream.prime(FIRST_EVENT_S))
         return stream
+
+
+async def off_loop(size: int, read: Callable[[], Result]) -> Result:
+    """What many bytes say is read in a thread: every stream waits while the event loop does."""
+    return read() if size < _LARGE_BODY else await asyncio.to_thread(read)
 
 
 def failure(body: dict[str, Any], family: Family) -> bytes:

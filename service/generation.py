@@ -213,6 +213,7 @@ class Summary:
     cached_tokens: int = 0
     finishes: dict[int, Finish] = field(default_factory=dict)
     first_token_s: float | None = None
+    pieces: dict[int, list[Piece]] | None = None  # each choice's, where their values are told at the end
 
     def add(self, piece: Piece, arrived: float) -> None:
         self.completion_tokens += len(piece.tokens)
@@ -220,6 +221,8 @@ class Summary:
             self.reasoning_tokens += len(piece.tokens)
         if piece.tokens and self.first_token_s is None:
             self.first_token_s = time.monotonic() - arrived
+        if self.pieces is not None:
+            self.pieces.setdefault(piece.index, []).append(piece)
         if piece.finish is not None:
             self.finishes[piece.index] = piece.finish
             self.cached_tokens = max(self.cached_tokens, piece.finish.cached_tokens)
@@ -230,7 +233,9 @@ class Generation:
 
     def __init__(self, house: House, prepared: Prepared) -> None:
         self.prepared = prepared
-        self.summary = Summary(prompt_tokens=len(prepared.wish.prompt))
+        wish = prepared.wish
+        has_values = wish.says_json or wish.toolbox is not None
+        self.summary = Summary(prompt_tokens=len(wish.prompt), pieces={} if has_values else None)
         self._house = house
         self._queue: asyncio.Queue[Piece | Exception] = asyncio.Queue(_QUEUED_PIECES)
         self._pumps: list[asyncio.Task[None]] = []

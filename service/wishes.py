@@ -32,6 +32,7 @@ from service.reasoning import thought_of
 from service.tools import Toolbox, message_constraint, toolbox_of
 
 MOST_TOKENS = 262_144  # of a text that is only looked at; as many may be sent as ids (schemas.completions)
+_SPELLING = ("whitespace", "property_order", "formats")
 _LONG_TEXT = 4000  # characters; tokenising more would hold up the event loop
 
 
@@ -96,7 +97,7 @@ def _message(
 
 async def of_completion(house: House, body: CompletionRequest, tenant: str) -> list[Wish]:
     """OpenAI's text completion: one wish a prompt."""
-    options = body.formwork or FormworkRequest()
+    options = _of_a_text(body.formwork)
     prompts = await _prompts(house, body)
     count = max(body.best_of or 1, body.n or 1)
     if body.best_of is not None and body.best_of < (body.n or 1):
@@ -147,7 +148,7 @@ def _ids(value: object) -> list[int]:
 
 async def of_tgi(house: House, body: GenerateRequest, tenant: str) -> Wish:
     """TGI's generate: greedy unless something asks for drawing, end and stop text as TGI shows them."""
-    asked, options = body.parameters, body.formwork or FormworkRequest()
+    asked, options = body.parameters, _of_a_text(body.formwork)
     if not body.inputs:
         raise InvalidBody("`inputs` cannot be empty", param="inputs")
     drawn = asked.do_sample or any(
@@ -168,7 +169,7 @@ async def of_tgi(house: House, body: GenerateRequest, tenant: str) -> Wish:
         raise InvalidBody(
             f"no adapter is named {asked.adapter_id[:200]!r}; known: {known[:1000]}", param="parameters.adapter_id"
         )
-    named = house.names.find(tenant, options.grammar) if options.grammar is not None else None
+    named = _named(house.names, tenant, options)
     constraint = constraints.only_one([c for c in (constraints.of_tgi(asked.grammar, options), named) if c is not None])
     prompt = await encode_prompt(house, body.inputs, "inputs")
     sampling = Sampling(
@@ -205,9 +206,28 @@ def constraint_of(
     body: Sampler, format_: ResponseFormat | None, options: FormworkRequest, names: Names, tenant: str
 ) -> Constraint | None:
     """The one constraint of an OpenAI request, however it is spelled."""
-    named = names.find(tenant, options.grammar) if options.grammar is not None else None
+    named = _named(names, tenant, options)
     found = (constraints.of_response_format(format_, options), constraints.of_spellings(body, options), named)
     return constraints.only_one([each for each in found if each is not None])
+
+
+def _named(names: Names, tenant: str, options: FormworkRequest) -> Constraint | None:
+    """The constraint that is used by its name, which was spelled when it was named."""
+    if options.grammar is None:
+        return None
+    if again := next((name for name in _SPELLING if getattr(options, name) is not None), None):
+        raise InvalidBody("a named constraint is spelled as it was named", param=f"formwork.{again}")
+    return names.find(tenant, options.grammar)
+
+
+def _of_a_text(options: FormworkRequest | None) -> FormworkRequest:
+    """The options of a bare prompt; raises InvalidBody for those that mean something in a conversation only."""
+    options = options or FormworkRequest()
+    if options.events is not None:
+        raise InvalidBody("values are told one by one on /v1/chat/completions", param="formwork.events")
+    if options.schema_in_prompt:
+        raise InvalidBody("a bare prompt is the whole prompt", param="formwork.schema_in_prompt")
+    return options
 
 
 def sampling_of(body: Sampler, budget: int | None, *, top_logprobs: int) -> Sampling:
@@ -313,6 +333,8 @@ def _check_chat(body: ChatRequest) -> None:
         raise InvalidBody("top_logprobs needs logprobs: true", param="top_logprobs")
     if body.stream_options is not None and not body.stream:
         raise InvalidBody("stream_options needs stream: true", param="stream_options")
+    if body.formwork is not None and body.formwork.events is not None and not body.stream:
+        raise InvalidBody("events come on a stream: send stream: true", param="formwork.events")
     if body.stream_options is not None and body.stream_options.continuous_usage_stats:
         raise InvalidBody("not supported; use include_usage", param="stream_options.continuous_usage_stats")
 

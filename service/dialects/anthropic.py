@@ -22,7 +22,7 @@ from schemas.messages import (
     ToolUseBlock,
     Turn,
 )
-from service.body import parse
+from service.dialects.asking import translated
 from service.dialects.facts import formwork_block
 from service.errors import InvalidBody
 from service.generation import Prepared, Summary, aborted
@@ -55,9 +55,8 @@ def chat_of(body: MessagesRequest) -> ChatRequest:
         "parallel_tool_calls": False if choice and choice.disable_parallel_tool_use else None,
         "thinking_token_budget": thinking.budget_tokens if thinking and thinking.type == "enabled" else None,
         "seed": body.seed,
-        "formwork": body.formwork.model_dump() if body.formwork else None,
     }
-    return parse({name: value for name, value in asked.items() if value is not None}, ChatRequest)
+    return translated(asked, body.formwork, ChatRequest)
 
 
 def prompt_of(body: MessagesRequest | CountRequest) -> dict[str, Any]:

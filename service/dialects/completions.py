@@ -6,14 +6,14 @@ What it is for: pieces in, dictionaries out; `schemas.completions` describes the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.messages import Alternative, PromptToken
 from engine.tokenizer import Tokenizer
-from service.dialects.facts import all_shown, finite, spelled
+from service.dialects.facts import all_shown, finish_facts, finite, formwork_block, spelled, value_facts
 from service.dialects.openai import Head, finish_word
-from service.generation import Told
+from service.generation import Prepared, Summary, Told, watermark_block
 from service.text import Piece, Shown
 
 
@@ -41,7 +41,24 @@ class CompletionVoice:
             "logprobs": logprobs,
         }
 
-    def event(self, index: int, piece: Piece, echo: str) -> dict[str, Any]:
+    def block(self, asked: Sequence[tuple[Prepared, Summary, Sequence[Told]]]) -> dict[str, Any]:
+        """The `formwork` block of all prompts and their choices that are answered."""
+        blocks = []
+        for prepared, summary, told in asked:
+            finishes, pieces = dict(enumerate(each.finish for each in told)), None
+            if summary.pieces is not None:
+                pieces = {index: each.pieces for index, each in enumerate(told)}
+            blocks.append(formwork_block(prepared, replace(summary, finishes=finishes, pieces=pieces)))
+        choices = [choice for block in blocks for choice in block["choices"]]
+        timings = {name: max(block["timings"][name] for block in blocks) for name in blocks[0]["timings"]}
+        return {
+            **blocks[0],
+            "watermark": watermark_block([each.finish for _, _, told in asked for each in told]),
+            "choices": [{**choice, "index": index} for index, choice in enumerate(choices)],
+            "timings": timings,
+        }
+
+    def event(self, index: int, piece: Piece, echo: str, prepared: Prepared, summary: Summary) -> dict[str, Any]:
         """One event of a stream; the first of a choice carries the echo."""
         if index not in self._offsets:
             self._offsets[index] = len(echo)
@@ -57,6 +74,12 @@ class CompletionVoice:
             "logprobs": logprobs,
         }
         body: dict[str, Any] = {**self.head.of("text_completion"), "choices": [choice]}
+        if piece.finish is not None:
+            body["formwork"] = {
+                **finish_facts(index, piece.finish),
+                **value_facts(prepared, (summary.pieces or {}).get(piece.index, ())),
+                "watermark": watermark_block([piece.finish]),
+            }
         if self.include_usage:
             body["usage"] = None
         return body

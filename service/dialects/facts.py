@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.messages import Finish, Token
+from engine.messages import Alternative, Finish, Token
+from engine.tokenizer import Tokenizer
 from service.evidence import Texts, quoted_at
 from service.fields import FieldReader, FieldValue
 from service.generation import Prepared, Summary, Told, watermark_block
@@ -31,6 +32,24 @@ def spelled(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def logprob_entry(shown: Shown, tokenizer: Tokenizer) -> dict[str, Any]:
+    """A token with its log-prob and its alternatives', as OpenAI tells them."""
+    return {
+        **_logprob(shown.data, shown.token, tokenizer),
+        "top_logprobs": [
+            _logprob(tokenizer.token_bytes(each.token_id), each, tokenizer) for each in shown.token.alternatives
+        ],
+    }
+
+
+def _logprob(data: bytes, token: Token | Alternative, tokenizer: Tokenizer) -> dict[str, Any]:
+    return {
+        "token": spelled(data) or tokenizer.token_text(token.token_id),
+        "bytes": list(data),
+        "logprob": finite(token.logprob),
+    }
 
 
 def field_facts(found: Sequence[FieldValue], schema: Any = None, texts: Texts | None = None) -> list[dict[str, Any]]:
@@ -143,18 +162,13 @@ def finish_facts(index: int, finish: Finish) -> dict[str, Any]:
 
 
 def formwork_block(prepared: Prepared, summary: Summary, told: Sequence[Told] = ()) -> dict[str, Any]:
-    """The block of a finished response; with `told`, each choice's tokens are in it."""
+    """The block of a finished response: each choice's end and values; with `told`, its tokens too."""
     choices = []
     for index, finish in sorted(summary.finishes.items()):
         facts = finish_facts(index, finish)
         if told:
-            pieces = told[index].pieces
-            facts["tokens"] = token_facts(all_shown(pieces))
-            if (reader := field_reader(prepared)) is not None:
-                facts["fields"] = answer_facts(prepared, [*reader.feed(all_shown(pieces)), *reader.end()])
-            if calls := call_facts(prepared, pieces):
-                facts["calls"] = calls
-        choices.append(facts)
+            facts["tokens"] = token_facts(all_shown(told[index].pieces))
+        choices.append(facts | value_facts(prepared, (summary.pieces or {}).get(index, ())))
     finishes = list(summary.finishes.values())
     block: dict[str, Any] = {
         "seed": prepared.seed,
@@ -166,6 +180,16 @@ def formwork_block(prepared: Prepared, summary: Summary, told: Sequence[Told] = 
         block["grammar"] = prepared.compiled.plan.fingerprint
         block["grammar_cached"] = prepared.compiled.cached
     return block
+
+
+def value_facts(prepared: Prepared, pieces: Sequence[Piece]) -> dict[str, Any]:
+    """A choice's values, and its calls'; nothing where it has none."""
+    facts: dict[str, Any] = {}
+    if pieces and (reader := field_reader(prepared)) is not None:
+        facts["fields"] = answer_facts(prepared, [*reader.feed(all_shown(pieces)), *reader.end()])
+    if calls := call_facts(prepared, pieces):
+        facts["calls"] = calls
+    return facts
 
 
 def all_shown(pieces: Sequence[Piece]) -> list[Shown]:

@@ -25,7 +25,7 @@ from schemas.gemini import (
     GenerationConfig,
     ThinkingConfig,
 )
-from service.body import parse
+from service.dialects.asking import translated
 from service.dialects.facts import all_shown, finite, formwork_block, spelled
 from service.dialects.gemini_schemas import json_schema_of
 from service.dialects.openai import whole_calls
@@ -59,9 +59,8 @@ def chat_of(body: GeminiRequest, model: str) -> ChatRequest:
         **_format(config),
         **_thinking(config.thinking_config),
         **_tools(body),
-        "formwork": body.formwork.model_dump() if body.formwork else None,
     }
-    return parse({name: value for name, value in asked.items() if value is not None}, ChatRequest)
+    return translated(asked, body.formwork, ChatRequest)
 
 
 def names_of(body: GeminiRequest) -> Mapping[str, str]:
@@ -246,7 +245,7 @@ class GeminiVoice:
             parts = [*self._said(each.pieces), *self._called(each.pieces)]
             candidate = self._candidate(index, parts, all_shown(each.pieces))
             candidates.append(candidate | self._end(index, each.finish) | {"avgLogprobs": finite(each.score)})
-        return self._reply(candidates, summary) | {"formwork": formwork_block(self.prepared, summary, told)}
+        return self._reply(candidates, summary) | {"formwork": formwork_block(self.prepared, summary)}
 
     def _reply(self, candidates: list[dict[str, Any]], summary: Summary) -> dict[str, Any]:
         return {

@@ -63,15 +63,17 @@ def items_of(body: Prompted) -> Sequence[InputItem]:
     return [MessageItem(role="user", content=body.input)] if isinstance(body.input, str) else body.input
 
 
-def kept(response: dict[str, Any], items: Iterable[InputItem]) -> Entry:
-    """A finished response and the whole conversation that it answered."""
-    return Entry(msgspec.json.encode(response), msgspec.json.encode([_listed(item) for item in items]))
+def kept(response: dict[str, Any], earlier: Entry | None, items: Iterable[InputItem]) -> Entry:
+    """A finished response and the whole conversation that it answered: `earlier`, and then `items`."""
+    told = [] if earlier is None else msgspec.json.decode(earlier.items, type=list[msgspec.Raw])
+    output = [] if earlier is None else _output(earlier)
+    conversation = [*told, *output, *(_listed(item) for item in items)]
+    return Entry(msgspec.json.encode(response), msgspec.json.encode(conversation))
 
 
 def conversation(entry: Entry) -> list[InputItem]:
     """What was said up to the end of a kept response."""
-    output = msgspec.json.decode(entry.response)["output"]
-    return _ITEMS.validate_python([*listed(entry), *(_without_facts(item) for item in output)])
+    return _ITEMS.validate_python([*listed(entry), *_output(entry)])
 
 
 def listed(entry: Entry) -> list[dict[str, Any]]:
@@ -90,12 +92,13 @@ def _listed(item: InputItem) -> dict[str, Any]:
     return {**told, "id": told.get("id") or fresh_id(item.type), "status": told.get("status", "completed")}
 
 
-def _without_facts(item: dict[str, Any]) -> dict[str, Any]:
-    """An item of an answer without its log-probs, which say nothing to a model."""
-    if item["type"] != "message":
-        return item
-    parts = [{name: value for name, value in part.items() if name != "logprobs"} for part in item["content"]]
-    return {**item, "content": parts}
+def _output(entry: Entry) -> list[dict[str, Any]]:
+    """The items of an answer without their log-probs, which say nothing to a model."""
+    items: list[dict[str, Any]] = msgspec.json.decode(entry.response)["output"]
+    for part in (part for item in items if item["type"] == "message" for part in item["content"]):
+        if part["type"] == "output_text":
+            part["logprobs"] = []
+    return items
 
 
 def _told(item: MessageItem | CallOutputItem) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from engine.tokenizer import Tokenizer
 from schemas.chat import ChatRequest
 from schemas.completions import CompletionRequest
 from schemas.ollama import OllamaChatRequest, OllamaGenerateRequest, OllamaMessage, OllamaRequest, Options
-from service.body import parse
-from service.dialects.facts import finite, formwork_block, spelled
+from service.dialects.asking import translated
+from service.dialects.facts import formwork_block, logprob_entry
 from service.dialects.openai import finish_word, whole_calls
 from service.generation import Prepared, Summary
 from service.text import Piece, Shown
@@ -49,20 +49,18 @@ def chat_of(body: OllamaChatRequest | OllamaGenerateRequest) -> ChatRequest:
     else:
         system = [{"role": "system", "content": body.system}] if body.system else []
         asked["messages"] = [*system, {"role": "user", "content": body.prompt}]
-    return parse({name: value for name, value in asked.items() if value is not None}, ChatRequest)
+    return translated(asked, body.formwork, ChatRequest)
 
 
 def completion_of(body: OllamaGenerateRequest) -> CompletionRequest:
     """A raw prompt in the words of text completions."""
     asked = {
-        "max_tokens": None,
-        **{name: value for name, value in _sampling(body).items() if value is not None},
+        **_sampling(body),
         "prompt": body.prompt,
         "logprobs": body.top_logprobs,
+        "response_format": _format(body),
     }
-    if (format_ := _format(body)) is not None:
-        asked["response_format"] = format_
-    return parse(asked, CompletionRequest)
+    return translated(asked, body.formwork, CompletionRequest, nulls={"max_tokens"})
 
 
 def _sampling(body: OllamaRequest) -> dict[str, Any]:
@@ -81,7 +79,6 @@ def _sampling(body: OllamaRequest) -> dict[str, Any]:
         "repetition_penalty": options.repeat_penalty,
         "presence_penalty": options.presence_penalty,
         "frequency_penalty": options.frequency_penalty,
-        "formwork": body.formwork.model_dump() if body.formwork else None,
     }
 
 
@@ -169,7 +166,7 @@ class OllamaVoice:
         else:
             line |= {"response": text, **thinking}
         if self.logprobs and shown:
-            line["logprobs"] = [self._entry(each) for each in shown if each.data]
+            line["logprobs"] = [logprob_entry(each, self.tokenizer) for each in shown if each.data]
         return line
 
     def _end(self, piece: Piece, summary: Summary) -> dict[str, Any]:
@@ -186,19 +183,4 @@ class OllamaVoice:
             "eval_count": summary.completion_tokens,
             "eval_duration": round(finish.decode_s * _NANO),
             "formwork": formwork_block(self.prepared, summary),
-        }
-
-    def _entry(self, shown: Shown) -> dict[str, Any]:
-        return {
-            "token": spelled(shown.data),
-            "logprob": finite(shown.token.logprob),
-            "bytes": list(shown.data),
-            "top_logprobs": [
-                {
-                    "token": spelled(self.tokenizer.token_bytes(each.token_id)),
-                    "logprob": finite(each.logprob),
-                    "bytes": list(self.tokenizer.token_bytes(each.token_id)),
-                }
-                for each in shown.token.alternatives
-            ],
         }

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine import EngineUnavailable
 from engine.messages import Finish, FinishReason
 from engine.tokenizer import Tokenizer
 from service.dialects.facts import (
@@ -19,13 +18,12 @@ from service.dialects.facts import (
     call_tokens,
     field_reader,
     finish_facts,
-    finite,
     formwork_block,
-    spelled,
+    logprob_entry,
     token_facts,
 )
 from service.fields import FieldReader, FieldValue
-from service.generation import Prepared, Summary, Told, watermark_block
+from service.generation import Prepared, Summary, Told, aborted, watermark_block
 from service.refusals import refused_tokens
 from service.text import CallPiece, Piece, Shown
 
@@ -54,7 +52,7 @@ class Head:
 def finish_word(finish: Finish, called: str | None = None) -> str:
     """OpenAI's word for the end of a choice; `called` is the one for a choice that called."""
     if finish.reason is FinishReason.ABORTED:
-        raise EngineUnavailable("the server closed before this request was finished")
+        raise aborted()
     word = _FINISH[finish.reason]
     return called if called and word == "stop" else word
 
@@ -231,21 +229,5 @@ class ChatVoice:
     def _logprobs(self, shown: Sequence[Shown], *, refused: bool = False) -> dict[str, Any] | None:
         if not self.logprobs:
             return None
-        entries = [self._entry(each) for each in shown]
+        entries = [logprob_entry(each, self.tokenizer) for each in shown]
         return {"content": None, "refusal": entries} if refused else {"content": entries, "refusal": None}
-
-    def _entry(self, shown: Shown) -> dict[str, Any]:
-        return {
-            "token": spelled(shown.data) or self.tokenizer.token_text(shown.token.token_id),
-            "bytes": list(shown.data),
-            "logprob": finite(shown.token.logprob),
-            "top_logprobs": [self._alternative(each.token_id, each.logprob) for each in shown.token.alternatives],
-        }
-
-    def _alternative(self, token_id: int, logprob: float) -> dict[str, Any]:
-        data = self.tokenizer.token_bytes(token_id)
-        return {
-            "token": spelled(data) or self.tokenizer.token_text(token_id),
-            "bytes": list(data),
-            "logprob": finite(logprob),
-        }

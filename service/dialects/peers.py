@@ -13,7 +13,7 @@ from engine.messages import Finish, FinishReason, Token
 from engine.tokenizer import Tokenizer
 from schemas.completions import CompletionRequest
 from schemas.peers import LlamaRequest, SglangRequest, SglangSampling
-from service.body import parse
+from service.dialects.asking import translated
 from service.dialects.facts import finite, formwork_block, spelled
 from service.errors import InvalidBody
 from service.generation import Prepared, Summary, Told, aborted
@@ -53,11 +53,9 @@ def completion_of_llama(body: LlamaRequest) -> CompletionRequest:
         "logprobs": body.n_probs,
         "logit_bias": _bias(body) or None,
         "ignore_eos": body.ignore_eos,
-        "formwork": body.formwork.model_dump() if body.formwork else None,
+        "max_tokens": body.n_predict if body.n_predict and body.n_predict > 0 else None,
     }
-    budget = body.n_predict if body.n_predict and body.n_predict > 0 else None
-    told = {name: value for name, value in asked.items() if value is not None}
-    return parse({**told, "max_tokens": budget}, CompletionRequest)
+    return translated(asked, body.formwork, CompletionRequest, nulls={"max_tokens"})
 
 
 def _bias(body: LlamaRequest) -> dict[str, float]:
@@ -87,9 +85,8 @@ def completion_of_sglang(body: SglangRequest) -> CompletionRequest:
         "seed": sampling.sampling_seed,
         "logprobs": body.top_logprobs_num,
         "stream": body.stream,
-        "formwork": body.formwork.model_dump() if body.formwork else None,
     }
-    return parse({name: value for name, value in asked.items() if value is not None}, CompletionRequest)
+    return translated(asked, body.formwork, CompletionRequest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine import EngineUnavailable
 from engine.messages import FinishReason
 from engine.tokenizer import Tokenizer
 from schemas.chat import ChatRequest, Constraints
@@ -27,10 +26,10 @@ from schemas.responses import (
     ResponsesRequest,
     TextConfig,
 )
-from service.body import parse
-from service.dialects.facts import finite, formwork_block, spelled
+from service.dialects.asking import translated
+from service.dialects.facts import formwork_block, logprob_entry
 from service.dialects.items import fresh_id, turns
-from service.generation import Prepared, Summary
+from service.generation import Prepared, Summary, aborted
 from service.text import CallPiece, Piece, Shown
 
 # How errors name fields: chat's words → this dialect's.
@@ -57,9 +56,8 @@ def chat_of(body: ResponsesRequest, conversation: Iterable[InputItem]) -> ChatRe
         "top_logprobs": body.top_logprobs,
         "logprobs": True,
         "seed": body.seed,
-        "formwork": body.formwork.model_dump() if body.formwork else None,
     }
-    return parse({name: value for name, value in asked.items() if value is not None}, ChatRequest)
+    return translated(asked, body.formwork, ChatRequest)
 
 
 def prompt_of(body: Prompted, conversation: Iterable[InputItem]) -> dict[str, Any]:
@@ -136,7 +134,7 @@ class ResponsesVoice:
         """The end: the open item is done, then the response."""
         assert piece.finish is not None
         if piece.finish.reason is FinishReason.ABORTED:
-            raise EngineUnavailable("the server closed before this request was finished")
+            raise aborted()
         cut = piece.finish.reason is FinishReason.LENGTH
         done = [] if self.output else self._enter("message")  # an empty answer is still a message
         done += self._leave("incomplete" if cut else "completed")
@@ -197,7 +195,7 @@ class ResponsesVoice:
             yield self._item_event("refusal.delta", content_index=0, delta=text)
 
     def _say(self, text: str, shown: Sequence[Shown]) -> Iterable[Event]:
-        logprobs = [self._entry(each) for each in shown if each.data] if self.logprobs else []
+        logprobs = [logprob_entry(each, self.tokenizer) for each in shown if each.data] if self.logprobs else []
         part = self.output[-1]["content"][0]
         part["text"] += text
         part["logprobs"] += logprobs
@@ -280,21 +278,6 @@ class ResponsesVoice:
         event = {"type": f"response.{kind}", "sequence_number": self._number, **more}
         self._number += 1
         return event
-
-    def _entry(self, shown: Shown) -> dict[str, Any]:
-        return {
-            "token": spelled(shown.data),
-            "bytes": list(shown.data),
-            "logprob": finite(shown.token.logprob),
-            "top_logprobs": [
-                {
-                    "token": spelled(self.tokenizer.token_bytes(each.token_id)),
-                    "bytes": list(self.tokenizer.token_bytes(each.token_id)),
-                    "logprob": finite(each.logprob),
-                }
-                for each in shown.token.alternatives
-            ],
-        }
 
 
 _CALLS = {

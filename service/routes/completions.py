@@ -30,7 +30,6 @@ from service import wishes
 from service.chat import Conversation, plain_message
 from service.desk import Visit, counted, receive
 from service.dialects.completions import CompletionVoice
-from service.dialects.facts import formwork_block
 from service.dialects.openai import Head, usage
 from service.dialects.tgi import text_tokens
 from service.errors import Family, InvalidBody
@@ -80,12 +79,14 @@ async def _whole(
     visit: Visit, prepared: Sequence[Prepared], voice: CompletionVoice, echoes: Sequence[str], wanted: int
 ) -> Response:
     generations = [Generation(visit.house, each) for each in prepared]
+    answered = [_best(each, wanted) for each in await gather_all(generations)]
     choices: list[dict[str, Any]] = []
-    for each, generation, echo in zip(await gather_all(generations), generations, echoes, strict=True):
+    for told, generation, echo in zip(answered, generations, echoes, strict=True):
         count(visit.house, generation)
-        choices += [voice.choice(len(choices) + i, told, echo) for i, told in enumerate(_best(each, wanted))]
-    total = _sum([generation.summary for generation in generations])
-    block = formwork_block(prepared[0], generations[0].summary)
+        choices += [voice.choice(len(choices) + index, each, echo) for index, each in enumerate(told)]
+    summaries = [generation.summary for generation in generations]
+    total = _sum(summaries)
+    block = voice.block(list(zip(prepared, summaries, answered, strict=True)))
     return JsonReply({**voice.head.of("text_completion"), "choices": choices, "usage": usage(total), "formwork": block})
 
 
@@ -102,7 +103,7 @@ async def _events(
             place, piece = told
             if piece.text or piece.shown or piece.finish or piece.prompt:
                 index = place * prepared[place].wish.n + piece.index
-                yield event(voice.event(index, piece, echoes[place]))
+                yield event(voice.event(index, piece, echoes[place], prepared[place], generations[place].summary))
         if voice.include_usage:
             total = _sum([generation.summary for generation in generations])
             yield event({**voice.head.of("text_completion"), "choices": [], "usage": usage(total)})

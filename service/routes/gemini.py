@@ -131,7 +131,7 @@ async def count_tokens(request: Request, model: str) -> Response:
             body = GeminiRequest(contents=asked.contents or [])
         with renaming(names_of(body)):
             conversation = wishes.chat_conversation(visit.house, chat_of(body, model), visit.tenant)
-        return JsonReply({"totalTokens": len(visit.house.chat_template().prompt(conversation))})
+        return JsonReply({"totalTokens": len(await wishes.spelled(visit.house, conversation))})
 
     return await receive(request, work)
 

@@ -43,7 +43,7 @@ async def startupz(request: Request) -> Response:
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
     """New requests are taken."""
-    reason = _unready(house_of(request))
+    reason = unready(house_of(request))
     return JsonReply({"status": "ready"} if reason is None else {"status": reason}, 503 if reason else 200)
 
 
@@ -52,7 +52,7 @@ async def readyz(request: Request) -> Response:
 @router.get("/", include_in_schema=False)
 async def health(request: Request) -> Response:
     """TGI's health: an empty 200, or its error."""
-    if _unready(house_of(request)) is None:
+    if unready(house_of(request)) is None:
         return Response(status_code=200)
     return JsonReply({"error": "unhealthy", "error_type": "healthcheck"}, status_code=503)
 
@@ -91,7 +91,7 @@ def _metrics(house: House) -> Response:
     return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
 
 
-def _unready(house: House) -> str | None:
+def unready(house: House) -> str | None:
     """Why no new request is taken, or None."""
     if house.gate.draining:
         return "draining"
@@ -120,7 +120,7 @@ def _gauges(house: House) -> dict[str, float]:
         f'formwork_weight_bytes{{quantize="{house.engine.info.quantize or "none"}"}}': house.engine.info.weight_bytes,
         "formwork_memory_bandwidth_bytes": house.engine.info.memory_bandwidth,
         "formwork_memory_bandwidth_share": _bandwidth_share(house),
-        "formwork_ready": float(_unready(house) is None),
+        "formwork_ready": float(unready(house) is None),
     }
 
 

@@ -15,9 +15,9 @@ from starlette.responses import Response
 from schemas.chat import ChatRequest
 from schemas.messages import AnthropicError, CountReply, CountRequest, MessageEvent, MessageReply, MessagesRequest
 from service import wishes
-from service.body import parse
 from service.desk import Visit, counted, receive, whole
 from service.dialects.anthropic import NAMES, MessagesVoice, chat_of, prompt_of
+from service.dialects.asking import translated
 from service.errors import Family, renaming
 from service.generation import Generation, Prepared, beats, gather, prepare
 from service.openapi import DOCUMENTED
@@ -92,8 +92,9 @@ async def count_tokens(request: Request) -> Response:
     async def work(visit: Visit) -> Response:
         body = await visit.body(CountRequest)
         visit.house.model_named(body.model)
-        asked = {name: value for name, value in prompt_of(body).items() if value is not None}
-        conversation = wishes.chat_conversation(visit.house, parse(asked, ChatRequest), visit.tenant)
+        with renaming(NAMES):
+            chat = translated(prompt_of(body), None, ChatRequest)
+            conversation = wishes.chat_conversation(visit.house, chat, visit.tenant)
         return JsonReply({"input_tokens": len(await wishes.spelled(visit.house, conversation))})
 
     return await receive(request, work)

@@ -31,9 +31,10 @@ from schemas.responses import (
 )
 from service import wishes
 from service.archive import Entry
-from service.body import parse, query
-from service.desk import Visit, counted, house_of, receive, report, tenant_of, whole
+from service.body import query
+from service.desk import Visit, counted, house_of, off_loop, receive, report, tenant_of, whole
 from service.dialects import items
+from service.dialects.asking import translated
 from service.dialects.items import items_of, kept
 from service.dialects.responses import NAMES, Event, ResponsesVoice, chat_of, error_event, prompt_of
 from service.errors import ConversationNotFound, Family, InvalidBody, NotFound, renaming
@@ -79,7 +80,8 @@ async def _responses(visit: Visit) -> Response:
     house = visit.house
     body = await visit.body(ResponsesRequest)
     model = house.model_named(body.model)
-    conversation = _conversation(house, visit.tenant, body)
+    earlier = _earlier(house, visit.tenant, body)
+    conversation = await _conversation(earlier, body)
     with renaming(NAMES):
         wish = await wishes.of_chat(house, chat_of(body, conversation), visit.tenant)
         prepared = await attended(visit.request, prepare(house, wish, "resp_"))
@@ -93,7 +95,7 @@ async def _responses(visit: Visit) -> Response:
         events = voice.closing(piece, summary, int(time.time()))
         if stored:
             response = events[-1]["response"]
-            response["store"] = house.archive.put(visit.tenant, prepared.id, kept(response, conversation))
+            response["store"] = house.archive.put(visit.tenant, prepared.id, kept(response, earlier, items_of(body)))
         return events
 
     if body.stream:
@@ -111,10 +113,10 @@ async def _responses(visit: Visit) -> Response:
     return await whole(visit, prepared, answer)
 
 
-def _conversation(house: House, tenant: str, body: Prompted) -> list[InputItem]:
-    """All that was said: what the request goes on from, and what it says itself."""
+def _earlier(house: House, tenant: str, body: Prompted) -> Entry | None:
+    """What the request goes on from; raises InvalidBody where that is not kept."""
     if body.previous_response_id is None:
-        return list(items_of(body))
+        return None
     if not house.archive.keeps:
         raise InvalidBody(
             "nothing is stored here (response_store_bytes): send the conversation itself in `input`",
@@ -123,7 +125,14 @@ def _conversation(house: House, tenant: str, body: Prompted) -> list[InputItem]:
     entry = house.archive.find(tenant, body.previous_response_id)
     if entry is None:
         raise ConversationNotFound(f"{_UNKNOWN} {body.previous_response_id!r}", param="previous_response_id")
-    return [*items.conversation(entry), *items_of(body)]
+    return entry
+
+
+async def _conversation(earlier: Entry | None, body: Prompted) -> list[InputItem]:
+    """All that was said: what the request goes on from, and what it says itself."""
+    if earlier is None:
+        return list(items_of(body))
+    return [*await off_loop(earlier.nbytes, lambda: items.conversation(earlier)), *items_of(body)]
 
 
 @router.post("/v1/responses/input_tokens", **DOCUMENTED.route(ResponseTokens, body=TokensRequest, error=OpenAIError))
@@ -133,11 +142,11 @@ async def input_tokens(request: Request) -> Response:
     async def work(visit: Visit) -> Response:
         body, house = await visit.body(TokensRequest), visit.house
         house.model_named(body.model)
-        asked = prompt_of(body, _conversation(house, visit.tenant, body))
+        asked = prompt_of(body, await _conversation(_earlier(house, visit.tenant, body), body))
         with renaming(NAMES):
-            chat = parse({name: value for name, value in asked.items() if value is not None}, ChatRequest)
+            chat = translated(asked, None, ChatRequest)
             conversation = wishes.chat_conversation(house, chat, visit.tenant)
-        count = len(house.chat_template().prompt(conversation))
+        count = len(await wishes.spelled(house, conversation))
         return JsonReply({"object": "response.input_tokens", "input_tokens": count})
 
     return await receive(request, work)

@@ -5,96 +5,31 @@ What it is for: several bodies in, their texts out. What may not enter: how a te
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from grammar import GrammarError
-from schemas.chat import ChatRequest
 from schemas.errors import TgiError
-from schemas.tgi import GenerateRequest, VertexReply, VertexRequest
-from service import wishes
-from service.body import parse
+from schemas.tgi import VertexReply, VertexRequest
 from service.desk import Visit, receive
-from service.errors import InvalidBody, ServiceError
-from service.generation import Generation, Prepared, Wish, count, gather_all, prepare
 from service.openapi import DOCUMENTED
-from service.streaming import JsonReply, attended
+from service.predictions import predicted
+from service.streaming import JsonReply
 
 router = APIRouter(tags=["TGI"])
 
 EXAMPLE: dict[str, Any] = {"instances": [{"inputs": "The colour of the sky: ", "parameters": {"max_new_tokens": 4}}]}
-_OF_CHAT = ("stream", "tools", "functions")
-_OF_TGI = ("details", "decoder_input_details", "top_n_tokens")
-
-
-@dataclass(frozen=True, slots=True)
-class _Instance:
-    """What is to be generated, and what its text begins with."""
-
-    prepared: Prepared
-    before: str
 
 
 @router.post("/vertex", **DOCUMENTED.route(VertexReply, body=VertexRequest, error=TgiError, example=EXAMPLE))
 async def vertex(request: Request) -> Response:
     """Continues several texts or conversations; each prediction is a text."""
-    return await receive(request, _vertex)
 
+    async def work(visit: Visit) -> Response:
+        body = await visit.body(VertexRequest)
+        instances = {f"instances.{place}": instance for place, instance in enumerate(body.instances)}
+        return JsonReply({"predictions": await predicted(visit, instances, "vertex-")})
 
-async def _vertex(visit: Visit) -> Response:
-    body, house = await visit.body(VertexRequest), visit.house
-    if len(body.instances) > house.settings.max_n:
-        raise InvalidBody(f"at most {house.settings.max_n} instances are served at once", param="instances")
-    instances: list[_Instance] = []
-    for place, instance in enumerate(body.instances):
-        with _inside(f"instances.{place}"):
-            instances.append(await _made(visit, instance))
-    generations = [Generation(house, each.prepared) for each in instances]
-    told = await attended(visit.request, gather_all(generations))
-    for generation in generations:
-        count(house, generation)
-    best = (max(each, key=lambda choice: choice.score) for each in told)
-    texts = [each.before + choice.text for each, choice in zip(instances, best, strict=True)]
-    return JsonReply({"predictions": texts})
-
-
-async def _made(visit: Visit, instance: Mapping[str, Any]) -> _Instance:
-    wish, before = await (_of_chat if "messages" in instance else _of_tgi)(visit, instance)
-    return _Instance(await attended(visit.request, prepare(visit.house, wish, "vertex-")), before)
-
-
-async def _of_tgi(visit: Visit, instance: Mapping[str, Any]) -> tuple[Wish, str]:
-    body = parse(instance, GenerateRequest)
-    if idle := next((name for name in _OF_TGI if getattr(body.parameters, name)), None):
-        raise InvalidBody(f"a prediction is one text; {idle} needs /generate", param=f"parameters.{idle}")
-    if body.stream:
-        raise InvalidBody("a prediction is one text; stream needs /generate_stream", param="stream")
-    wish = await wishes.of_tgi(visit.house, body, visit.tenant)
-    return wish, body.inputs if body.parameters.return_full_text else ""
-
-
-async def _of_chat(visit: Visit, instance: Mapping[str, Any]) -> tuple[Wish, str]:
-    body = parse(instance, ChatRequest)
-    visit.house.model_named(body.model)
-    if idle := next((name for name in _OF_CHAT if getattr(body, name)), None):
-        raise InvalidBody(f"a prediction is one text; {idle} needs /v1/chat/completions", param=idle)
-    if (body.n or 1) > 1:
-        raise InvalidBody("a prediction is one text; send the instance several times", param="n")
-    return await wishes.of_chat(visit.house, body, visit.tenant), ""
-
-
-@contextmanager
-def _inside(place: str) -> Iterator[None]:
-    """Errors name the instance that they are about."""
-    try:
-        yield
-    except (ServiceError, GrammarError) as error:
-        inner = error.__dict__.get("param")
-        error.__dict__["param"] = f"{place}.{inner}" if inner else place
-        raise
+    return await receive(request, work)

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,19 @@ from tests.service.houses import saying, served
 
 pytestmark = pytest.mark.anyio
 
-OPEN = {"/livez", "/readyz", "/startupz", "/health", "/ping", "/", "/openapi.json", "/docs", "/redoc"}
+OPEN = {
+    "/livez",
+    "/readyz",
+    "/startupz",
+    "/health",
+    "/ping",
+    "/",
+    "/openapi.json",
+    "/docs",
+    "/redoc",
+    "/v2/health/live",
+    "/v2/health/ready",
+}
 
 
 def test_the_api_process_imports_no_torch() -> None:
@@ -45,6 +58,15 @@ async def test_every_route_but_health_asks_for_the_key(tmp_path: Path) -> None:
                 assert response.status_code == 401, (method, path)
 
 
+def discriminators(value: Any) -> Iterator[dict[str, Any]]:
+    """Wherever a document says which of several models a value is."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if isinstance(value, dict) and isinstance(value.get("discriminator"), dict):
+        yield value["discriminator"]
+    for part in parts:
+        yield from discriminators(part)
+
+
 async def test_the_openapi_document_holds_together(tmp_path: Path) -> None:
     async with served(tmp_path, []) as (client, _):
         document = (await client.get("/openapi.json")).json()
@@ -52,6 +74,9 @@ async def test_the_openapi_document_holds_together(tmp_path: Path) -> None:
     assert docs.status_code == 200
     names = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
     assert names <= set(document["components"]["schemas"])
+    told = [each["mapping"] for each in discriminators(document)]
+    assert told
+    assert all(isinstance(place, str) for mapping in told for place in mapping.values())
     body = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]
     resolved = {"$ref": body["schema"]["$ref"], "components": document["components"]}
     Draft202012Validator(resolved).validate(body["example"])

@@ -108,6 +108,10 @@ def test_the_services_defaults_and_the_requests_wishes() -> None:
     [
         {"guided_json": "{"},
         {"guided_json": "[1]"},
+        {"guided_json": '{"const": NaN}'},
+        {"guided_json": '{"type": "object", "type": "array"}'},
+        {"structural_tag": ""},
+        {"structural_tag": "[]"},
         {"guided_choice": []},
         {"structured_outputs": {}},
         {"structured_outputs": {"json_object": False}},
@@ -131,6 +135,7 @@ TAG: dict[str, Any] = {"type": "structural_tag", "format": {"type": "any_text"}}
 SAME_TAG: list[dict[str, Any]] = [
     {"response_format": TAG},
     {"structural_tag": TAG},
+    {"structural_tag": json.dumps(TAG)},
     {"structured_outputs": {"structural_tag": TAG}},
 ]
 

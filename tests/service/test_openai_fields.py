@@ -25,7 +25,7 @@ from pydantic import BaseModel
 
 from schemas import chat as ours
 from schemas import responses as flat
-from tests.service.houses import TEMPLATE, saying, served
+from tests.service.houses import TEMPLATE, bytes_of, saying, served
 
 pytestmark = pytest.mark.anyio
 USER = [{"role": "user", "content": "x"}]
@@ -209,4 +209,5 @@ async def test_every_reasoning_effort_goes_to_the_template(tmp_path: Path, effor
         chat_ = await client.post(URLS["chat"], json={**LEAST["chat"], "reasoning_effort": effort})
         response = await client.post(URLS["responses"], json={"input": "x", "reasoning": {"effort": effort}})
     assert (chat_.status_code, response.status_code) == (200, 200), chat_.text + response.text
-    assert len(engine.requests) == 2
+    prompts = [bytes_of(request.prompt).decode() for request, _ in engine.requests]
+    assert [prompt.endswith(effort) for prompt in prompts] == [True, True]

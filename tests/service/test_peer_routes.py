@@ -1,4 +1,4 @@
-"""Ollama's, llama.cpp's and SGLang's native routes, and SageMaker's, against a scripted engine."""
+"""The native routes of Ollama, llama.cpp, SGLang, SageMaker, Vertex AI and KServe, against a scripted engine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from engine import GrammarDeadEnd
 from engine.messages import Alternative, Finish, FinishReason, Token
+from schemas.kserve import InferReply
 from schemas.ollama import OllamaChatReply, OllamaGenerateReply
 from schemas.peers import LlamaReply, SglangReply
 from tests.engine.scripted import Step
@@ -224,3 +225,68 @@ async def test_a_wrong_instance_is_named(tmp_path: Path, instance: dict[str, Any
     assert (response.status_code, response.json()["error_type"]) == (422, "validation")
     assert f"instances.1.{place}" in response.json()["error"] or "`inputs` cannot be empty" in response.json()["error"]
     assert many.status_code == 422
+
+
+# KServe
+
+
+def tensor(*data: Any, shape: list[int] | None = None) -> dict[str, Any]:
+    return {"name": "text_input", "shape": shape or [len(data)], "datatype": "BYTES", "data": list(data)}
+
+
+async def test_kserves_tensors_are_texts(tmp_path: Path) -> None:
+    """Strings, or the bytes of one text as TGI has it; what comes back is written as what was sent."""
+    inputs = [tensor("x", "y"), tensor(*"é".encode(), shape=[1, 2])]
+    wanted = {
+        "id": "7",
+        "inputs": inputs,
+        "outputs": [{"name": "a"}, {"name": "b"}],
+        "parameters": {"max_new_tokens": 5},
+    }
+    async with served(tmp_path, saying("Hü")) as (client, engine):
+        response = await client.post("/v2/models/tiny/infer", json=wanted)
+        versioned = await client.post("/v2/models/tiny/versions/1/infer", json={"inputs": [tensor("x")]})
+    reply = InferReply.model_validate_json(response.content)
+    assert (reply.model_name, reply.id) == ("tiny", "7")
+    assert [(each.name, each.shape, each.data) for each in reply.outputs] == [
+        ("a", [2], ["Hü", "Hü"]),
+        ("b", [1, 3], list("Hü".encode())),
+    ]
+    assert [bytes_of(request.prompt) for request, _ in engine.requests[:3]] == [b"x", b"y", "é".encode()]
+    assert engine.requests[0][0].sampling.max_tokens == 5
+    assert versioned.json()["outputs"] == [{"name": "text_output", "shape": [1], "datatype": "BYTES", "data": ["Hü"]}]
+
+
+async def test_kserves_health_and_metadata(tmp_path: Path) -> None:
+    async with served(tmp_path, saying("Hi")) as (client, _):
+        told = {path: (await client.get(f"/v2{path}")).json() for path in ("", "/health/live", "/health/ready")}
+        model = (await client.get("/v2/models/small")).json()
+        ready = (await client.get("/v2/models/small/versions/1/ready")).json()
+        missing = await client.get("/v2/models/other")
+        client._transport.app.state.house.gate.draining = True  # type: ignore[attr-defined]
+        draining = await client.get("/v2/health/ready")
+    assert told[""]["name"] == "formwork"
+    assert (told["/health/live"], told["/health/ready"]) == ({"live": True}, {"ready": True})
+    assert (model["name"], model["inputs"][0]["datatype"]) == ("small", "BYTES")
+    assert ready == {"name": "small", "ready": True}
+    assert (missing.status_code, draining.status_code) == (404, 503)
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"inputs": [tensor("x", shape=[2])]}, "inputs.0.data"),
+        ({"inputs": [tensor(255, shape=[1])]}, "inputs.0.data"),
+        ({"inputs": [tensor("x")], "outputs": [{"name": "a"}, {"name": "b"}]}, "outputs"),
+        ({"inputs": [tensor("x")], "parameters": {"details": True}}, "parameters.details"),
+        ({"inputs": [tensor("x")], "parameters": {"top_q": 1}}, "parameters.top_q"),
+        ({"inputs": [{**tensor(1), "datatype": "INT32"}]}, "inputs.0.datatype"),
+        ({"inputs": [tensor(*["x"] * 17)]}, "inputs"),
+    ],
+)
+async def test_a_wrong_tensor_is_named(tmp_path: Path, body: dict[str, Any], place: str) -> None:
+    async with served(tmp_path, saying("Hi")) as (client, engine):
+        response = await client.post("/v2/models/tiny/infer", json=body)
+    assert (response.status_code, response.json()["error_type"]) == (422, "validation")
+    assert place in response.json()["error"]
+    assert not engine.requests
