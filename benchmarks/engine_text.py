@@ -26,10 +26,10 @@ from engine.tokenizer import Tokenizer
 from grammar import Grammar, Vocabulary, compile_json_schema
 from models.training.data import held_out_extractions
 from service.chat import ChatTemplate, Conversation
-from watermark import KeyRing, Kind
+from watermark import Commonplaces, KeyRing, Kind
 
 _WIDTH = 4  # the widest context of any scheme
-_SCHEMA: dict[str, Any] = {
+DESCRIPTION: dict[str, Any] = {
     "type": "object",
     "properties": {
         "title": {"type": "string"},
@@ -73,15 +73,25 @@ class Answer:
 class EngineWriter:
     """Documents under one schema and free prose, by the model in a folder."""
 
-    def __init__(self, folder: str, ring: KeyRing, secrets: dict[str, bytes], tasks: str = "descriptions") -> None:
+    def __init__(
+        self, folder: str, ring: KeyRing, secrets: dict[str, bytes], tasks: str = "descriptions", commonplaces: str = ""
+    ) -> None:
+        """`commonplaces`: as `Commonplaces.of_model` takes it, for the reader and the engine's promise alike."""
         self.name = f"{Path(folder).name}, {tasks}, temperature 1 (gumbel) and 0 (kgw)"
         self._tasks = {"descriptions": _descriptions, "extractions": _extractions}[tasks]
         self._ring = ring
         self._tokenizer = Tokenizer.load(folder)
+        self.commonplaces = Commonplaces.of_model(commonplaces, Path(folder), self._tokenizer.fingerprint)
         with tempfile.TemporaryDirectory() as place:
             keys = Path(place) / "keys.json"
             keys.write_text(json.dumps({"keys": {key: secret.hex() for key, secret in secrets.items()}}))
-            config = EngineConfig(model=folder, watermark_key_file=str(keys), max_waiting=1 << 20, device="cpu")
+            config = EngineConfig(
+                model=folder,
+                watermark_key_file=str(keys),
+                watermark_commonplaces=commonplaces,
+                max_waiting=1 << 20,
+                device="cpu",
+            )
             rooms = build(config)
         self._loop = EngineLoop(rooms, time.monotonic)
         info = rooms.runner.info
@@ -97,12 +107,23 @@ class EngineWriter:
 
     def documents(self, count: int, marking: Marking | None, seed: int, *, greedy: bool = False) -> list[Document]:
         """Answers under a schema."""
-        return self._written(self._tasks(count, seed), marking, seed, greedy=greedy)
+        return self.written(self._tasks(count, seed), marking, seed, greedy=greedy)
 
     def prose(self, count: int, marking: Marking | None, seed: int) -> list[Document]:
         """Up to 160 tokens."""
-        asked = [f"Tell me a story about {about}." for about in _topics(count, seed)]
-        return self._written([Task([{"role": "user", "content": each}], None) for each in asked], marking, seed)
+        asked = [f"Tell me a story about {about}." for about in topics(count, seed)]
+        return self.written([Task([{"role": "user", "content": each}], None) for each in asked], marking, seed)
+
+    def written(
+        self, tasks: Sequence[Task], marking: Marking | None, seed: int, *, greedy: bool = False
+    ) -> list[Document]:
+        """The answers to any tasks; `greedy` counts where nothing marks."""
+        greedy = greedy if marking is None else marking.is_greedy
+        mark = None if marking is None else Mark(scheme=marking.scheme, key_id=marking.key_id)
+        for number, task in enumerate(tasks):
+            sampling = Sampling(max_tokens=160, seed=seed * 1_000_003 + number, temperature=0.0 if greedy else 1.0)
+            self._ask(str(number), task, sampling, mark)
+        return [self._document(each) for each in self._answers(tasks)]
 
     def agreement(self, documents: Sequence[Document]) -> tuple[int, int]:
         """How many free choices a reader of the documents' text finds again in place, and how many there are."""
@@ -115,6 +136,11 @@ class EngineWriter:
             again += sum(spans[place] in there for place in document.places)
             total += len(document.places)
         return again, total
+
+    def text_of(self, document: Document) -> str:
+        """What was answered."""
+        assert isinstance(document.text, Answer)
+        return self.spell(document.text.tokens)
 
     def spell(self, tokens: Sequence[int]) -> str:
         """The text."""
@@ -160,16 +186,6 @@ class EngineWriter:
             self._grammars[place] = compile_json_schema(schema, self._vocabulary, **options)
         return self._grammars[place]
 
-    def _written(
-        self, tasks: Sequence[Task], marking: Marking | None, seed: int, *, greedy: bool = False
-    ) -> list[Document]:
-        greedy = greedy if marking is None else marking.is_greedy
-        mark = None if marking is None else Mark(scheme=marking.scheme, key_id=marking.key_id)
-        for number, task in enumerate(tasks):
-            sampling = Sampling(max_tokens=160, seed=seed * 1_000_003 + number, temperature=0.0 if greedy else 1.0)
-            self._ask(str(number), task, sampling, mark)
-        return [self._document(each) for each in self._answers(tasks)]
-
     def _ask(self, name: str, task: Task, sampling: Sampling, mark: Mark | None) -> None:
         grammar = None if task.schema is None else self._grammar(task.schema, any_order=False)
         if grammar is not None:
@@ -212,7 +228,7 @@ class EngineWriter:
 def _descriptions(count: int, seed: int) -> list[Task]:
     """One schema of six fields, three of them free strings, and one way to ask: texts that say the same things."""
     return [
-        Task([{"role": "user", "content": f"Describe {about} as JSON."}], _SCHEMA) for about in _topics(count, seed)
+        Task([{"role": "user", "content": f"Describe {about} as JSON."}], DESCRIPTION) for about in topics(count, seed)
     ]
 
 
@@ -221,7 +237,7 @@ def _extractions(count: int, seed: int) -> list[Task]:
     return [Task(list(each.messages), each.schema) for each in held_out_extractions(count, 50_000 + seed)]
 
 
-def _topics(count: int, seed: int) -> list[str]:
+def topics(count: int, seed: int) -> list[str]:
     """As many different subjects as there are numbers."""
     rng = np.random.default_rng(seed)
     pairs = zip(rng.choice(_MANNERS, count), rng.choice(_SUBJECTS, count), strict=True)

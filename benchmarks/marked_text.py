@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from benchmarks.toy_language import ToyLanguage
-from watermark import Embedder, KeyRing, Kind, Position, scheme
+from watermark import Commonplaces, Embedder, KeyRing, Kind, Position, scheme
 
 EDITS = (
     "none",
@@ -63,6 +63,11 @@ class Writer(Protocol):
         """For the heading."""
         ...
 
+    @property
+    def commonplaces(self) -> Commonplaces | None:
+        """What the detector leaves out, if there is a list."""
+        ...
+
     def documents(self, count: int, marking: Marking | None, seed: int, *, greedy: bool = False) -> list[Document]:
         """Structured outputs."""
         ...
@@ -88,6 +93,7 @@ class ToyWriter:
     ring: KeyRing
     sharpness: float = 3.0
     name: str = "toy language"
+    commonplaces: Commonplaces | None = None
 
     def documents(self, count: int, marking: Marking | None, seed: int, *, greedy: bool = False) -> list[Document]:
         """Values of 5 to 11 tokens, drawn from one language."""

@@ -5,7 +5,8 @@
 
 Every table says what it was measured on. "grammar" scores the free choices that the replay finds, "whole text" every
 token with whatever stands before it: what a detector does that knows neither schema nor grammar. "commonplaces out" is
-the detector as it judges texts of a known kind: what many other unmarked texts say is not counted.
+the detector as it is served: what many other unmarked texts say is not counted (the list is the model's own; where it
+has none, one is made of as many other documents). Power, promises and edits are those of this detector too.
 """
 
 import argparse
@@ -15,7 +16,8 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +30,11 @@ from benchmarks.watermark_cost import costs
 from benchmarks.watermark_evidence import Corpus, Found, found_under_own_key, promised_power, span_of
 from watermark import KeyRing, Position, Scheme, default_scheme
 from watermark.commonplaces import Commonplaces
+from watermark.gathering import gather
 from watermark.scan import marked_passages
 
 TABLES = ("null", "agreement", "power", "promises", "edits", "cost")
 TASKS = ("descriptions", "extractions")
-BACKGROUND = 300
 COUNTS = (10, 25, 50, 100, 200)
 Reading = Callable[[Document], Sequence[Position]]
 READINGS: dict[str, Reading] = {
@@ -55,6 +57,14 @@ class Bench:
     ring: KeyRing
     documents: int
     spans: int
+
+    @cached_property
+    def _common(self) -> Commonplaces:
+        return self.writer.commonplaces or Commonplaces(DEFAULTS[0].widths, frozenset())
+
+    def _judged(self, documents: Sequence[Document], scheme: Scheme) -> list[Document]:
+        """With the choices that the detector counts."""
+        return [_without(document, self._common, scheme) for document in documents]
 
     def run(self, tables: Sequence[str]) -> None:
         """The tables asked for."""
@@ -83,12 +93,15 @@ class Bench:
         return {key: write(share, Marking(scheme.name, key), seed) for key in keys}
 
     def null(self, scheme: Scheme) -> None:
-        """False positives per key, on unmarked documents from the same source; what is common is counted on others."""
+        """False positives per key, on unmarked documents from the same source."""
         documents = self.writer.documents(self.documents, None, 3, greedy=scheme.marks_greedy)
         heading(f"False positives of {scheme.name}: {len(documents)} unmarked documents, {len(self.ring.ids)} keys")
-        background = [each.free for each in self.writer.documents(self.documents, None, 6, greedy=scheme.marks_greedy)]
-        common = Commonplaces.of(background, scheme)
-        readings: dict[str, Reading] = {**READINGS, OWN: lambda document: common.without(document.free)}
+        common = self.writer.commonplaces
+        if common is None:
+            others = self.writer.documents(self.documents, None, 6, greedy=scheme.marks_greedy)
+            common = Commonplaces.of([each.free for each in others], scheme)
+        kept = common
+        readings: dict[str, Reading] = {**READINGS, OWN: lambda document: kept.without(document.free, scheme)}
         row("reading", "scored", "pooled 1e-2", "1e-3", "worst key 1e-2", "1e-3", "keys above*", "KS p", "bar")
         for name, reading in readings.items():
             corpus = Corpus([reading(document) for document in documents], scheme)
@@ -135,9 +148,10 @@ class Bench:
 
     def _spans(self, scheme: Scheme, documents: Marked, count: int) -> tuple[Found, Found]:
         each = -(-self.spans // len(documents))
+        judged = {key: self._judged(own, scheme) for key, own in documents.items()}
         spans = {
             key: [span_of(own, scheme, count, np.random.default_rng((5, number, n))) for n in range(each)]
-            for number, (key, own) in enumerate(documents.items())
+            for number, (key, own) in enumerate(judged.items())
         }
         free = found_under_own_key({key: [s.free for s in own] for key, own in spans.items()}, scheme, self.ring)
         whole = found_under_own_key({key: [s.everything for s in own] for key, own in spans.items()}, scheme, self.ring)
@@ -145,7 +159,8 @@ class Bench:
 
     def promises(self, scheme: Scheme, documents: Marked, kind: str) -> None:
         """expected_p against what the detector finds, and the power that it promised."""
-        told = {key: [each for each in own if each.promised_p is not None] for key, own in documents.items()}
+        judged = {key: self._judged(own, scheme) for key, own in documents.items()}
+        told = {key: [each for each in own if each.promised_p is not None] for key, own in judged.items()}
         texts = {key: [each.free for each in own] for key, own in told.items()}
         found = found_under_own_key(texts, scheme, self.ring)
         promised = np.log([each.promised_p or 1.0 for own in told.values() for each in own])
@@ -181,13 +196,11 @@ class Bench:
         heading(f"Edits of documents marked with {scheme.name}, five at a time")
         row("edit", "scored", "median log10 p", "found at 1e-3", "at 1e-5", "by the scan at 1e-3")
         for edit in EDITS:
-            self._edit_row(scheme, edit, {key: self._edited(own, edit) for key, own in documents.items()})
-        # What the null's rule costs: commonplaces of as many unmarked texts as an operator is asked for.
-        background = self.writer.documents(BACKGROUND, None, 6, greedy=scheme.marks_greedy)
-        common = Commonplaces.of([each.free for each in background], scheme)
-        whole = {key: self._edited(own, "none") for key, own in documents.items()}
-        kept = {key: [common.without(text) for text in own] for key, own in whole.items()}
-        self._edit_row(scheme, f"none; commonplaces of {BACKGROUND} texts out", kept)
+            edited = {key: self._edited(own, edit) for key, own in documents.items()}
+            kept = {key: [self._common.without(text, scheme) for text in own] for key, own in edited.items()}
+            self._edit_row(scheme, edit, kept)
+            if edit == "none" and self._common.sayings:
+                self._edit_row(scheme, "none; commonplaces counted too", edited)
 
     def _edit_row(self, scheme: Scheme, name: str, texts: Mapping[str, Sequence[Sequence[Position]]]) -> None:
         found = found_under_own_key(texts, scheme, self.ring)
@@ -212,6 +225,12 @@ def cost(model: str, secrets: Mapping[str, bytes]) -> None:
         keys = Path(place) / "keys.json"
         keys.write_text(json.dumps({"keys": {key: secret.hex() for key, secret in secrets.items()}}))
         costs(model, str(keys), row)
+
+
+def _without(document: Document, common: Commonplaces, scheme: Scheme) -> Document:
+    kept = gather(document.free, scheme, common.leave_out).places
+    free, places = (tuple(values[place] for place in kept) for values in (document.free, document.places))
+    return replace(document, free=free, places=places)
 
 
 def low_end(hits: NDArray[np.bool_]) -> float:
@@ -262,6 +281,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="which to print")
     parser.add_argument("--model", default="models/formwork-mini", help="folder of the model")
+    parser.add_argument(
+        "--commonplaces", default="", help="the detector's list; default: the model's own, else made of other documents"
+    )
     parser.add_argument("--documents", type=int, default=2000, help="unmarked documents")
     parser.add_argument(
         "--keys", type=int, default=60, help="keys tried on them: with 20, chance alone moves the pooled 1e-3 by 16 %%"
@@ -277,7 +299,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if list(options.tables) == ["cost"]:
         return 0
     for tasks in options.tasks if options.source == "model" else ["toy"]:
-        writer: Writer = ToyWriter(ring) if tasks == "toy" else EngineWriter(options.model, ring, secrets, tasks)
+        writer: Writer = (
+            ToyWriter(ring)
+            if tasks == "toy"
+            else EngineWriter(options.model, ring, secrets, tasks, options.commonplaces)
+        )
         say(f"{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}; source: {writer.name}")
         Bench(writer, ring, options.documents, options.spans).run(options.tables)
     say(f"{time.perf_counter() - started:.0f} s")

@@ -18,7 +18,7 @@ from engine.messages import AdapterRef, Generate, Mark, Sampling
 from engine.sequence import Sequence
 from engine.speculation import Drafter, ForcedText, Speculator
 from engine.stops import StopScanner
-from watermark import Embedder, KeyRing, WatermarkError, scheme
+from watermark import Commonplaces, Embedder, KeyRing, WatermarkError, scheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Admission:
     capacity: int
     drafter: Drafter | None = None  # None: nothing is guessed
     canonical: Canonical | None = None  # None: marked text may be spelled in any way
+    commonplaces: Commonplaces | None = None  # what the detector does not count, so that nothing is promised of it
     adapters: AdapterStore | None = None  # None: the model alone is served
 
     def open(self, request: Generate, arrival: int, now: float) -> Generation:
@@ -115,7 +116,8 @@ class Admission:
         if self.key_ring is None:
             raise InvalidRequest("a watermark was asked for, but the engine has no key ring")
         try:
-            return Embedder(scheme(mark.scheme, **mark.parameters), self.key_ring.key(mark.key_id, mark.tenant))
+            key = self.key_ring.key(mark.key_id, mark.tenant)
+            return Embedder(scheme(mark.scheme, **mark.parameters), key, commonplaces=self.commonplaces)
         except WatermarkError as error:
             raise InvalidRequest(str(error)) from error
 

@@ -10,6 +10,9 @@ The idea: byte-pair encoding is local: a sequence is the tokenizer's own iff eac
 2025, "Language Models over Canonical Byte-Pair Encodings"). A few tokens are read again with the new one behind them.
 Where that decides nothing (half a character, a blank that the next token may take in, a window that itself splits
 otherwise) the token is kept: the worst that follows is one choice that is not found.
+
+To read costs more than the mark itself, so as little is read as decides: a token that begins a word (`borders`) and is
+the tokenizer's own spelling of itself follows anything, and before the last word that begins nothing needs to be read.
 """
 
 from __future__ import annotations
@@ -22,22 +25,42 @@ _CACHED = 4096  # windows
 
 
 class Canonical:
-    """`encode`: the tokenizer's, on plain text; `tokens`: the bytes of each id."""
+    """`encode`: the tokenizer's, on plain text; `tokens`: the bytes of each id; `starts`: those that begin a word."""
 
-    def __init__(self, encode: Callable[[str], list[int]], tokens: Sequence[bytes]) -> None:
+    def __init__(
+        self, encode: Callable[[str], list[int]], tokens: Sequence[bytes], starts: frozenset[int] = frozenset()
+    ) -> None:
         self._encode = encode
         self._tokens = tokens
+        self._starts = starts
+        self._alone: dict[int, bool] = {}  # of `starts`: whether the tokenizer spells the token so by itself
         self._answers: OrderedDict[tuple[int, ...], bool] = OrderedDict()
 
     def follows(self, before: Sequence[int], token: int) -> bool:
         """Whether `token` is kept behind `before` (the last output tokens). O(the window's bytes)."""
-        window = (*before[-_WINDOW:], token)
+        if token in self._starts and self._stands_alone(token):
+            return True
+        window = self._window(before, token)
         if window not in self._answers:
             self._answers[window] = self._decide(window)
             if len(self._answers) > _CACHED:
                 self._answers.popitem(last=False)
         self._answers.move_to_end(window)
         return self._answers[window]
+
+    def _stands_alone(self, token: int) -> bool:
+        alone = self._alone.get(token)
+        if alone is None:
+            alone = self._alone[token] = self._encode(self._tokens[token].decode(errors="replace")) == [token]
+        return alone
+
+    def _window(self, before: Sequence[int], token: int) -> tuple[int, ...]:
+        """From the last word that begins before the new token, if one of the last few tokens does."""
+        count = len(before)
+        for place in range(count - 1, max(0, count - _WINDOW) - 1, -1):
+            if before[place] in self._starts:
+                return (*before[place:], token)
+        return (*before[-_WINDOW:], token)
 
     def _decide(self, window: tuple[int, ...]) -> bool:
         last = self._tokens[window[-1]]

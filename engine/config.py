@@ -61,6 +61,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     draft_model: str | None = None  # a folder or hub id: a smaller model of the same vocabulary that guesses
     heads: str | None = None  # a folder with Medusa heads; None: the model's own, if it holds some
     watermark_key_file: str | None = None  # None: no key ring, so no request can be marked
+    watermark_commonplaces: str = ""  # as `Commonplaces.of_model`: what the detector does not count
     json_logs: bool = False  # lines for machines
     faults: str = ""  # what breaks on purpose (engine.faults); empty: nothing, and nothing is wrapped
     trust_remote_code: bool = False  # run the Python files of a model whose configuration names them

@@ -67,7 +67,7 @@ from engine.step_times import StepTimes
 from engine.team import TeamRunner
 from engine.tokenizer import Tokenizer, TokenizerError
 from engine.wire import Launch, Wire, engine_side
-from watermark import KeyRing, WatermarkError
+from watermark import Commonplaces, KeyRing, WatermarkError
 
 DeviceSampler: Any = None
 with suppress(ImportError):  # no Triton on this platform
@@ -120,6 +120,7 @@ def build(config: EngineConfig) -> Rooms:
     folder = locate(config.model, code=config.trust_remote_code)
     tokenizer = Tokenizer.load(folder)
     key_ring = KeyRing.from_file(config.watermark_key_file) if config.watermark_key_file else None
+    commonplaces = Commonplaces.of_model(config.watermark_commonplaces, folder, tokenizer.fingerprint)
     runner = make_runner(config, folder)
     ends = list(dict.fromkeys((*runner.info.eos_token_ids, *tokenizer.eos_token_ids)))
     info = msgspec.structs.replace(runner.info, eos_token_ids=ends)
@@ -143,7 +144,8 @@ def build(config: EngineConfig) -> Rooms:
         key_ring=key_ring,
         capacity=min(info.max_positions, scheduler.capacity),
         drafter=speculation.drafter if speculation else None,
-        canonical=Canonical(tokenizer.encode, spelled),
+        canonical=Canonical(tokenizer.encode, spelled, tokenizer.word_starts),
+        commonplaces=commonplaces,
         adapters=AdapterStore(runner, config.max_adapters, config.max_adapter_rank) if config.max_adapters else None,
     )
     drafting = None if config.draft_model is None else draft_model_of(config, config.draft_model, runner, tokenizer)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
 from typing import Protocol
 
@@ -233,6 +234,7 @@ class CpuSampler:
         )
         self._settle()
         self._tokens: list[int] = self._out.tokens[: len(rows)].tolist()
+        look_at_spellings(rows, self._tokens)
         self._figures: list[list[float]] = self._out.figures[: len(rows)].tolist()
 
     def _settle(self) -> None:
@@ -403,6 +405,23 @@ class CpuSampler:
             return truncate(logits, mask, rule.scale, peaks, rule.limits, self._rooms[0])
         ids, values = passes.gather(logits, mask, peaks, np.inf)
         return typical(ids, values * np.float32(rule.scale), rule.typical_p, rule.limits)
+
+
+def look_at_spellings(rows: Sequence[Row], tokens: Sequence[int]) -> None:
+    """Asks of every request's first new token whether it is the usual spelling, one after the other.
+
+    The answers are kept (`canonical`). Asked for when a row is drawn, amid all else, each would take several times as
+    long: the tokenizer is then no longer in the processor's caches.
+    """
+    before = None
+    for row, token in zip(rows, tokens, strict=True):
+        marking = row.marking
+        if marking is None or marking.embedder is before or row.known is not None or token < 0:
+            continue
+        before = marking.embedder
+        if marking.keeps is not None:
+            with suppress(Exception):  # it is asked again in the guard of its own request
+                marking.keeps(token)
 
 
 def _known(row: Row, kind: int) -> int:

@@ -23,6 +23,8 @@ from typing import Any
 
 import tokenizers
 
+from engine.borders import word_starts
+
 _LONG_TEXT = 2000  # characters
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -146,6 +148,11 @@ class Tokenizer:
             else b""
             for index, piece in enumerate(self._pieces)
         ]
+
+    @cached_property
+    def word_starts(self) -> frozenset[int]:
+        """Ids of tokens that begin a word whatever stands before them; see `borders`."""
+        return word_starts(self._plain, self.vocabulary_bytes)
 
     def padded_bytes(self, width: int) -> list[bytes]:
         """`vocabulary_bytes` for a row of `width` logits: what `grammar.Vocabulary` takes. Raises TokenizerError."""

@@ -152,7 +152,7 @@ async def open_house(
         settings.watermark, settings.watermark_threshold, settings.watermark_keys, settings.watermark_key_file
     )
     try:
-        marker = with_commonplaces(marker, settings.watermark_commonplaces, tokenizer.fingerprint)
+        marker = with_commonplaces(marker, settings.watermark_commonplaces, folder, tokenizer.fingerprint)
         engine = await start_engine(engine_config(settings, folder, marker.key_file))
         compiler = compiler_of(
             tokenizer.padded_bytes(engine.info.vocab_size),
@@ -234,6 +234,7 @@ def engine_config(settings: Settings, folder: Path, key_file: str | None) -> Eng
         heads=settings.heads or None,
         draft_model=settings.draft_model or None,
         watermark_key_file=key_file,
+        watermark_commonplaces=settings.watermark_commonplaces,
         json_logs=settings.log_format == "json",
         faults=settings.faults,
     )

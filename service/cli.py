@@ -15,7 +15,8 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -289,16 +290,20 @@ def _commonplaces_parser(commands: Any) -> None:
         help="what unmarked texts have in common",
         description="Count the phrases that many unmarked texts of a kind share, and write them as a file that "
         "serve --watermark-commonplaces reads: the detector then does not count them, and its p-values hold for every "
-        "key on texts of this kind. A few hundred texts do; they may be of several kinds.",
+        "key on texts of this kind. A few hundred texts do; give each kind a file of its own: a phrase counts by its "
+        "share in one of them.",
     )
-    parser.add_argument("file", help="the texts, a JSON array of strings; - is stdin")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", help="texts of one kind, a JSON array of strings; - is stdin"
+    )
     parser.add_argument("--model", default=Settings.model_fields["model"].default, help="whose vocabulary")
     parser.set_defaults(run=_commonplaces)
 
 
 def _commonplaces(options: argparse.Namespace) -> int:
     tokenizer = Tokenizer.load(options.model)
-    say(commonplaces_of_texts(_texts(options.file), tokenizer).to_json(tokenizer.fingerprint))
+    each = (commonplaces_of_texts(_texts(path), tokenizer) for path in options.files)
+    say(reduce(or_, each).to_json(tokenizer.fingerprint))
     return 0
 
 

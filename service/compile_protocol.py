@@ -72,13 +72,12 @@ class Refused(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     reason: str | None = None
 
 
-class ReplayedChoice(msgspec.Struct, frozen=True, array_like=True):
-    """One eligible position and what precedes it in its value or prose; `kind` is `watermark.Kind`."""
+class Choices(msgspec.Struct, frozen=True, array_like=True):
+    """The eligible positions of one reading, in columns: a long text has a quarter of a million of them."""
 
-    place: int  # which of the tokens
-    token_id: int
-    context: list[int]
-    kind: int
+    places: bytes  # int32: which of the text's tokens
+    widths: bytes  # uint8: how many tokens before it stand in the same value or prose, as far as was asked
+    kinds: bytes  # uint8: `watermark.Kind`
 
 
 class Replayed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -87,7 +86,7 @@ class Replayed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     `illegal` is the index of the first token that the constraint does not allow.
     """
 
-    readings: dict[str, list[ReplayedChoice]]
+    readings: dict[str, Choices]
     illegal: int | None = None
 
 

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from engine.marking import FreeChoice, free_choices
 from engine.reading import read
 from grammar import (
@@ -36,6 +38,7 @@ from grammar import (
 from service.compile_protocol import (
     LENGTH,
     Answer,
+    Choices,
     Compile,
     Compiled,
     Job,
@@ -44,7 +47,6 @@ from service.compile_protocol import (
     Refused,
     Replay,
     Replayed,
-    ReplayedChoice,
     Setup,
     Warm,
     decode_task,
@@ -139,11 +141,12 @@ def _replayed(job: Replay, vocabulary: Vocabulary) -> Replayed:
     return Replayed(readings={"constraint": _told(choices)}, illegal=_first_illegal(grammar, job.tokens))
 
 
-def _told(choices: list[FreeChoice]) -> list[ReplayedChoice]:
-    return [
-        ReplayedChoice(place, position.token_id, list(position.context), int(position.kind))
-        for place, position in ((choice.place, choice.position) for choice in choices)
-    ]
+def _told(choices: list[FreeChoice]) -> Choices:
+    return Choices(
+        np.array([choice.place for choice in choices], np.int32).tobytes(),
+        np.array([len(choice.position.context) for choice in choices], np.uint8).tobytes(),
+        np.array([choice.position.kind for choice in choices], np.uint8).tobytes(),
+    )
 
 
 def _first_illegal(grammar: Grammar, tokens: list[int]) -> int | None:

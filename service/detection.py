@@ -8,23 +8,41 @@ from __future__ import annotations
 
 import codecs
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from engine.reading import read
 from engine.tokenizer import Tokenizer
-from service.compile_protocol import ReplayedChoice
+from service.compile_protocol import Choices
 from service.marking import CONTEXT, SCHEMES
-from watermark import Commonplaces, Detection, Detector, Kind, LeaveOut, Passage, Position
+from watermark import Commonplaces, Detection, Detector, LeaveOut, Passage, Position, Positions
 from watermark.picture import Piece, as_ansi, as_html
 
-Readings = dict[str, list[ReplayedChoice]]
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read a text: its eligible positions, and which of its tokens each is."""
+
+    places: NDArray[np.int64]
+    positions: Positions
 
 
-def positions_of(choices: Iterable[ReplayedChoice]) -> list[Position]:
-    """What the replay found, as the detector takes it."""
-    return [Position(each.token_id, tuple(each.context), Kind(each.kind)) for each in choices]
+Readings = Mapping[str, Reading]
+
+
+def readings_of(found: Mapping[str, Choices], tokens: Sequence[int]) -> dict[str, Reading]:
+    """What the replay of a text's tokens found."""
+    return {name: _reading(choices, tokens) for name, choices in found.items()}
+
+
+def _reading(choices: Choices, tokens: Sequence[int]) -> Reading:
+    places = np.frombuffer(choices.places, np.int32).astype(np.int64)
+    widths = np.frombuffer(choices.widths, np.uint8).astype(np.int64)
+    return Reading(places, Positions.within(tokens, places, widths, np.frombuffer(choices.kinds, np.uint8)))
 
 
 def commonplaces_of(texts: Iterable[Readings]) -> Commonplaces:
@@ -32,7 +50,7 @@ def commonplaces_of(texts: Iterable[Readings]) -> Commonplaces:
     # All readings of a text at once: prose and value contexts differ, so their sayings do not meet. The schemes that
     # the server marks with read contexts of the same widths (`marking.SCHEMES`).
     return Commonplaces.of(
-        ([place for choices in text.values() for place in positions_of(choices)] for text in texts), SCHEMES[0]
+        (Positions.joined([reading.positions for reading in text.values()]) for text in texts), SCHEMES[0]
     )
 
 
@@ -61,7 +79,7 @@ class Finding:
     """The reading that shows most."""
 
     reading: str
-    choices: list[ReplayedChoice]
+    places: NDArray[np.int64]
     each: tuple[Detection, ...]
     passages: tuple[Passage, ...] | None
 
@@ -76,13 +94,13 @@ def judged(
 ) -> Finding:
     """Scores each reading, and pays for having read the text in several ways."""
     found = []
-    for name, choices in readings.items():
-        positions = positions_of(choices)
+    for name, reading in readings.items():
+        positions = reading.positions
         each = detector.score_each(positions, readings=len(readings), leave_out=leave_out)
         passages = None
         if scan:
             passages = detector.passages(positions, alpha=threshold, readings=len(readings), leave_out=leave_out)
-        found.append(Finding(name, choices, each, passages))
+        found.append(Finding(name, reading.places, each, passages))
     return min(found, key=_weight)
 
 
@@ -114,12 +132,12 @@ def told(finding: Finding, spelled: Sequence[bytes], threshold: float) -> dict[s
         "tokens": len(spelled),
     }
     if finding.passages is not None:
-        facts["passages"] = [_passage(passage, finding.choices, spelled) for passage in finding.passages]
+        facts["passages"] = [_passage(passage, finding.places, spelled) for passage in finding.passages]
     return facts
 
 
-def _passage(passage: Passage, choices: Sequence[ReplayedChoice], spelled: Sequence[bytes]) -> dict[str, Any]:
-    first, last = choices[passage.first].place, choices[passage.last].place
+def _passage(passage: Passage, places: NDArray[np.int64], spelled: Sequence[bytes]) -> dict[str, Any]:
+    first, last = int(places[passage.first]), int(places[passage.last])
     return {
         "first_token": first,
         "last_token": last,
@@ -133,7 +151,7 @@ def _passage(passage: Passage, choices: Sequence[ReplayedChoice], spelled: Seque
 
 def pictured(finding: Finding, spelled: Sequence[bytes], form: Literal["html", "ansi"]) -> str:
     """The text with each token's part in the best evidence."""
-    scores = dict(zip((choice.place for choice in finding.choices), finding.best.tokens, strict=True))
+    scores = dict(zip(finding.places.tolist(), finding.best.tokens, strict=True))
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     # A character in several tokens is shown with the last of them.
     pieces: list[Piece] = [(decoder.decode(data), scores.get(place)) for place, data in enumerate(spelled)]

@@ -66,9 +66,9 @@ def make_marker(policy: Policy, threshold: float, keys: str, key_file: str) -> M
     return Marker(policy, KeyRing.create_file(path, "generated"), threshold, path)
 
 
-def with_commonplaces(marker: Marker, path: str, vocabulary: str) -> Marker:
-    """The marker with the detector's own commonplaces, if a file of them is set. Raises CommonplacesError."""
-    return replace(marker, commonplaces=Commonplaces.from_file(path, vocabulary)) if path else marker
+def with_commonplaces(marker: Marker, setting: str, folder: Path, vocabulary: str) -> Marker:
+    """The marker with the detector's own commonplaces, if there are any. Raises CommonplacesError."""
+    return replace(marker, commonplaces=Commonplaces.of_model(setting, folder, vocabulary))
 
 
 def _fresh_path() -> str:

@@ -205,7 +205,8 @@ class Settings(BaseSettings):
     watermark_keys: str = Field(default="", repr=False, description="id:hex,…; the first marks, all are detected.")
     watermark_key_file: str = Field(default="", description="The same in a file.")
     watermark_commonplaces: str = Field(
-        default="", description="What the detector does not count: a file of `formwork commonplaces`."
+        default="",
+        description="What the detector does not count: a file of `formwork commonplaces`; empty: the model's own; off.",
     )
     watermark_threshold: float = Field(default=1e-4, gt=0, lt=1, description="p-value that counts as watermarked.")
 

@@ -10,7 +10,7 @@ from watermark.commonplaces import Commonplaces
 from watermark.detector import Detection, Detector, Standing, TokenScore
 from watermark.embedder import Embedder, Reason, Report
 from watermark.errors import CommonplacesError, KeyRingError, SchemeError, UnknownKey, WatermarkError
-from watermark.gathering import LeaveOut, Position
+from watermark.gathering import LeaveOut, Position, Positions
 from watermark.keys import Key, KeyRing
 from watermark.scan import Passage
 from watermark.schemes import SCHEMES, Choice, Kind, Scheme, default_scheme, scheme
@@ -31,6 +31,7 @@ __all__ = [
     "LeaveOut",
     "Passage",
     "Position",
+    "Positions",
     "Reason",
     "Report",
     "Scheme",

@@ -10,18 +10,23 @@ It is of one vocabulary and of one pair of context widths, and says so.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from watermark import prf
 from watermark.errors import CommonplacesError
-from watermark.gathering import Position
+from watermark.gathering import Position, Positions, gather
 from watermark.schemes.base import Kind, Scheme
 
-_Saying = tuple[Kind, tuple[int, ...], int]
+Saying = tuple[Kind, tuple[int, ...], int]
 _FORMAT = 1
+_NO_KEY = np.zeros(2, np.uint64)  # what is left out must not depend on one
+OWN_FILE, OFF = "commonplaces.json", "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,33 +34,57 @@ class Commonplaces:
     """Sayings found in more than a given share of unmarked texts, at a pair of context widths (values, prose)."""
 
     widths: tuple[int, int]
-    sayings: frozenset[_Saying]
+    sayings: frozenset[Saying]
+    _hashes: NDArray[np.uint64] = field(init=False, repr=False, compare=False)  # of the sayings, sorted
+
+    def __post_init__(self) -> None:
+        rows = [Position(token, context, kind) for kind, context, token in self.sayings]
+        columns = Positions.of(rows)
+        hashes = np.sort(_hashed(columns, np.arange(len(rows)), columns.widths))
+        object.__setattr__(self, "_hashes", hashes)
 
     @classmethod
-    def of(cls, texts: Iterable[Sequence[Position]], scheme: Scheme, *, share: float = 0.002) -> "Commonplaces":
+    def of(
+        cls, texts: Iterable[Sequence[Position] | Positions], scheme: Scheme, *, share: float = 0.002
+    ) -> "Commonplaces":
         """Count over unmarked texts of the kind to be judged; never over the judged texts themselves.
 
         One text alone never makes a commonplace. The share is what a key's luck is bounded by: the rate of one key's
         false positives strays with the sum of the squared shares of what is left in.
         """
-        counts: Counter[_Saying] = Counter()
-        total = 0
-        for total, text in enumerate(texts, start=1):  # noqa: B007 - the count is wanted after the loop
-            counts.update({_saying(position, scheme.widths) for position in text})
-        common = frozenset(saying for saying, count in counts.items() if count > max(1.0, share * total))
-        return cls(scheme.widths, common)
+        told = [_sayings(Positions.of(text) if not isinstance(text, Positions) else text, scheme) for text in texts]
+        width = max((rows.shape[1] for rows in told), default=0)
+        rows = np.concatenate([_widened(rows, width) for rows in told]) if told else np.empty((0, 0), np.int64)
+        each, counts = np.unique(rows, axis=0, return_counts=True)
+        common = each[counts > max(1.0, share * len(told))]
+        return cls(scheme.widths, frozenset(_saying(row) for row in common.tolist()))
 
-    def without(self, positions: Sequence[Position]) -> list[Position]:
-        """The positions that say something of their own."""
-        return [position for position in positions if not self.holds(position)]
+    def without(self, positions: Sequence[Position], scheme: Scheme) -> list[Position]:
+        """The positions that a detector gathers, which say something of their own."""
+        return [positions[place] for place in gather(positions, scheme, self.leave_out).places]
 
     def holds(self, position: Position) -> bool:
         """Whether everybody says this."""
-        return _saying(position, self.widths) in self.sayings
+        width = self.widths[position.kind]
+        context = position.context[max(0, len(position.context) - width) :]
+        return (position.kind, context, position.token_id) in self.sayings
 
-    def leave_out(self, position: Position, scheme: Scheme) -> bool:
-        """As the detector asks. A scheme of other widths is asked of in vain: nothing is left out."""
-        return scheme.widths == self.widths and self.holds(position)
+    def sayings_for(self, scheme: Scheme) -> frozenset[Saying]:
+        """What is not counted under a scheme; nothing, if its contexts have other widths."""
+        return self.sayings if scheme.widths == self.widths else frozenset()
+
+    def leave_out(self, positions: Positions, scheme: Scheme) -> NDArray[np.bool_]:
+        """As the detector asks. A scheme of other widths is asked of in vain: nothing is left out.
+
+        Compared by 64 bits each: that two of a million ever meet is a matter of one in a million.
+        """
+        found = np.zeros(len(positions), np.bool_)
+        if scheme.widths == self.widths and len(self._hashes):
+            places = np.arange(len(positions))
+            hashes = _hashed(positions, places, np.minimum(positions.widths, _needed(positions, scheme)))
+            at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
+            found = self._hashes[at] == hashes
+        return found
 
     def __or__(self, other: "Commonplaces") -> "Commonplaces":
         """Those of either; the widths must be the same."""
@@ -69,6 +98,17 @@ class Commonplaces:
         return json.dumps(
             {"format": _FORMAT, "vocabulary": vocabulary, "widths": list(self.widths), "sayings": sayings}
         )
+
+    @classmethod
+    def of_model(cls, setting: str, folder: Path, vocabulary: str) -> "Commonplaces | None":
+        """What a detector of the model in `folder` does not count, and its engine promises nothing of.
+
+        `setting`: a file; "off": nothing; empty: the folder's own file, if there is one. Raises CommonplacesError.
+        """
+        own = folder / OWN_FILE
+        if setting == OFF or not (setting or own.is_file()):
+            return None
+        return cls.from_file(setting or own, vocabulary)
 
     @classmethod
     def from_file(cls, path: Path | str, vocabulary: str) -> "Commonplaces":
@@ -95,6 +135,32 @@ def _of_table(table: dict[str, Any], vocabulary: str) -> Commonplaces:
     return Commonplaces((in_values, in_prose), sayings)
 
 
-def _saying(position: Position, widths: tuple[int, int]) -> _Saying:
-    width = widths[position.kind]
-    return position.kind, position.context[max(0, len(position.context) - width) :], position.token_id
+def _needed(positions: Positions, scheme: Scheme) -> NDArray[np.int64]:
+    needed: NDArray[np.int64] = np.array(scheme.widths, np.int64)[positions.kinds]
+    return needed
+
+
+def _hashed(positions: Positions, places: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """64 bits of kind, token and the last `widths` tokens of context of each."""
+    contexts = positions.contexts(places, widths)
+    rows = np.column_stack([positions.kinds[places].astype(np.int64), positions.tokens[places], contexts.tokens])
+    hashes: NDArray[np.uint64] = prf.seeds(rows, widths + 2, _NO_KEY, prf.DOMAIN_COMMONPLACES)
+    return hashes
+
+
+def _sayings(positions: Positions, scheme: Scheme) -> NDArray[np.int64]:
+    """A text's sayings, each once, as rows: kind, width of the context, token, context, padding."""
+    widths = np.minimum(positions.widths, _needed(positions, scheme))
+    contexts = positions.contexts(np.arange(len(positions)), widths)
+    rows = np.column_stack([positions.kinds.astype(np.int64), widths, positions.tokens, contexts.tokens])
+    each: NDArray[np.int64] = np.unique(rows, axis=0)
+    return each
+
+
+def _widened(rows: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+    return np.pad(rows, ((0, 0), (0, width - rows.shape[1])))
+
+
+def _saying(row: Sequence[int]) -> Saying:
+    kind, width, token, *context = row
+    return Kind(kind), tuple(context[:width]), token

@@ -8,13 +8,13 @@ tokenizer.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from watermark.gathering import Gathered, LeaveOut, Position, first_showings, gather
+from watermark.gathering import Gathered, LeaveOut, Position, Positions, first_showings, gather
 from watermark.keys import Key, KeyRing
 from watermark.scan import Passage, marked_passages
 from watermark.schemes.base import Draws, Scheme
@@ -38,6 +38,9 @@ class TokenScore:
     percentile: float | None = None
 
 
+_SCORES = {int(standing): TokenScore(standing) for standing in Standing if standing is not Standing.SCORED}
+
+
 @dataclass(frozen=True, slots=True)
 class Detection:
     """The evidence for one key and scheme."""
@@ -53,8 +56,16 @@ class Detection:
     """Natural logarithm of the p-value; finite where `p_value` has underflown to 0."""
     log_adjusted: float
     """The same after the correction for all keys and schemes tried."""
-    tokens: tuple[TokenScore, ...]
-    """One entry for each position, in order. Shows what the key says about each token: for the key's owner only."""
+    standings: NDArray[np.uint8] = field(repr=False, compare=False)
+    """`Standing` of each position, in order."""
+    percentiles: NDArray[np.float64] = field(repr=False, compare=False)
+    """Of those scored, else NaN. Shows what the key says about each token: for the key's owner only."""
+
+    @property
+    def tokens(self) -> tuple[TokenScore, ...]:
+        """One entry for each position, in order; as much for the key's owner only."""
+        pairs = zip(self.standings.tolist(), self.percentiles.tolist(), strict=True)
+        return tuple(_SCORES.get(standing) or TokenScore(Standing.SCORED, place) for standing, place in pairs)
 
     @property
     def p_value(self) -> float:
@@ -82,28 +93,34 @@ class Detector:
         return len(self._schemes) * len(self._keys)
 
     def score(
-        self, positions: Sequence[Position], *, readings: int = 1, leave_out: LeaveOut | None = None
+        self, positions: Sequence[Position] | Positions, *, readings: int = 1, leave_out: LeaveOut | None = None
     ) -> Detection:
         """The strongest evidence of all keys and schemes, corrected for having looked at all of them."""
         each = self.score_each(positions, readings=readings, leave_out=leave_out)
         return min(each, key=lambda detection: detection.log_p)
 
     def score_each(
-        self, positions: Sequence[Position], *, readings: int = 1, leave_out: LeaveOut | None = None
+        self, positions: Sequence[Position] | Positions, *, readings: int = 1, leave_out: LeaveOut | None = None
     ) -> tuple[Detection, ...]:
         """The evidence for each scheme and key.
 
         `readings`: in how many ways the text is read in all, each by a call of its own: they are tries too.
-        `leave_out(position, scheme)`: what is not to be counted (see `Commonplaces`).
+        `leave_out(positions, scheme)`: which are not to be counted (see `Commonplaces`).
         """
-        found = []
+        found: list[Detection] = []
+        positions = positions if isinstance(positions, Positions) else Positions.of(positions)
         for scheme in self._schemes:
             gathered = gather(positions, scheme, leave_out)
             found += [_detection(scheme, key, gathered, self.tries * readings) for key in self._keys]
         return tuple(found)
 
     def passages(
-        self, positions: Sequence[Position], *, alpha: float, readings: int = 1, leave_out: LeaveOut | None = None
+        self,
+        positions: Sequence[Position] | Positions,
+        *,
+        alpha: float,
+        readings: int = 1,
+        leave_out: LeaveOut | None = None,
     ) -> tuple[Passage, ...]:
         """Marked stretches inside the text under any scheme and key; see `watermark.scan`."""
         tries = self.tries * readings
@@ -130,16 +147,21 @@ def _detection(scheme: Scheme, key: Key, gathered: Gathered, tries: int) -> Dete
         z=float(z),
         log_p=log_p,
         log_adjusted=adjust(log_p, tries),
-        tokens=_token_scores(scheme, gathered, draws, fresh),
+        standings=_standings(gathered, fresh),
+        percentiles=_percentiles(scheme, gathered, draws, fresh),
     )
 
 
-def _token_scores(scheme: Scheme, gathered: Gathered, draws: Draws, fresh: NDArray[np.int64]) -> tuple[TokenScore, ...]:
-    out = [TokenScore(Standing.SHORT_CONTEXT)] * gathered.eligible
-    for place in gathered.left_out:
-        out[place] = TokenScore(Standing.COMMONPLACE)
-    for place in gathered.places:
-        out[place] = TokenScore(Standing.REPEATED)
-    for index, percentile in zip(fresh, scheme.percentile(draws.scores[fresh]), strict=True):
-        out[gathered.places[index]] = TokenScore(Standing.SCORED, float(percentile))
-    return tuple(out)
+def _standings(gathered: Gathered, fresh: NDArray[np.int64]) -> NDArray[np.uint8]:
+    out = np.full(gathered.eligible, Standing.SHORT_CONTEXT, np.uint8)
+    out[gathered.left_out] = Standing.COMMONPLACE
+    out[gathered.used_up] = Standing.REPEATED
+    out[gathered.places] = Standing.REPEATED
+    out[gathered.places[fresh]] = Standing.SCORED
+    return out
+
+
+def _percentiles(scheme: Scheme, gathered: Gathered, draws: Draws, fresh: NDArray[np.int64]) -> NDArray[np.float64]:
+    out = np.full(gathered.eligible, np.nan)
+    out[gathered.places[fresh]] = scheme.percentile(draws.scores[fresh])
+    return out

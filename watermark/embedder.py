@@ -17,6 +17,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from watermark.commonplaces import Commonplaces
 from watermark.draw import Ids, Logits, plain_draw
 from watermark.keys import Key
 from watermark.schemes.base import Choice, Kind, Scheme
@@ -57,12 +58,16 @@ class Embedder:
     `history_limit`.
     """
 
-    def __init__(self, scheme: Scheme, key: Key, *, history_limit: int = 8192) -> None:
+    def __init__(
+        self, scheme: Scheme, key: Key, *, history_limit: int = 8192, commonplaces: Commonplaces | None = None
+    ) -> None:
+        """`commonplaces`: what the detector will not count, and what nothing is promised of."""
         self._scheme = scheme
+        self._sayings = frozenset() if commonplaces is None else commonplaces.sayings_for(scheme)
         self._key = key
         self._history_limit = history_limit
         self._seen: dict[tuple[int, ...], None] = {}  # in order of first use, oldest first
-        self._eligible = self._scored = self._marked = 0
+        self._eligible = self._fresh = self._scored = self._marked = 0
         self._mean = self._variance = 0.0
 
     def h(self, kind: Kind) -> int:
@@ -121,7 +126,8 @@ class Embedder:
         elif choice.marked:
             self._marked += 1
             mean, variance = choice.expected, choice.spread
-        if first:
+        self._fresh += first
+        if first and (kind, narrow, token_id) not in self._sayings:
             self._scored += 1
             self._mean += mean
             self._variance += variance
@@ -131,12 +137,14 @@ class Embedder:
         reason = None
         if not self._marked:
             reason = (
-                Reason.NO_FREE_CHOICE if not self._eligible else Reason.TOO_SHORT if not self._scored else Reason.GREEDY
+                Reason.NO_FREE_CHOICE if not self._eligible else Reason.TOO_SHORT if not self._fresh else Reason.GREEDY
             )
         expected = None
         # One list for all positions is used up as the text goes on: nothing is promised.
         if self._marked and self._scheme.once_per_context:
-            expected = float(np.exp(self._scheme.expected_log_tail(self._mean, self._variance, self._scored)))
+            expected = 1.0
+            if self._scored:
+                expected = float(np.exp(self._scheme.expected_log_tail(self._mean, self._variance, self._scored)))
         return Report(self._marked > 0, self._scheme.name, self._key.id, self._eligible, reason, expected)
 
     def _narrow(self, context: Sequence[int], kind: Kind) -> tuple[int, ...] | None:

@@ -21,6 +21,7 @@ Block = tuple[np.uint64, np.uint64, np.uint64, np.uint64]
 
 # Domain of a seed: a key shared by two schemes must give them unrelated words.
 DOMAIN_KGW, DOMAIN_SELF_HASH, DOMAIN_UNIGRAM, DOMAIN_GUMBEL, DOMAIN_SYNTHID = 1, 2, 3, 4, 5
+DOMAIN_COMMONPLACES = 6  # without a key
 
 _MASK = np.uint64(0xFFFFFFFF)
 _S32 = np.uint64(32)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from watermark.gathering import LeaveOut, Position, first_showings, gather
+from watermark.gathering import LeaveOut, Position, Positions, first_showings, gather
 from watermark.keys import Key
 from watermark.schemes.base import Scheme
 from watermark.tails import adjust
@@ -40,7 +40,7 @@ class Passage:
 
 
 def marked_passages(
-    positions: Sequence[Position],
+    positions: Sequence[Position] | Positions,
     scheme: Scheme,
     key: Key,
     *,
@@ -59,15 +59,17 @@ def marked_passages(
     log_tails = scheme.log_tails(sums[ends] - sums[starts], (ends - starts).astype(np.float64))
     places = gathered.places[fresh]
     found = []
-    open_windows = np.ones(len(starts), dtype=np.bool_)
-    while open_windows.any():
-        best = int(np.argmin(np.where(open_windows, log_tails, np.inf)))
+    taken = np.zeros(len(fresh), dtype=np.bool_)
+    for best in np.argsort(log_tails, kind="stable"):
         log_p = adjust(float(log_tails[best]), len(starts) * tries)
         if log_p > np.log(alpha):
             break
         start, end = int(starts[best]), int(ends[best])
+        # What was taken is as long as the least window or longer: it reaches over one end of a window, or fills it.
+        if taken[start:end:SHORTEST].any() or taken[end - 1]:
+            continue
+        taken[start:end] = True
         found.append(Passage(int(places[start]), int(places[end - 1]), end - start, scheme.name, key.id, log_p))
-        open_windows &= (ends <= start) | (starts >= end)
     return tuple(sorted(found, key=lambda passage: passage.first))
 
 

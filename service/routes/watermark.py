@@ -8,6 +8,7 @@ choices are scored; without it, what stands inside JSON strings, or all of it. W
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -20,19 +21,22 @@ from schemas.errors import OpenAIError
 from schemas.watermark import DetectReply, DetectRequest
 from service import constraints, wishes
 from service.access import Scope
+from service.compile_protocol import Replayed
 from service.compiling import CompiledConstraint
 from service.constraints import Constraint
 from service.desk import Visit, receive
-from service.detection import Readings, judged, leaving_out, pictured, told
+from service.detection import Readings, judged, leaving_out, pictured, readings_of, told
 from service.errors import InvalidBody
 from service.evidence import KEYWORD, Texts, quoting
 from service.house import House
 from service.openapi import DOCUMENTED
 from service.streaming import JsonReply, attended
+from service.wishes import MOST_TOKENS
 from watermark import Detector, UnknownKey
 
 router = APIRouter(tags=["Formwork"])
 
+MOST_PICTURED = 32_768  # a picture has a hundred bytes for each
 _READ = {"whitespace", "property_order", "formats", "grammar"}  # the fields of `formwork` that say how a text was made
 EXAMPLE: dict[str, Any] = {"text": "A text that may have been made here.", "response_format": {"type": "text"}}
 
@@ -57,6 +61,8 @@ async def _detection(visit: Visit, body: DetectRequest) -> dict[str, Any]:
     tokens = body.token_ids
     if tokens is None:
         tokens = await wishes.encode(house, body.text or "", "text", special=False)
+    if body.picture is not None and len(tokens) > MOST_PICTURED:
+        raise InvalidBody(f"a picture shows {MOST_PICTURED} tokens at most, these are {len(tokens)}", param="picture")
     if bad := next((token for token in tokens if token >= house.engine.info.vocab_size), None):
         raise InvalidBody(f"token id {bad} is outside the vocabulary", param="token_ids")
     replayed = await house.compiler.replay(compiled, tokens, marker.context)
@@ -66,12 +72,12 @@ async def _detection(visit: Visit, body: DetectRequest) -> dict[str, Any]:
             "without the constraint it is read as JSON or prose",
             param="text" if body.token_ids is None else "token_ids",
         )
-    background = [await _read(house, compiled, text) for text in body.background]
+    background = await _background(house, compiled, body.background)
     try:
         detector = marker.detector(visit.tenant or None, body.key_id)
     except UnknownKey as error:
         raise InvalidBody(str(error), param="key_id") from None
-    return await asyncio.to_thread(_answer, house, body, tokens, detector, replayed.readings, background)
+    return await asyncio.to_thread(_answer, house, body, tokens, detector, replayed, background)
 
 
 async def _compiled(visit: Visit, body: DetectRequest) -> CompiledConstraint | None:
@@ -113,10 +119,18 @@ def _quoting(constraint: Constraint | None, body: DetectRequest) -> Constraint |
     return told
 
 
-async def _read(house: House, compiled: CompiledConstraint | None, text: str) -> Readings:
-    """An unmarked text, read like the one that is judged; what does not satisfy the constraint says nothing."""
-    tokens = await wishes.encode(house, text, "background", special=False)
-    return (await house.compiler.replay(compiled, tokens, house.marker.context)).readings
+async def _background(house: House, compiled: CompiledConstraint | None, texts: Sequence[str]) -> list[Readings]:
+    """Unmarked texts, read like the one that is judged; what does not satisfy the constraint says nothing."""
+    found: list[Readings] = []
+    left = MOST_TOKENS
+    for text in texts:
+        tokens = await wishes.encode(house, text, "background", special=False)
+        left -= len(tokens)
+        if left < 0:
+            raise InvalidBody(f"at most {MOST_TOKENS} tokens of background are read at once", param="background")
+        replayed = await house.compiler.replay(compiled, tokens, house.marker.context)
+        found.append(readings_of(replayed.readings, tokens))
+    return found
 
 
 def _answer(
@@ -124,9 +138,10 @@ def _answer(
     body: DetectRequest,
     tokens: list[int],
     detector: Detector,
-    readings: Readings,
+    replayed: Replayed,
     background: list[Readings],
 ) -> dict[str, Any]:
+    readings = readings_of(replayed.readings, tokens)
     threshold = house.marker.threshold
     finding = judged(
         detector, readings, leaving_out(background, house.marker.commonplaces), scan=body.scan, threshold=threshold

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from tokenizers import Tokenizer as BpeTokenizer
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from engine.canonical import Canonical
 from engine.messages import Sampling
@@ -39,6 +43,37 @@ def test_a_word_in_other_pieces_is_not_kept() -> None:
     for word in joined:
         assert not CANONICAL.follows([spelling[word[:3]]], spelling[word[3:]])
         assert CANONICAL.follows([], spelling[word])
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, Canonical, Canonical]:
+    """A tokenizer whose words begin with their blank, and two judges: one that knows where words begin."""
+    backend = BpeTokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=900, initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator([Path("docs/engine.md").read_text(encoding="utf-8")], trainer)
+    folder = tmp_path_factory.mktemp("words")
+    backend.save(str(folder / "tokenizer.json"))
+    tokenizer = Tokenizer.load(folder)
+    spelled = tokenizer.vocabulary_bytes
+    assert len(tokenizer.word_starts) > 100
+    knowing = Canonical(tokenizer.encode, spelled, tokenizer.word_starts)
+    return tokenizer, knowing, Canonical(tokenizer.encode, spelled)
+
+
+@given(data=st.data())
+def test_to_know_where_words_begin_changes_no_answer(
+    words: tuple[Tokenizer, Canonical, Canonical], data: st.DataObject
+) -> None:
+    """Text in the tokenizer's own pieces, then any token at all: judged as by reading all of the window."""
+    tokenizer, knowing, reading = words
+    text = data.draw(st.text(st.characters(max_codepoint=0x17F, exclude_categories=["Cs"]), max_size=20))
+    before = tokenizer.encode(f"the engine {text} reads")
+    before = before[: data.draw(st.integers(0, len(before)))]
+    token = data.draw(st.integers(0, tokenizer.size - 1))
+    assert knowing.follows(before, token) == reading.follows(before, token)
 
 
 @pytest.mark.parametrize("unclear", [b"\xc3", b"", b" "])

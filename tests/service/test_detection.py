@@ -17,22 +17,28 @@ import pytest
 from benchmarks.toy_language import ToyLanguage
 from engine.tokenizer import Tokenizer
 from service.cli import main
-from service.compile_protocol import ReplayedChoice
-from service.detection import Readings, commonplaces_of, judged, leaving_out, pictured, told
+from service.detection import Reading, Readings, commonplaces_of, judged, leaving_out, pictured, told
 from service.marking import SCHEMES, discard_key_file, make_marker, with_commonplaces
 from tests.service.houses import make_tokenizer
-from watermark import CommonplacesError, Detector, Embedder, KeyRing, Kind, Position, UnknownKey, default_scheme
+from watermark import (
+    CommonplacesError,
+    Detector,
+    Embedder,
+    KeyRing,
+    Kind,
+    Position,
+    Positions,
+    UnknownKey,
+    default_scheme,
+)
 
 RING = KeyRing({"new": bytes(range(32)), "old": bytes(range(1, 33))})
 LANGUAGE = ToyLanguage()
 THRESHOLD = 1e-4
 
 
-def choices(positions: list[Position], first: int = 0) -> list[ReplayedChoice]:
-    return [
-        ReplayedChoice(first + place, each.token_id, list(each.context), int(each.kind))
-        for place, each in enumerate(positions)
-    ]
+def choices(positions: list[Position]) -> Reading:
+    return Reading(np.arange(len(positions)), Positions.of(positions))
 
 
 def written(length: int, seed: int, key_id: str | None = None, kind: Kind = Kind.VALUE) -> list[Position]:
@@ -63,8 +69,8 @@ def test_the_reading_that_shows_most_is_told() -> None:
 def test_every_reading_is_a_try() -> None:
     """Two readings, two keys and two schemes: p times eight."""
     marked = choices(written(60, 1, "old"))
-    single = detector("old").score_each([Position(c.token_id, tuple(c.context), Kind(c.kind)) for c in marked])[0]
-    finding = judged(detector(), {"json": marked, "text": []}, None, scan=False, threshold=THRESHOLD)
+    single = detector("old").score_each(marked.positions)[0]
+    finding = judged(detector(), {"json": marked, "text": choices([])}, None, scan=False, threshold=THRESHOLD)
     assert finding.best.log_adjusted - single.log_p == pytest.approx(math.log(8))
 
 
@@ -108,18 +114,21 @@ def test_commonplaces_are_counted_once_and_served(tmp_path: Path, capsys: pytest
     texts = [json.dumps({"title": f"The quiet {word}"}) for word in ("river", "garden", "clock", "piano")]
     (tmp_path / "texts.json").write_text(json.dumps(texts))
     assert main(["commonplaces", str(tmp_path / "texts.json"), "--model", str(folder)]) == 0
-    path = tmp_path / "commonplaces.json"
+    path = tmp_path / "counted.json"
     path.write_text(capsys.readouterr().out)
     tokenizer = Tokenizer.load(folder)
     marker = make_marker("default", THRESHOLD, "a:" + "00" * 32, "")
-    own = with_commonplaces(marker, str(path), tokenizer.fingerprint).commonplaces
+    own = with_commonplaces(marker, str(path), folder, tokenizer.fingerprint).commonplaces
     assert own is not None
     quiet = tokenizer.encode("quiet")
     assert own.holds(Position(quiet[2], tuple(quiet[:2]), Kind.VALUE)), "inside the value"
     assert not own.holds(Position(tokenizer.encode("o")[0], tuple(tokenizer.encode("pian"))[-2:], Kind.VALUE))
     with pytest.raises(CommonplacesError, match="another tokenizer"):
-        with_commonplaces(marker, str(path), "another")
-    assert with_commonplaces(marker, "", "any") is marker
+        with_commonplaces(marker, str(path), folder, "another")
+    assert with_commonplaces(marker, "", folder, "any") == marker
+    (folder / "commonplaces.json").write_text(path.read_text())
+    assert with_commonplaces(marker, "", folder, tokenizer.fingerprint).commonplaces == own, "the model's own"
+    assert with_commonplaces(marker, "off", folder, tokenizer.fingerprint) == marker
     discard_key_file(marker, "")
 
 
@@ -143,7 +152,13 @@ def test_texts_that_are_none_are_told(
 def test_the_picture_shows_every_token(form: str, start: str) -> None:
     """Forced ones too; half a character waits for its other half."""
     positions = written(30, 1, "new")
-    finding = judged(detector(), {"json": choices(positions, first=2)}, None, scan=False, threshold=THRESHOLD)
+    finding = judged(
+        detector(),
+        {"json": Reading(np.arange(2, 2 + len(positions)), Positions.of(positions))},
+        None,
+        scan=False,
+        threshold=THRESHOLD,
+    )
     data = [b"a", b"b", *[b"<"] * 29, "é".encode()[:1], "é".encode()[1:]]
     picture = pictured(finding, data, form)  # type: ignore[arg-type]
     assert picture.startswith(start)

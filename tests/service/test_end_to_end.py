@@ -13,15 +13,18 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import openai
 import pytest
+import torch
 from huggingface_hub import InferenceClient
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from engine.tokenizer import Tokenizer
 from schemas.chat import ChatChunk, ChatCompletion
 from schemas.tgi import GenerateReply
 from service.serving import curl_line
@@ -220,6 +223,52 @@ def test_tgi_clients_chat(server: Running) -> None:
     assert chunks[-1].choices[0].finish_reason in {"stop", "length"}
 
 
+def test_logprobs_are_those_of_transformers(client: openai.OpenAI) -> None:
+    """To 1e-4, over HTTP: the model's own with alternatives, those under a constraint, the legal mass, and the bytes.
+
+    The oracle knows neither our template nor our grammars: transformers renders the prompt and runs the model, and what
+    `[0-9]{2,4} a+` allows next is found by trying every token.
+    """
+    folder, pattern = "models/formwork-mini", "[0-9]{2,4} a+"
+    answer = client.chat.completions.create(
+        model="default",
+        messages=MESSAGES,
+        response_format=cast("Any", {"type": "regex", "value": pattern}),
+        logprobs=True,
+        top_logprobs=5,
+        max_tokens=9,
+        temperature=1.2,
+        seed=11,
+    )
+    entries = (answer.choices[0].logprobs or pytest.fail("no log-probs")).content or []
+    told = answer.model_dump()["formwork"]["choices"][0]["tokens"]
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    prompt = tokenizer.apply_chat_template(MESSAGES, add_generation_prompt=True, return_dict=False)
+    ids = [each["token_id"] for each in told]
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        logits = model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]
+    reference = torch.log_softmax(logits.double(), dim=-1)
+    spelled = Tokenizer.load(folder).vocabulary_bytes
+    written = b""
+    for place, (token, entry, each) in enumerate(zip(ids, entries, told, strict=True)):
+        row = reference[place]
+        texts = [(written + piece).decode(errors="replace") if piece else None for piece in spelled]
+        legal = [i for i, text in enumerate(texts) if text and re.fullmatch("[0-9]{0,4}|[0-9]{2,4} a*", text)]
+        legal += tokenizer.convert_tokens_to_ids(["<|end|>"]) if re.fullmatch(pattern, written.decode()) else []
+        mass = row[legal].logsumexp(0)
+        assert token in legal
+        assert entry.logprob == pytest.approx(float(row[token]), abs=1e-4)
+        assert each["constrained_logprob"] == pytest.approx(float(row[token] - mass), abs=1e-4)
+        assert each["legal_mass"] == pytest.approx(float(mass.exp()), abs=1e-4)
+        best = row.topk(5)
+        assert [top.logprob for top in entry.top_logprobs] == pytest.approx(best.values.tolist(), abs=1e-4)
+        assert [bytes(top.bytes or []) for top in entry.top_logprobs] == [spelled[i] for i in best.indices.tolist()]
+        assert bytes(entry.bytes or []) == spelled[token]
+        written += spelled[token]
+    assert written.decode() == answer.choices[0].message.content
+
+
 def test_tgis_details_and_prompt_logprobs(server: Running) -> None:
     body = {
         "inputs": "one two three",
@@ -332,6 +381,22 @@ def test_a_text_outside_its_constraint_is_told(server: Running) -> None:
     response = httpx.post(f"{server.url}/v1/watermark/detect", json=body, timeout=60)
     assert response.status_code == 400
     assert "does not satisfy" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"text": "a " * 140_000}, "text"),
+        ({"token_ids": [300] * 40_000, "picture": "html"}, "picture"),
+        ({"text": "short", "background": ["a " * 49_000] * 3}, "background"),
+    ],
+)
+def test_more_than_a_detector_can_read_in_a_moment_is_refused(
+    server: Running, body: dict[str, Any], named: str
+) -> None:
+    """A quarter of a million tokens of text, as many of background, a picture of some pages."""
+    refused = httpx.post(f"{server.url}/v1/watermark/detect", json=body, timeout=60)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, named)
 
 
 def test_a_named_constraint_is_used_by_name(client: openai.OpenAI, server: Running) -> None:
