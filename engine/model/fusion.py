@@ -26,6 +26,7 @@ from transformers.models.qwen2_moe.modeling_qwen2_moe import Qwen2MoeAttention
 
 from engine.model.attention import AttentionCall, AttentionStep
 from engine.model.quantization.coded import CodedLinear, CodedWeight, Weight, beside, fit_beside
+from engine.model.replacing import replace_modules
 
 Parts = Mapping[str, tuple[str, slice]]  # a layer that is no more: the fused one, and its columns there
 
@@ -117,14 +118,11 @@ class GatedMlp(nn.Module):
 
 def fuse_layers(model: nn.Module, fabric: Fabric) -> int:
     """Replaces the parts that the fused ones reproduce, before their products are packed; how many those were."""
-    replaced = 0
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            fused = _fused_attention(child, fabric) if type(child) in _PLAIN_ATTENTION else _fused_mlp(child, fabric)
-            if fused is not None:
-                setattr(module, name, fused)
-                replaced += 1
-    return replaced
+
+    def fused(module: nn.Module) -> nn.Module | None:
+        return _fused_attention(module, fabric) if type(module) in _PLAIN_ATTENTION else _fused_mlp(module, fabric)
+
+    return replace_modules(model, fused)
 
 
 def _fused_attention(module: Any, fabric: Fabric) -> FusedAttention | None:

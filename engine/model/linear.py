@@ -31,6 +31,7 @@ from engine.model.coded_products import coded_product, lay_out_codes
 from engine.model.cpu_products import lay_out, product
 from engine.model.experts import Expert, are_experts, take_experts
 from engine.model.quantization.coded import CodedExpert, CodedLinear, CodedWeight
+from engine.model.replacing import replace_modules
 from engine.model.rows import row_stable
 from engine.simd import LANES
 
@@ -256,11 +257,8 @@ def packed_experts(
 
 def pack_linears(model: nn.Module) -> None:
     """Replaces every matrix product of the model; unpacked copies are dropped as it goes (tied embeddings stay)."""
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            packed = _packed_module(child)
-            if packed is not None:
-                setattr(module, name, packed)
+    replace_modules(model, _packed_module)
+    for module in model.modules():
         if "Router" in type(module).__name__ and "weight" in module._parameters:
             weight = module._parameters.pop("weight")
             assert weight is not None

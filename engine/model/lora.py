@@ -111,6 +111,8 @@ class Adapters:
             raise UnsupportedModel(f"the adapter changes {name}, which is no linear layer of this model")
         if name.rpartition(".")[2] in {"lm_head", "embed_out"}:
             raise UnsupportedModel(f"the adapter changes {name}; adapters of the vocabulary are not served")
+        if not all(bool(torch.isfinite(half).all()) for half in halves.values()):
+            raise BrokenModel(f"the adapter's matrices at {name} hold infinity or what is no number")
         down, up = halves["A"], halves["B"] * scale
         if down.shape[0] > most_rank:
             raise UnsupportedModel(f"the adapter has rank {down.shape[0]} at {name}; the server takes {most_rank}")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from engine.model.kernels import kernel
+from engine.model.replacing import replace_modules
 
 rms_norm: Any = None
 with suppress(ImportError):  # no Triton on this platform
@@ -88,14 +89,7 @@ class DeviceRmsNorm(nn.Module):
 
 def fuse_norms(model: nn.Module) -> int:
     """Replaces the norms that one call reproduces; how many those were."""
-    replaced = 0
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            fused = _fused(child) if type(child).__name__.endswith("RMSNorm") else None
-            if fused is not None:
-                setattr(module, name, fused)
-                replaced += 1
-    return replaced
+    return replace_modules(model, lambda norm: _fused(norm) if type(norm).__name__.endswith("RMSNorm") else None)
 
 
 def _fused(norm: nn.Module) -> FusedRmsNorm | DeviceRmsNorm | None:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from engine.adapters import AdapterStore
 from engine.errors import EngineOverloaded, InvalidRequest
-from engine.messages import AdapterRef, Generate, Sampling
+from engine.messages import AdapterRef, ErrorCode, Generate, Sampling
 from engine.model import BrokenModel, ModelRunner, RunnerConfig
 from tests.engine.houses import Answer, House, drive, house
 from tests.engine.model.conftest import family_folder  # noqa: F401 - a fixture
@@ -157,6 +158,54 @@ def test_a_new_version_is_not_taken_for_the_old(adapted: tuple[House, Path, list
         texts.append(answers(made, [greedy(prompt, AdapterRef(str(place), f"v{version}"), f"n{version}")])[0].ids)
     want = [answers(made, [greedy(prompt, refs[v], f"w{v}")])[0].ids for v in (0, 1)]
     assert texts == want
+
+
+def test_slots_change_hands_under_load(adapted: tuple[House, Path, list[AdapterRef]]) -> None:
+    """Sixty requests for three adapters and none, six at a time, two slots: each gets its own text, or is told so."""
+    made, _, refs = adapted
+    prompts = [[5 + (3 * i + n) % 90 for i in range(11)] for n in range(4)]
+    alone = {
+        (n, k): answers(made, [greedy(prompts[n], ref, f"a{n}{k}")])[0].ids
+        for n in range(4)
+        for k, ref in enumerate([*refs, None])
+    }
+    told: dict[bool, int] = {True: 0, False: 0}
+    for round_ in range(10):
+        kinds = [(7 * round_ + 5 * i) % 4 for i in range(6)]
+        wanted = [greedy(prompts[i % 4], [*refs, None][k], f"{round_}-{i}") for i, k in enumerate(kinds)]
+        for i, answer in enumerate(answers(made, wanted)):
+            told[answer.failure is None] += 1
+            if answer.failure is None:
+                assert answer.ids == alone[i % 4, kinds[i]]
+            else:
+                assert answer.failure.code == ErrorCode.OVERLOADED
+    assert min(told.values()) > 0
+
+
+def overflowing(source: Path, target: Path) -> Path:
+    """A copy of an adapter whose numbers are finite, and whose products are not."""
+    shutil.copytree(source, target)
+    tensors = load_file(target / "adapter_model.safetensors")
+    save_file({name: tensor * 1e30 for name, tensor in tensors.items()}, target / "adapter_model.safetensors")
+    return target
+
+
+def test_an_adapter_that_overflows_ends_its_own_requests(
+    adapted: tuple[House, Path, list[AdapterRef]], tmp_path: Path
+) -> None:
+    """Those beside it, and those that get its pages and its slot after it, are what they are without it."""
+    made, _, refs = adapted
+    bad = AdapterRef(str(overflowing(Path(refs[0].folder), tmp_path / "bad")), "bad")
+    prompt = [5 + i % 90 for i in range(30)]
+    want = [answers(made, [greedy(prompt, ref, f"w{i}")])[0].ids for i, ref in enumerate([None, refs[1]])]
+    beside = answers(made, [greedy(prompt, ref, f"b{i}") for i, ref in enumerate([bad, None, refs[1], bad])])
+    codes = [answer.failure and answer.failure.code for answer in beside]
+    assert codes == [ErrorCode.NUMERIC, None, None, ErrorCode.NUMERIC]
+    assert [beside[1].ids, beside[2].ids] == want
+    for turn in range(8):  # whatever pages they get
+        after = answers(made, [greedy(prompt[turn:], ref, f"a{turn}{i}") for i, ref in enumerate([None, refs[2], bad])])
+        assert [answer.failure is None for answer in after] == [True, True, False]
+    assert answers(made, [greedy(prompt, None, "last")])[0].ids == want[0]
 
 
 def test_an_engine_without_slots_says_so() -> None:

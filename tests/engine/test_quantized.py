@@ -30,6 +30,13 @@ def test_guesses_change_nothing_and_constrained_text_conforms() -> None:
         assert all(token.constrained_logprob >= token.logprob - 1e-5 for token in without[name])
 
 
+@pytest.mark.parametrize("cache_dtype", ["float32", "bfloat16"])
+def test_a_draft_model_and_a_narrow_cache_go_with_them(cache_dtype: str) -> None:
+    """Whoever guesses, and however keys and values are held: the tokens are those without guesses."""
+    everyone = answered(draft_model=str(MODEL), cache_dtype=cache_dtype)
+    assert everyone == answered(speculate=0, cache_dtype=cache_dtype)
+
+
 @pytest.mark.parametrize("name", ["0", "1"])
 def test_free_text_has_the_models_own_log_probs(name: str) -> None:
     """Without a constraint both are the same number, and all tokens are legal."""

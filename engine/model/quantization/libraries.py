@@ -16,19 +16,18 @@ from torch import nn
 
 from engine.model.errors import UnsupportedModel
 from engine.model.quantization.coded import CodedLinear, CodedWeight
+from engine.model.replacing import replace_modules
 from engine.model.unfolding import Kind
 
 
 def code_linears(model: nn.Module) -> int:
     """Takes every quantized layer's codes out of its package's module; how many those were. Raises UnsupportedModel."""
-    replaced = 0
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            weight = _coded(child)
-            if weight is not None:
-                setattr(module, name, CodedLinear(weight, child.bias))  # type: ignore[arg-type]
-                replaced += 1
-    return replaced
+
+    def coded(layer: nn.Module) -> nn.Module | None:
+        weight = _coded(layer)
+        return None if weight is None else CodedLinear(weight, layer.bias)  # type: ignore[arg-type]
+
+    return replace_modules(model, coded)
 
 
 def mend_zero_rows(model: nn.Module) -> None:

@@ -169,6 +169,7 @@ def test_matrices_that_do_not_fit_are_refused(family_folder: Callable[[str], Pat
         ({**tensors, name: torch.zeros(4, 5)}, BrokenModel, "do not fit this model"),
         ({**tensors, name.replace("q_proj", "x_proj"): tensors[name].clone()}, BrokenModel, r"lacks half of .*x_proj"),
         ({name: tensors[name]}, BrokenModel, "lacks half"),
+        ({**tensors, name: tensors[name] / 0}, BrokenModel, r"layers\.0\.self_attn\.q_proj hold infinity"),
         (
             {k.replace("q_proj", "x_proj"): v for k, v in tensors.items()},
             UnsupportedModel,

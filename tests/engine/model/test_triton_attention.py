@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from engine.batch import StepBatch
 from engine.messages import ModelInfo
@@ -39,6 +40,17 @@ def test_the_interpreter_agrees_with_transformers() -> None:
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+def plain_model(folder: Path) -> PreTrainedModel:
+    """As transformers loads it, over our attention."""
+    return load_model(str(folder), load_config(str(folder)), torch.float32)
+
+
+def executing(model: PreTrainedModel, config: RunnerConfig) -> tuple[DeviceExecutor, PagedDriver]:
+    """The device's executor, on the CPU, and what feeds it."""
+    executor = DeviceExecutor(ForwardPass(model), config, torch.float32, torch.device("cpu"), longest=96)
+    return executor, PagedDriver(_AsRunner(executor, config))
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # rows that pad a block divide 0 by 0, unread
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_oss", "deepseek_v3", "bloom"])
 @pytest.mark.skipif(not _INTERPRETED, reason="run by the test above, with the interpreter")
@@ -49,13 +61,9 @@ def test_interpreted_triton_kernels_match_transformers(
     monkeypatch.setattr(triton_attention, "SPLIT", 32)
     folder = family_folder(family)
     sequences = [random_tokens(length, VOCABULARY, seed) for seed, length in enumerate((70, 9))]
-    settings = load_config(str(folder))
-    model = load_model(str(folder), settings, torch.float32)
+    model = plain_model(folder)
     assert fuse_layers(model, DeviceFabric()) == {"llama": 4, "deepseek_v3": 2}.get(family, 0)
-    forward = ForwardPass(model)
-    config = RunnerConfig(path=str(folder), pages=12)
-    executor = DeviceExecutor(forward, config, torch.float32, torch.device("cpu"), longest=96)
-    driver = PagedDriver(_AsRunner(executor, config))
+    _, driver = executing(model, RunnerConfig(path=str(folder), pages=12))
     first = driver.step([(0, sequences[0][:68]), (1, sequences[1][:7])])
     second = driver.step([(1, sequences[1][7:8]), (0, sequences[0][68:69])])
     third = driver.step([(0, sequences[0][69:]), (1, sequences[1][8:])])
@@ -76,14 +84,12 @@ def test_a_padded_verifying_step_attends_as_transformers_does(
     monkeypatch.setattr(triton_attention, "SPLIT", 32)
     folder = family_folder(family)
     sequences = [random_tokens(length, VOCABULARY, seed) for seed, length in enumerate((70, 40))]
-    forward = ForwardPass(load_model(str(folder), load_config(str(folder)), torch.float32))
     config = RunnerConfig(path=str(folder), pages=12)
-    executor = DeviceExecutor(forward, config, torch.float32, torch.device("cpu"), longest=96)
+    executor, driver = executing(plain_model(folder), config)
     sizes = [Shape(16, 4, 6), Shape(4, 4, 1)]
     buffers = StepBuffers(Geometry.of(sizes, 96, config.page_size, spare_page=executor.pages), torch.device("cpu"))
     recorder = Played()
     graphs = StepGraphs(executor.eager, buffers, sizes, recorder, None)
-    driver = PagedDriver(_AsRunner(executor, config))
     first = driver.step([(0, sequences[0][:60]), (1, sequences[1][:36])])
     batches = [
         driver.plan([(0, sequences[0][60:66]), (1, sequences[1][36:39])]),
@@ -113,12 +119,10 @@ def test_a_narrower_cache_costs_no_more_than_its_digits(
     """Keys and values in fewer bits than the weights: close in the mean, in proportion to what was rounded."""
     folder = family_folder("llama")
     tokens = random_tokens(40, VOCABULARY, 2)
-    forward = ForwardPass(load_model(str(folder), load_config(str(folder)), torch.float32))
-    config = RunnerConfig(path=str(folder), pages=8, cache_dtype=stored)
-    executor = DeviceExecutor(forward, config, torch.float32, torch.device("cpu"), longest=96)
-    full = DeviceExecutor(forward, RunnerConfig(path=str(folder), pages=8), torch.float32, torch.device("cpu"), 96)
+    model = plain_model(folder)
+    executor, driver = executing(model, RunnerConfig(path=str(folder), pages=8, cache_dtype=stored))
+    full, _ = executing(model, RunnerConfig(path=str(folder), pages=8))
     assert executor.page_bytes == full.page_bytes // (4 if stored == "fp8" else 2)
-    driver = PagedDriver(_AsRunner(executor, config))
     (first,) = driver.step([(0, tokens[:39])])
     (last,) = driver.step([(0, tokens[39:])])
 

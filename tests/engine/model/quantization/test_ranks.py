@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from tests.engine.model.paged import PagedDriver, random_tokens
 from tests.engine.model.parallel.threads import ThreadGroup, load_in_turns, together
 from tests.engine.model.quantization import makers
 from tests.engine.model.quantization.test_checkpoints import FORMATS, logits
+from tests.engine.model.test_lora import adapter, dense
 
 _TOKENS = random_tokens(30, VOCABULARY, 7)
 
@@ -52,3 +54,27 @@ def test_key_heads_may_be_fewer_than_ranks(
     maker, settings = FORMATS[form]
     makers.quantized_copy(family_folder("llama"), tmp_path, maker, settings)
     torch.testing.assert_close(logits_of_ranks(tmp_path, 4), logits(tmp_path), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["gptq in act-order", "awq"])
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_adapters_are_divided_beside_codes(
+    form: str, family_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two ranks equal peft over the model that the codes stand for, with the adapter and without, in one batch."""
+    load_in_turns(monkeypatch)
+    maker, settings = FORMATS[form]
+    exact = makers.quantized_copy(family_folder("llama"), tmp_path / "base", maker, settings)
+    lora = adapter(exact, tmp_path / "lora", 0, target_modules=["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"])
+
+    def work(group: ThreadGroup) -> list[torch.Tensor]:
+        runner = ModelRunner(RunnerConfig(path=str(tmp_path / "base"), device="cpu", pages=8, threads=1), group)
+        runner.load_adapter(0, str(lora), most_rank=8)
+        batch = PagedDriver(runner).plan([(0, _TOKENS[:9]), (1, _TOKENS[9:14])])
+        object.__setattr__(batch, "adapters", np.array([0, -1], np.int32))
+        made = runner.run(batch).clone()
+        return list(torch.split(made, [9, 5])) if group.rank == 0 else []
+
+    with_adapter, without = together(2, work)[0]
+    torch.testing.assert_close(with_adapter, dense(exact, lora, _TOKENS[:9]), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(without, dense(exact, None, _TOKENS[9:14]), atol=1e-4, rtol=1e-4)
