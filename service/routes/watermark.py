@@ -59,14 +59,14 @@ async def _detection(visit: Visit, body: DetectRequest) -> dict[str, Any]:
         tokens = await wishes.encode(house, body.text or "", "text", special=False)
     if bad := next((token for token in tokens if token >= house.engine.info.vocab_size), None):
         raise InvalidBody(f"token id {bad} is outside the vocabulary", param="token_ids")
-    replayed = await house.compiler.replay(compiled, tokens, marker.context)
+    replayed = await house.compiler.replay(compiled, tokens, marker.context, visit.tenant)
     if replayed.illegal is not None:
         raise InvalidBody(
             f"this text does not satisfy the constraint: token {replayed.illegal} is not legal there; "
             "without the constraint it is read as JSON or prose",
             param="text" if body.token_ids is None else "token_ids",
         )
-    background = [await _read(house, compiled, text) for text in body.background]
+    background = [await _read(house, compiled, text, visit.tenant) for text in body.background]
     try:
         detector = marker.detector(visit.tenant or None, body.key_id)
     except UnknownKey as error:
@@ -81,9 +81,9 @@ async def _compiled(visit: Visit, body: DetectRequest) -> CompiledConstraint | N
         return None
     compiler = visit.house.compiler
     try:
-        return await compiler.compile(loose)
+        return await compiler.compile(loose, visit.tenant)
     except GrammarTooLarge:  # any order is the harder constraint; what was generated under is surely served
-        return await compiler.compile(made)
+        return await compiler.compile(made, visit.tenant)
 
 
 def _made_under(visit: Visit, body: DetectRequest) -> tuple[Constraint | None, Constraint | None]:
@@ -113,10 +113,10 @@ def _quoting(constraint: Constraint | None, body: DetectRequest) -> Constraint |
     return told
 
 
-async def _read(house: House, compiled: CompiledConstraint | None, text: str) -> Readings:
+async def _read(house: House, compiled: CompiledConstraint | None, text: str, tenant: str) -> Readings:
     """An unmarked text, read like the one that is judged; what does not satisfy the constraint says nothing."""
     tokens = await wishes.encode(house, text, "background", special=False)
-    return (await house.compiler.replay(compiled, tokens, house.marker.context)).readings
+    return (await house.compiler.replay(compiled, tokens, house.marker.context, tenant)).readings
 
 
 def _answer(
