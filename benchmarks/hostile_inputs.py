@@ -101,7 +101,8 @@ def _walk(grammar: Any, choices: bytes) -> None:
         assert matcher.advance(choice) == (choice in legal), "mask and advance disagree"
         if choice not in legal:
             assert matcher.advance(int(legal[choice % len(legal)]))
-    _finish(matcher, row)
+    if not matcher.is_finished:  # else the last step took the end token
+        _finish(matcher, row)
 
 
 def _finish(matcher: Any, row: Any) -> None:

@@ -5,7 +5,8 @@ API process only carries their bytes), HTTP.
 
 The idea: a job has a wall-clock limit here and CPU and memory limits in the worker; one that breaks any of them costs a
 worker, which is replaced, and is a refusal that is remembered like any other. A worker that dies of something else is
-replaced too, and its job is given to the next one, once.
+replaced too, and its job is given to the next one, once. Tenants take turns, and a job that has not begun when the last
+who waits for it leaves is forgotten: so there are never more than requests inside.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import signal
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -40,12 +41,14 @@ from service.compile_protocol import (
 )
 from service.constraints import Constraint
 from service.errors import CompilerUnavailable, InvalidBody
+from service.turns import Turns
 
 _ERRORS: dict[str, type[GrammarError]] = {
     kind.__name__: kind for kind in (GrammarError, UnsupportedConstraint, UnsatisfiableConstraint, GrammarTooLarge)
 }
 _START_S = 600.0  # a first start compiles every kernel, and the machine may be busy
 _ANSWER_LIMIT = 1 << 30
+_PATIENCE = 6  # times the limit of one compilation: so long a job waits for a worker
 
 
 class WorkerDied(Exception):
@@ -154,6 +157,29 @@ class Worker:
             raise WorkerDied(f"the compile worker ended ({error})", spent=spent) from error
 
 
+def _nothing() -> None:
+    """Nobody wants to know when a job begins."""
+
+
+@dataclass(slots=True, eq=False)
+class _Order:
+    """A compilation and those who wait for it; `begun`: a worker has it."""
+
+    task: asyncio.Task[CompiledConstraint]
+    waiting: int = 0
+    begun: bool = False
+
+    async def result(self) -> CompiledConstraint:
+        """Who leaves does not take it from the others, and what has begun goes on: the next request will want it."""
+        self.waiting += 1
+        try:
+            return await asyncio.shield(self.task)
+        finally:
+            self.waiting -= 1
+            if not self.waiting and not self.begun:
+                self.task.cancel()
+
+
 class Compiler:
     """Owns the workers and the cache."""
 
@@ -172,10 +198,10 @@ class Compiler:
             cpu_s=limits.timeout_s,
         )
         self._limits = limits
-        self._idle: asyncio.Queue[Asked] = asyncio.Queue()
+        self._turns: Turns[Asked] = Turns()
         self._workers: set[Asked] = set()
         self._starting: set[asyncio.Task[None]] = set()
-        self._running: dict[str, asyncio.Task[CompiledConstraint]] = {}
+        self._orders: dict[str, _Order] = {}
         self._cache = ByteCache(limits.cache_bytes)
         self._closed = False
         self.counters = CompileCounters()
@@ -195,50 +221,59 @@ class Compiler:
 
     async def close(self) -> None:
         self._closed = True
-        for task in (*self._starting, *self._running.values()):
+        tasks = [*self._starting, *(order.task for order in self._orders.values())]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._starting, *self._running.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(worker.close() for worker in self._workers))
         self._workers.clear()
 
-    async def compile(self, constraint: Constraint) -> CompiledConstraint:
+    async def compile(self, constraint: Constraint, tenant: str = "") -> CompiledConstraint:
         """The plan, from the cache if it is there; raises GrammarError or CompilerUnavailable."""
         check_size(constraint, self._limits.source_bytes)
         found = self._cache.get(constraint.key)
         if found is not None:
             self.counters.hits += 1
             return _again(found, constraint)
-        task = self._running.get(constraint.key)
-        if task is None:
+        order = self._orders.get(constraint.key)
+        if order is None or order.task.cancelling():
             self.counters.misses += 1
-            task = asyncio.create_task(self._compile(constraint))
-            self._running[constraint.key] = task
-            task.add_done_callback(lambda done: self._forget(constraint.key, done))
-        # Shielded: others may wait for the same plan, and the next request will want it.
-        return await asyncio.shield(task)
+            order = self._ordered(constraint, tenant)
+        return await order.result()
 
-    async def replay(self, compiled: CompiledConstraint | None, tokens: list[int], context: int) -> Replayed:
+    def _ordered(self, constraint: Constraint, tenant: str) -> _Order:
+        def begin() -> None:
+            order.begun = True
+
+        order = _Order(asyncio.create_task(self._compile(constraint, tenant, begin)))
+        self._orders[constraint.key] = order
+        order.task.add_done_callback(lambda _: self._forget(constraint.key, order))
+        return order
+
+    async def replay(
+        self, compiled: CompiledConstraint | None, tokens: list[int], context: int, tenant: str = ""
+    ) -> Replayed:
         """Which tokens were free choices; see `engine.marking`."""
         plan = compiled.plan.data if compiled else None
-        answer = await self._ask(Replay(plan=plan, tokens=tokens, context=context))
+        answer = await self._ask(Replay(plan=plan, tokens=tokens, context=context), tenant)
         if isinstance(answer, Refused):
             raise _error(answer, None)
         assert isinstance(answer, Replayed)
         return answer
 
-    async def list_words(self, regex: str, most: int, param: str) -> list[str]:
+    async def list_words(self, regex: str, most: int, param: str, tenant: str = "") -> list[str]:
         """The texts that a regular expression matches; GrammarError if they are more than `most`."""
         if len(regex) > self._limits.source_bytes:
             raise InvalidBody(f"at most {self._limits.source_bytes} characters are accepted", param=param)
-        answer = await self._bounded(ListWords(regex=regex, most=most))
+        answer = await self._bounded(ListWords(regex=regex, most=most), tenant)
         if isinstance(answer, Refused):
             raise _error(answer, param)
         assert isinstance(answer, Listed)
         return answer.words
 
-    async def _compile(self, constraint: Constraint) -> CompiledConstraint:
+    async def _compile(self, constraint: Constraint, tenant: str, begin: Callable[[], None]) -> CompiledConstraint:
         try:
-            compiled = await self._compile_now(constraint)
+            compiled = await self._compile_now(constraint, tenant, begin)
         except GrammarError as error:
             self.counters.refused += 1
             self._cache.put(constraint.key, error, 1024 + len(constraint.source))
@@ -247,38 +282,37 @@ class Compiler:
         self._cache.put(constraint.key, compiled, compiled.nbytes + len(constraint.source))
         return compiled
 
-    async def _compile_now(self, constraint: Constraint) -> CompiledConstraint:
+    async def _compile_now(self, constraint: Constraint, tenant: str, begin: Callable[[], None]) -> CompiledConstraint:
         job = Compile(kind=constraint.kind, source=constraint.source, options=constraint.options)
-        answer = await self._bounded(job)
+        answer = await self._bounded(job, tenant, begin)
         if isinstance(answer, Refused):
             raise _error(answer, constraint.param)
         assert isinstance(answer, Compiled)
         plan = Plan(answer.fingerprint, answer.data)
         return CompiledConstraint(constraint, plan, answer.least_budget, answer.compile_s, answer.explanation)
 
-    async def _bounded(self, job: Job) -> Answer:
+    async def _bounded(self, job: Job, tenant: str, begin: Callable[[], None] = _nothing) -> Answer:
         """The answer; breaking a limit is a refusal."""
         try:
-            return await self._ask_twice(job)
+            return await self._ask_twice(job, tenant, begin)
         except TimeoutError:
             self.counters.timeouts += 1
             raise GrammarTooLarge(f"compiling took longer than {self._limits.timeout_s:g} s") from None
         except WorkerDied:
             raise GrammarTooLarge("compiling broke its limit of time or memory") from None
 
-    async def _ask_twice(self, job: Job) -> Answer:
+    async def _ask_twice(self, job: Job, tenant: str, begin: Callable[[], None]) -> Answer:
         """A worker may have been somebody else's victim; a constraint that two have died of is to blame itself."""
         try:
-            return await self._ask(job)
+            return await self._ask(job, tenant, begin)
         except WorkerDied as death:
             if death.spent:
                 raise
-            return await self._ask(job)
+            return await self._ask(job, tenant, begin)
 
-    async def _ask(self, job: Job) -> Answer:
-        if self._closed or not (self._workers or self._starting):
-            raise CompilerUnavailable("the constraint compiler is not running")
-        worker = await self._idle.get()
+    async def _ask(self, job: Job, tenant: str, begin: Callable[[], None] = _nothing) -> Answer:
+        worker = await self._worker(tenant)
+        begin()
         try:
             async with asyncio.timeout(self._limits.timeout_s):
                 answer = await worker.ask(job)
@@ -288,8 +322,20 @@ class Compiler:
             self._replace()
             await worker.close()
             raise
-        self._idle.put_nowait(worker)
+        self._turns.give(worker)
         return answer
+
+    async def _worker(self, tenant: str) -> Asked:
+        """One that is idle, when it is this tenant's turn. Raises CompilerUnavailable where none comes."""
+        if self._closed or not (self._workers or self._starting):
+            raise CompilerUnavailable("the constraint compiler is not running")
+        patience_s = _PATIENCE * self._limits.timeout_s
+        try:
+            async with asyncio.timeout(patience_s):
+                return await self._turns.take(tenant)
+        except TimeoutError:
+            busy = f"{self._turns.waiting} constraints wait to be compiled, and no turn came within {patience_s:g} s"
+            raise CompilerUnavailable(busy) from None
 
     def _replace(self) -> None:
         if self._closed:
@@ -301,15 +347,16 @@ class Compiler:
     async def _add_worker(self) -> None:
         worker = await self._start_worker(self._setup)
         self._workers.add(worker)
-        self._idle.put_nowait(worker)
+        self._turns.give(worker)
 
     async def _start_worker(self, setup: Setup) -> Asked:
         return await Worker.start(setup)
 
-    def _forget(self, key: str, done: asyncio.Task[CompiledConstraint]) -> None:
-        del self._running[key]
-        if not done.cancelled():
-            done.exception()  # a refusal nobody waited for is not an unhandled error
+    def _forget(self, key: str, order: _Order) -> None:
+        if self._orders.get(key) is order:
+            del self._orders[key]
+        if not order.task.cancelled():
+            order.task.exception()  # a refusal nobody waited for is not an unhandled error
 
 
 @dataclass(slots=True)

@@ -5,8 +5,10 @@ What it is for: `bounded(limits)` is uvicorn's HTTP protocol with limits that it
 
 The idea: uvicorn's fast parser buffers a head of any size and waits for it for ever. Here the bytes of an unfinished
 head are counted, a clock runs while one is awaited, and what is over a limit is answered once (431, 408, 503) and cut
-off. Between requests uvicorn's own keep-alive clock runs. A handler can cut the connection by `abort_of(scope)`:
-closing it would wait for what the client does not read.
+off. Behind a chunked body the parser takes fields too, for as long as they come, and puts them among the head's: they
+are counted as well and dropped, since nobody may say who he is after he was let in (RFC 9110, 6.5.1). Between requests
+uvicorn's own keep-alive clock runs. A handler can cut the connection by `abort_of(scope)`: closing it would wait for
+what the client does not read.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ class _Bounded(HttpToolsProtocol):
     limits: ClassVar[ConnectionLimits]
     _head_bytes = 0
     _in_head = True
+    _frame_bytes = 0  # of chunk sizes, extensions and trailers since the last byte of a body
     _refused = False
     _clock: asyncio.TimerHandle | None = None
 
@@ -64,8 +67,11 @@ class _Bounded(HttpToolsProtocol):
             return
         if self._in_head:
             self._head_bytes += len(data)
+        else:
+            self._frame_bytes += len(data)  # until a byte of the body shows up among them
         super().data_received(data)
-        if self._in_head and not self._refused and self._head_bytes > self.limits.head_bytes:
+        unframed = self._head_bytes if self._in_head else self._frame_bytes
+        if not self._refused and unframed > self.limits.head_bytes:
             self._refuse(b"431 Request Header Fields Too Large")
 
     def on_message_begin(self) -> None:
@@ -75,8 +81,12 @@ class _Bounded(HttpToolsProtocol):
             self._in_head, self._head_bytes = True, 0
             self._wait_for_head()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head, self._frame_bytes = False, 0
         self._stop_clock()
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self.limits.head_bytes or len(self.headers) > _MOST_HEADERS:
@@ -85,10 +95,12 @@ class _Bounded(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        self._frame_bytes = 0
         if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._frame_bytes = 0
         if not self._refused:
             super().on_message_complete()
 
@@ -107,7 +119,8 @@ class _Bounded(HttpToolsProtocol):
         self._stop_clock()
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:  # else it would stand in the middle of an answer
+        answering = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        if not answering:  # else it would stand in the middle of an answer
             end = b"content-length: 0\r\nconnection: close\r\n\r\n"
             self.transport.write(b"HTTP/1.1 " + status + b"\r\n" + header + end)
         self.transport.close()

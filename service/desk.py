@@ -141,6 +141,21 @@ async def receive(
             visit.leave()
 
 
+@asynccontextmanager
+async def entered(request: Request, scope: Scope = Scope.GENERATE) -> AsyncGenerator[tuple[House, str], None]:
+    """A request without a body that costs work all the same: its key's limits and the house's hold for it too."""
+    house, tenant = house_of(request), tenant_of(request, scope)
+    house.allowances.enter(tenant)
+    try:
+        house.gate.enter(house.retry_after_s())
+        try:
+            yield house, tenant
+        finally:
+            house.gate.leave()
+    finally:
+        house.allowances.leave(tenant)
+
+
 async def whole(visit: Visit, prepared: Prepared, work: Callable[[Generation], Awaitable[Response]]) -> Response:
     """An answer in one piece: cancelled if the client goes away, counted when done."""
 

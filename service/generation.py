@@ -119,7 +119,7 @@ async def prepare(house: House, wish: Wish, prefix: str) -> Prepared:
 
 async def _compiled(house: House, wish: Wish, constraint: Constraint) -> CompiledConstraint:
     try:
-        return await house.compiler.compile(constraint)
+        return await house.compiler.compile(constraint, wish.tenant)
     except GrammarError as error:
         told = named(error, wish.toolbox, wish.answer) if wish.form is not None else error
         said = wish.said

@@ -18,7 +18,7 @@ from schemas.errors import OpenAIError
 from schemas.grammars import GrammarList, GrammarReply, GrammarRequest
 from service import constraints
 from service.compiling import CompiledConstraint
-from service.desk import Visit, house_of, receive, tenant_of
+from service.desk import Visit, entered, house_of, receive, tenant_of
 from service.errors import InvalidBody, NotFound
 from service.openapi import DOCUMENTED
 from service.streaming import JsonReply, attended
@@ -44,7 +44,7 @@ async def make(request: Request) -> Response:
         constraint = constraints.of_response_format(body.response_format, body.formwork or FormworkRequest())
         if constraint is None:
             raise InvalidBody("text is no constraint", param="response_format")
-        compiled = await attended(request, house.compiler.compile(constraint))
+        compiled = await attended(request, house.compiler.compile(constraint, visit.tenant))
         if body.name is not None:
             await asyncio.to_thread(house.names.keep, visit.tenant, body.name, constraint)
         return JsonReply(_reply(body.name, compiled))
@@ -55,23 +55,23 @@ async def make(request: Request) -> Response:
 @router.get("/v1/grammars", **DOCUMENTED.route(GrammarList, error=OpenAIError))
 async def listed(request: Request) -> Response:
     """The named constraints."""
-    tenant = tenant_of(request)
-    house = house_of(request)
-    found = [
-        _reply(name, await house.compiler.compile(constraint)) for name, constraint in house.names.of(tenant).items()
-    ]
-    return JsonReply({"object": "list", "data": found})
+    async with entered(request) as (house, tenant):
+        named = list(house.names.of(tenant).items())  # others may be named meanwhile
+
+        async def replies() -> list[dict[str, Any]]:
+            return [_reply(name, await house.compiler.compile(constraint, tenant)) for name, constraint in named]
+
+        return JsonReply({"object": "list", "data": await attended(request, replies())})
 
 
 @router.get("/v1/grammars/{name}", **DOCUMENTED.route(GrammarReply, error=OpenAIError))
 async def one(request: Request, name: str) -> Response:
     """One of them."""
-    tenant = tenant_of(request)
-    house = house_of(request)
-    constraint = house.names.of(tenant).get(name)
-    if constraint is None:
-        raise NotFound(f"no constraint is named {name[:128]!r}")
-    return JsonReply(_reply(name, await house.compiler.compile(constraint)))
+    async with entered(request) as (house, tenant):
+        constraint = house.names.of(tenant).get(name)
+        if constraint is None:
+            raise NotFound(f"no constraint is named {name[:128]!r}")
+        return JsonReply(_reply(name, await attended(request, house.compiler.compile(constraint, tenant))))
 
 
 @router.delete("/v1/grammars/{name}", **DOCUMENTED.route(error=OpenAIError))

@@ -65,7 +65,7 @@ async def _score(visit: Visit) -> Response:
 async def _choices(visit: Visit, body: ScoreRequest) -> list[str]:
     """The options, each once."""
     if body.regex is not None:
-        words = await visit.house.compiler.list_words(body.regex, _MOST, "regex")
+        words = await visit.house.compiler.list_words(body.regex, _MOST, "regex", visit.tenant)
         if "" in words:
             raise InvalidBody("the regular expression matches the empty text, which cannot be measured", param="regex")
         return words

@@ -65,14 +65,14 @@ async def _detection(visit: Visit, body: DetectRequest) -> dict[str, Any]:
         raise InvalidBody(f"a picture shows {MOST_PICTURED} tokens at most, these are {len(tokens)}", param="picture")
     if bad := next((token for token in tokens if token >= house.engine.info.vocab_size), None):
         raise InvalidBody(f"token id {bad} is outside the vocabulary", param="token_ids")
-    replayed = await house.compiler.replay(compiled, tokens, marker.context)
+    replayed = await house.compiler.replay(compiled, tokens, marker.context, visit.tenant)
     if replayed.illegal is not None:
         raise InvalidBody(
             f"this text does not satisfy the constraint: token {replayed.illegal} is not legal there; "
             "without the constraint it is read as JSON or prose",
             param="text" if body.token_ids is None else "token_ids",
         )
-    background = await _background(house, compiled, body.background)
+    background = await _background(house, compiled, body.background, visit.tenant)
     try:
         detector = marker.detector(visit.tenant or None, body.key_id)
     except UnknownKey as error:
@@ -87,9 +87,9 @@ async def _compiled(visit: Visit, body: DetectRequest) -> CompiledConstraint | N
         return None
     compiler = visit.house.compiler
     try:
-        return await compiler.compile(loose)
+        return await compiler.compile(loose, visit.tenant)
     except GrammarTooLarge:  # any order is the harder constraint; what was generated under is surely served
-        return await compiler.compile(made)
+        return await compiler.compile(made, visit.tenant)
 
 
 def _made_under(visit: Visit, body: DetectRequest) -> tuple[Constraint | None, Constraint | None]:
@@ -119,7 +119,9 @@ def _quoting(constraint: Constraint | None, body: DetectRequest) -> Constraint |
     return told
 
 
-async def _background(house: House, compiled: CompiledConstraint | None, texts: Sequence[str]) -> list[Readings]:
+async def _background(
+    house: House, compiled: CompiledConstraint | None, texts: Sequence[str], tenant: str
+) -> list[Readings]:
     """Unmarked texts, read like the one that is judged; what does not satisfy the constraint says nothing."""
     found: list[Readings] = []
     left = MOST_TOKENS
@@ -128,7 +130,7 @@ async def _background(house: House, compiled: CompiledConstraint | None, texts: 
         left -= len(tokens)
         if left < 0:
             raise InvalidBody(f"at most {MOST_TOKENS} tokens of background are read at once", param="background")
-        replayed = await house.compiler.replay(compiled, tokens, house.marker.context)
+        replayed = await house.compiler.replay(compiled, tokens, house.marker.context, tenant)
         found.append(readings_of(replayed.readings, tokens))
     return found
 

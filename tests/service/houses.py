@@ -155,7 +155,7 @@ class ScriptedCompiler(Compiler):
     async def start(self) -> None:
         pass
 
-    async def compile(self, constraint: Constraint) -> CompiledConstraint:
+    async def compile(self, constraint: Constraint, tenant: str = "") -> CompiledConstraint:  # noqa: ARG002
         if constraint.kind is not ConstraintKind.TOOLS and "refused" in constraint.source:
             error = UnsupportedConstraint("refused", pointer="/properties/arguments/type", keyword="type")
             error.__dict__["param"] = constraint.param  # as the compiler does
@@ -164,7 +164,7 @@ class ScriptedCompiler(Compiler):
             return self._message(constraint)
         return CompiledConstraint(constraint, Plan(constraint.key, b""), 5, 0.0, {"kind": constraint.kind})
 
-    async def list_words(self, regex: str, most: int, param: str) -> list[str]:
+    async def list_words(self, regex: str, most: int, param: str, tenant: str = "") -> list[str]:  # noqa: ARG002
         try:
             return words_of(regex, most)
         except GrammarError as error:

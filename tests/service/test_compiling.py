@@ -223,3 +223,68 @@ def test_the_cache_forgets_the_least_recently_used() -> None:
     cache.put("d", entry("d"), 100)
     assert cache.get("d") is None
     assert cache.nbytes == 20
+
+
+class Gated:
+    """A worker's play that answers when it is let; notes what it was asked, in order."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.open = asyncio.Event()
+
+    async def __call__(self, job: Job) -> Answer:
+        assert isinstance(job, Compile)
+        self.asked.append(job.source.strip('"'))
+        await self.open.wait()
+        return compiled(job.source.strip('"'))
+
+
+async def test_a_tenant_with_many_constraints_holds_up_nobody_else() -> None:
+    play = Gated()
+    pool = Pool(play)
+    await pool.start()
+    flood = [asyncio.create_task(pool.compile(pattern(f"a{index}"), "a")) for index in range(5)]
+    await asyncio.sleep(0)
+    other = [asyncio.create_task(pool.compile(pattern(f"b{index}"), "b")) for index in range(2)]
+    await asyncio.sleep(0.01)
+    play.open.set()
+    await asyncio.gather(*flood, *other)
+    assert play.asked == ["a0", "a1", "b0", "a2", "b1", "a3", "a4"]
+    await pool.close()
+
+
+async def test_what_nobody_waits_for_any_more_is_not_compiled() -> None:
+    """A client that leaves takes its constraint with it, unless a worker has it already or another waits for it."""
+    play = Gated()
+    pool = Pool(play)
+    await pool.start()
+    begun = asyncio.create_task(pool.compile(pattern("begun")))
+    await asyncio.sleep(0.01)
+    left = [asyncio.create_task(pool.compile(pattern(f"left{index}"))) for index in range(50)]
+    shared = [asyncio.create_task(pool.compile(pattern("shared"))) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    for task in (begun, *left, shared[0]):
+        task.cancel()
+    await asyncio.gather(begun, *left, shared[0], return_exceptions=True)
+    again = asyncio.create_task(pool.compile(pattern("left7")))
+    await asyncio.sleep(0.01)
+    play.open.set()
+    assert (await shared[1]).plan.fingerprint == "shared"
+    assert (await again).plan.fingerprint == "left7"
+    assert play.asked == ["begun", "shared", "left7"]
+    assert (await pool.compile(pattern("begun"))).cached
+    await pool.close()
+
+
+async def test_no_constraint_waits_for_ever() -> None:
+    """Each slow one ahead of it takes its whole time: whoever waits for six times that is told to come again."""
+
+    async def play(job: Job) -> Answer:
+        await asyncio.sleep(60)
+        return compiled()
+
+    pool = Pool(play, timeout_s=0.05)
+    await pool.start()
+    ends = await asyncio.gather(*(pool.compile(pattern(f"{index}")) for index in range(12)), return_exceptions=True)
+    assert {type(each) for each in ends} == {GrammarTooLarge, CompilerUnavailable}
+    await pool.close()

@@ -24,7 +24,8 @@ HELLO = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
 async def _hello(request: Request) -> Response:
-    return PlainTextResponse(f"hi {len(await request.body())}")
+    length = len(await request.body())
+    return PlainTextResponse(f"hi {length} {request.headers.getlist('authorization')}")
 
 
 class Held:
@@ -102,6 +103,32 @@ async def test_a_head_that_is_too_large_is_refused(head: bytes) -> None:
     async with listening() as port:
         assert b" 431 " in await said(port, head)
         assert b"200 OK" in await said(port, HELLO, wait_s=0.5)
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+async def test_what_is_said_behind_a_body_is_no_part_of_its_head() -> None:
+    """Not even what comes in one piece with the head: a proxy has looked at that one only."""
+    async with listening() as port:
+        answer = await said(port, CHUNKED + b"2\r\nok\r\n0\r\nauthorization: Bearer x\r\n\r\n", wait_s=0.5)
+        small = await said(port, CHUNKED + b"1\r\nb\r\n" * 5000 + b"0\r\n\r\n", wait_s=1.0)
+    assert b"hi 2 []" in answer
+    assert b"hi 5000 []" in small
+
+
+@pytest.mark.parametrize("endless", [b"x-t: " + b"y" * 100 + b"\r\n", b"y"], ids=["fields", "one field"])
+async def test_what_does_not_end_behind_a_body_is_cut_off(endless: bytes) -> None:
+    """It was kept for as long as a body may take to arrive, however much it was."""
+    begun = b"" if endless.endswith(b"\n") else b"x-t: "
+    async with listening() as port:
+        answer = await said(
+            port, CHUNKED + b"2\r\nok\r\n0\r\n" + begun, *[endless * (3000 // len(endless))] * 2, pause_s=0.05
+        )
+        extended = await said(port, CHUNKED + b"2;", *[b"e" * 3000] * 2, pause_s=0.05)
+        assert b"200 OK" in await said(port, HELLO, wait_s=0.5)
+    assert b" 431 " in answer
+    assert b" 431 " in extended
 
 
 async def test_a_head_that_does_not_come_is_not_awaited() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,3 +83,25 @@ async def test_a_name_can_be_asked_for_after_a_restart(tmp_path: Path) -> None:
     assert (made.status_code, answer.status_code, gone.status_code, missing.status_code) == (200, 200, 200, 400)
     assert (known.status_code, unknown) == (200, [404, 404])
     assert engine.requests[0][1] is not None
+
+
+@pytest.mark.anyio
+async def test_names_may_change_while_they_are_told_and_telling_them_holds_a_place(tmp_path: Path) -> None:
+    async with served(tmp_path, [], max_concurrent_requests=1) as (client, _):
+        house: Any = client._transport.app.state.house  # type: ignore[attr-defined]
+        for name in ("age", "word"):
+            house.names.keep("", name, AGE)
+        compile_now, refused = house.compiler.compile, []
+
+        async def slowly(constraint: Any, tenant: str) -> Any:
+            house.names.keep("", f"new{len(house.names.of(''))}", WORD)
+            refused.append((await client.get("/v1/grammars")).status_code)
+            return await compile_now(constraint, tenant)
+
+        house.compiler.compile = slowly
+        told = await client.get("/v1/grammars")
+        house.compiler.compile = compile_now
+        after = await client.get("/v1/grammars")
+    assert [each["name"] for each in told.json()["data"]] == ["age", "word"]
+    assert refused == [503, 503]
+    assert len(after.json()["data"]) == 4
