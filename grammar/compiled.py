@@ -21,6 +21,8 @@ from grammar.sealed import seal, unseal
 from grammar.sparse import SparseClosing
 
 PLAN_VERSION: Final = 1
+RELIEF_EVERY: Final = 8
+"""To count what is kept costs a tenth of an average mask."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -60,6 +62,7 @@ class Grammar:
         self._plan = plan
         self._commentary = commentary
         self._again = again
+        self._new_steps = 0
         """Makes the automaton anew: what grew with the texts that were generated is then forgotten."""
 
     def _use(self, automaton: Automaton, start: int) -> None:
@@ -72,6 +75,11 @@ class Grammar:
         if self.relieve(self.automaton, self.closing):
             self._renew()
         return Matcher(self)
+
+    def looks_for_room(self) -> bool:
+        """Whether it is time to `relieve`, in a text under way: every few steps that were new."""
+        self._new_steps = (self._new_steps + 1) % RELIEF_EVERY
+        return not self._new_steps
 
     def relieve(self, automaton: Automaton, closing: Closing | SparseClosing) -> bool:
         """Drop masks and moves that are over the limit on bytes; whether the rest has outgrown half of it.

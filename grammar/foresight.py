@@ -206,7 +206,8 @@ def _item_children(atom: Items | Contains) -> list[Child | None]:
 def _owed(way: Way) -> int:
     """How many things this way to satisfy an object has to do by members that are not fixed."""
     constants = way.same is not None or bool(way.unlike)
-    return len(way.broken) + len(way.misnamed) + len(way.pending) + len(way.among) + MANY_OWED * constants
+    negated = len(way.broken) + len(way.misnamed) + len(way.clauses)
+    return negated + len(way.pending) + len(way.among) + MANY_OWED * constants
 
 
 def _is_light(asked: Formula, told: Tracked) -> bool:

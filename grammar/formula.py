@@ -68,11 +68,15 @@ MAX_STEPS: Final = 20_000
 class Conjunct:
     """One way to satisfy a formula: atoms that must hold and atoms that must fail."""
 
-    __slots__ = ("negative", "positive")
+    __slots__ = ("clauses", "negative", "positive")
 
-    def __init__(self, positive: frozenset[Any], negative: frozenset[Any]) -> None:
+    def __init__(
+        self, positive: frozenset[Any], negative: frozenset[Any], clauses: frozenset[Formula] = frozenset()
+    ) -> None:
         self.positive = positive
         self.negative = negative
+        self.clauses = clauses
+        """Disjunctions that must hold and were left whole."""
 
     def __repr__(self) -> str:
         return " ∧ ".join([*map(str, self.positive), *(f"¬{a}" for a in self.negative)]) or "⊤"
@@ -289,27 +293,36 @@ def satisfying(formula: Formula, of: Callable[[Any], frozenset[Any]], everything
             return once if formula.kind is Kind.ONE else everything - once
 
 
-def conjuncts(pool: Formulas, formula: Formula) -> list[Conjunct]:
-    """The formula's disjunctive normal form without contradictory branches; refused beyond MAX_BRANCHES."""
-    found = formula.memo.get("dnf")
+Whole = Callable[[Formula], bool]
+_Branch = tuple[frozenset[Any], frozenset[Any], frozenset[Formula]]
+
+
+def conjuncts(pool: Formulas, formula: Formula, whole: Whole | None = None) -> list[Conjunct]:
+    """The formula's disjunctive normal form without contradictory branches; refused beyond MAX_BRANCHES.
+
+    Disjunctions that are `whole` are not distributed, but left as clauses.
+    """
+    key = ("dnf", whole)
+    found = formula.memo.get(key)
     if found is None:
-        unique: dict[tuple[frozenset[Any], frozenset[Any]], None] = {}
+        unique: dict[_Branch, None] = {}
         steps = iter(range(MAX_STEPS))
-        for pair in _branches(pool, (formula,), frozenset(), frozenset(), steps):
-            unique[pair] = None
+        for branch in _branches(pool, (formula,), (frozenset(), frozenset()), whole, steps):
+            unique[branch] = None
             if len(unique) > MAX_BRANCHES:
                 raise GrammarTooLarge(f"a combination of more than {MAX_BRANCHES} alternatives")
-        found = formula.memo["dnf"] = [Conjunct(p, n) for p, n in unique]
+        found = formula.memo[key] = [Conjunct(*branch) for branch in unique]
     return found
 
 
 def _branches(
     pool: Formulas,
     todo: tuple[Formula, ...],
-    positive: frozenset[Any],
-    negative: frozenset[Any],
+    literals: tuple[frozenset[Any], frozenset[Any]],
+    whole: Whole | None,
     steps: Iterator[int],
-) -> Iterator[tuple[frozenset[Any], frozenset[Any]]]:
+) -> Iterator[_Branch]:
+    positive, negative = literals
     if next(steps, None) is None:
         raise GrammarTooLarge(f"alternatives that take more than {MAX_STEPS} steps to tell apart")
     while True:
@@ -321,14 +334,18 @@ def _branches(
         decided = len(now_positive) + len(now_negative) > len(positive) + len(negative)
         positive, negative = now_positive, now_negative
         if not open_:
-            yield positive, negative
+            yield positive, negative, frozenset()
             return
         todo = _decided(pool, open_, positive, negative) if decided else open_
         if all(f is g for f, g in zip(todo, open_, strict=True)):
             break
-    at = min(range(len(todo)), key=lambda i: len(todo[i].args))
+    divided = [i for i, f in enumerate(todo) if whole is None or not whole(f)]
+    if not divided:
+        yield positive, negative, frozenset(todo)
+        return
+    at = min(divided, key=lambda i: len(todo[i].args))
     for choice in _choices(pool, todo[at]):
-        yield from _branches(pool, (*choice, *todo[:at], *todo[at + 1 :]), positive, negative, steps)
+        yield from _branches(pool, (*choice, *todo[:at], *todo[at + 1 :]), (positive, negative), whole, steps)
 
 
 def _split(

@@ -443,18 +443,17 @@ class Completions:
 
     def _cheapest_step(self, frame: ObjectFrame, taken: frozenset[bytes]) -> tuple[bytes, bytes, ObjectFrame] | None:
         """The first member of the cheapest way to finish."""
-        if frame.ways and min(way.least for way in frame.ways) > MAX_MEMBERS:
+        ways = frame.plain_ways
+        if ways and min(way.least for way in ways) > MAX_MEMBERS:
             raise GrammarTooLarge(f"an object that needs more than {MAX_MEMBERS} members", keyword="minProperties")
         best: tuple[int, Way] | None = None
-        for way in frame.ways:
-            cost = self._way_cost(frame, way)
+        for way in ways:
+            cost = 0 if len(ways) == 1 else self._way_cost(frame, way)
             if cost is not None and (best is None or cost < best[0]):
                 best = (cost, way)
         return None if best is None else self._step(frame, best[1], taken)
 
     def _way_cost(self, frame: ObjectFrame, way: Way) -> int | None:
-        if len(frame.ways) == 1:
-            return 0
         cost = 0
         for number in numbers_of(way.needed):
             value = self._try_value(way.child(number), ())

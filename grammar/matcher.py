@@ -118,7 +118,7 @@ class Matcher:
         self._text += self._automaton.vocabulary.tokens[token_id]
         self._value_tokens = self._value_tokens + 1 if stayed else 0
         self._history.append(before)
-        if self._grammar.relieve(self._automaton, self._closing):
+        if self._grammar.looks_for_room() and self._grammar.relieve(self._automaton, self._closing):
             self._move()
         return True
 

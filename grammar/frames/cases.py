@@ -14,6 +14,7 @@ from math import prod
 from typing import Any, Final
 
 from grammar.formula import FALSE, TRUE, Formula, Formulas, Kind, atoms, certain, satisfying
+from grammar.frames.clauses import is_clause
 from grammar.frames.languages import number_spec
 from grammar.frames.members import Shape
 from grammar.schema.atoms import (
@@ -34,7 +35,7 @@ from grammar.schema.atoms import (
 )
 from grammar.schema.constants import equal_to
 
-FEW_WAYS: Final = 12
+LITTLE: Final = 12
 """Where there are no more ways than these, they are quicker written out than avoided."""
 MAX_VALUES: Final = 512
 """Listed values of one key beyond which nothing is divided."""
@@ -45,12 +46,12 @@ MANY: Final = 1 << 40
 
 def by_cases(pool: Formulas, formula: Formula, shape: Shape, keys: int = MAX_KEYS) -> Formula:
     """An object formula that the same objects satisfy, divided by the values of a key if that leaves fewer ways."""
-    before = ways(formula)
-    if before <= FEW_WAYS or not keys:
+    before = labour(formula)
+    if before <= LITTLE or not keys:
         return formula
     for number in _telling(pool, formula, shape):
         divided = _Division(pool, formula, shape, number).formula
-        if ways(divided) >= before:
+        if labour(divided) >= before:
             continue
         if divided.kind is not Kind.OR:
             return by_cases(pool, divided, shape, keys - 1)
@@ -58,8 +59,11 @@ def by_cases(pool: Formulas, formula: Formula, shape: Shape, keys: int = MAX_KEY
     return formula
 
 
-def ways(formula: Formula) -> int:
-    """How many ways there are to satisfy the formula, contradictions among them, as its normal form would have."""
+def labour(formula: Formula) -> int:
+    """How many ways there are to satisfy the formula, contradictions among them, as its normal form would have.
+
+    Those of "exactly one" count as often as it has alternatives, all others of which each has to fail.
+    """
     return _counts(formula)[0]
 
 
@@ -67,7 +71,7 @@ def _counts(formula: Formula) -> tuple[int, int]:
     """How many ways to satisfy it, and how many to fail it, up to MANY."""
     if formula.kind <= Kind.TRUE:
         return (1, 0) if formula is TRUE else (0, 1)
-    if formula.kind is Kind.LITERAL:
+    if formula.kind is Kind.LITERAL or is_clause(formula, negated=True) or is_clause(formula):
         return 1, 1
     known: tuple[int, int] | None = formula.memo.get("counts")
     if known is None:
@@ -82,7 +86,7 @@ def _counted(kind: Kind, parts: Sequence[tuple[int, int]]) -> tuple[int, int]:
         return all_hold, min(MANY, sum(failed))
     if kind is Kind.OR:
         return min(MANY, sum(held)), all_fail
-    one = min(MANY, sum(h * (all_fail // f if f else 0) for h, f in parts))
+    one = min(MANY, len(parts) * sum(h * (all_fail // f if f else 0) for h, f in parts))
     many = min(MANY, all_fail + (sum(held) ** 2 - sum(h * h for h in held)) // 2)
     return (one, many) if kind is Kind.ONE else (many, one)
 

@@ -23,7 +23,7 @@ from grammar.lexical.graphs import behind_cycles, capped_counts, leading_to
 from grammar.lexical.literals import overlaid
 from grammar.lexical.numbers import NumberSpec
 from grammar.lexical.numbers import number_language as spelled_numbers
-from grammar.lexical.numbersets import MOST_SPELLED_FREELY, is_plain, number_set, plain_numbers
+from grammar.lexical.numbersets import MOST_SPELLED_FREELY, MOST_TOLD_FREELY, is_plain, number_set, plain_numbers
 from grammar.lexical.product import beside
 from grammar.lexical.regex import as_counted, compile_pattern, compile_regex
 from grammar.schema.atoms import (
@@ -430,13 +430,17 @@ def labelled(
     if not open_formulas:
         mark = label(tuple(f is TRUE for f in tracked))
         return Machine(dfa.classes, dfa.table, np.where(dfa.accepting, mark, -1).astype(np.int32))
-    parts = [combine(pool, f, language, universe) for f in open_formulas]
+    return _told([dfa, *(combine(pool, f, language, universe) for f in open_formulas)], tracked, label)
+
+
+def _told(parts: Sequence[Dfa], tracked: Sequence[Formula], label: Verdict) -> Machine:
+    """The words of the first part, labelled: the others are those of the tracked formulas that are not decided."""
 
     def verdict(accepts: tuple[bool, ...]) -> int:
         answers = iter(accepts[1:])
         return label(tuple(f is TRUE if f.kind <= Kind.TRUE else next(answers) for f in tracked)) if accepts[0] else -1
 
-    return product([dfa, *parts], verdict)
+    return product(parts, verdict)
 
 
 def product(parts: Sequence[Dfa], verdict: Callable[[tuple[bool, ...]], int]) -> Machine:
@@ -534,6 +538,9 @@ def _capped_counts(machine: Machine, label: int, most: int) -> npt.NDArray[np.in
 def number_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: Verdict) -> Machine:
     """The number spellings that satisfy `goal`, labelled with the truth of each tracked formula."""
     goal, *others = _enumerated(pool, goal, tracked)
+    listed = _listed(goal, others, label)
+    if listed is not None:
+        return listed
     goal, *others = [_merged(pool, f) for f in (goal, *others)]
     universe = _decided([goal, *others])
 
@@ -542,6 +549,16 @@ def number_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], la
 
     language = number_language if universe == any_number() else within
     return labelled(pool, goal, others, label, language, universe)
+
+
+def _listed(goal: Formula, tracked: Sequence[Formula], label: Verdict) -> Machine | None:
+    """The numbers of a list, which only other lists tell apart; None where that is not all, or they are few."""
+    lists = [f.atom.values for f in (goal, *tracked) if isinstance(f.atom, OneOfNumbers) and f.positive]
+    if len(lists) < 1 + sum(f.kind > Kind.TRUE for f in tracked) or not isinstance(goal.atom, OneOfNumbers):
+        return None
+    if len(lists[0]) <= MOST_SPELLED_FREELY or not all(map(is_plain, lists[0])):
+        return None
+    return _told(list(map(number_set, lists)), tracked, label)
 
 
 def _enumerated(pool: Formulas, goal: Formula, tracked: Sequence[Formula]) -> list[Formula]:
@@ -589,7 +606,7 @@ def _monotone(formula: Formula) -> bool:
 def _domain(atom: Any) -> Dfa:
     """The spellings for which the language of a number atom is exact."""
     if isinstance(atom, OneOfNumbers):
-        if len(atom.values) > MOST_SPELLED_FREELY:
+        if len(atom.values) > MOST_TOLD_FREELY:
             return plain_numbers()
         value = Fraction(min(atom.values, default=0))
         return spelled_numbers(NumberSpec(minimum=value, maximum=value)).domain
@@ -647,11 +664,11 @@ def number_spec(parts: Sequence[Any]) -> NumberSpec:
 def number_language(atom: Any) -> Dfa:
     """The spellings of the numbers that satisfy one atom."""
     if isinstance(atom, OneOfNumbers):
-        few = len(atom.values) <= MOST_SPELLED_FREELY
+        few = len(atom.values) <= MOST_TOLD_FREELY
         listed = frozenset() if few else frozenset(v for v in atom.values if is_plain(v))
         others = sorted(atom.values - listed)
-        if len(others) > MOST_SPELLED_FREELY:
-            raise GrammarTooLarge(f"more than {MOST_SPELLED_FREELY} listed numbers of over 40 digits")
+        if len(others) > MOST_TOLD_FREELY:
+            raise GrammarTooLarge(f"more than {MOST_TOLD_FREELY} listed numbers of over 40 digits")
         parts = [_equal_to(Fraction(value)) for value in others]
         return _united([*parts, number_set(listed)] if listed else parts)
     return spelled_numbers(atom.spec if isinstance(atom, _Numbers) else number_spec([atom])).dfa

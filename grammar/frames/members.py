@@ -14,6 +14,7 @@ import numpy as np
 
 from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
 from grammar.formula import FALSE, TRUE, Conjunct, Formula, Formulas, atoms, evaluate
+from grammar.frames.clauses import choices, clauses_of
 from grammar.frames.languages import (
     MAX_UNROLLED,
     Machine,
@@ -213,7 +214,7 @@ def _key_passes(pool: Formulas, atom: PropertyNames, name: str) -> bool:
 
 def is_text(name: str) -> bool:
     """Whether a name can be written in UTF-8: a lone surrogate cannot."""
-    return not any(0xD800 <= ord(c) < 0xE000 for c in name)
+    return name.isascii() or not any(0xD800 <= ord(c) < 0xE000 for c in name)
 
 
 def _reached_labels(machine: Machine) -> set[int]:
@@ -225,8 +226,9 @@ class Way:
     """One conjunct of an object formula, in the numbers of its shape."""
 
     __slots__ = (
-        "_children", "_feasible", "_judge", "_judged", "_left", "absent_sets", "among", "broken", "least", "misnamed",
-        "most", "needed", "pending", "possible", "properties", "rules", "same", "shape", "unlike",
+        "_children", "_chosen", "_feasible", "_judge", "_judged", "_left", "_settled", "absent_sets", "among", "broken",
+        "clauses", "least", "misnamed", "most", "needed", "pending", "possible", "properties", "rules", "same", "shape",
+        "unlike",
     )  # fmt: skip
 
     def __init__(self, shape: Shape, conjunct: Conjunct, satisfiable: "Judge") -> None:
@@ -264,12 +266,15 @@ class Way:
                 bits = shape.bits(atom.names)
                 if bits >= 0:
                     self.absent_sets.append(bits)
+        self.clauses = clauses_of(conjunct.clauses, shape.bits)
         self.rules = [a for a in conjunct.positive if isinstance(a, PropertyNames)]
         self._judge = satisfiable
         self._judged = shape.judged.setdefault(frozenset([*self.properties, *self.rules]), [0, 0])
         self._children: dict[int, Formula] = {}
         self._feasible: dict[int, bool] = {}
         self._left: dict[tuple[tuple[Any, ...], tuple[Any, ...]], Way] = {}
+        self._chosen: dict[tuple[tuple[int, ...], tuple[Properties, ...]], Way] = {}
+        self._settled: dict[int, Way] = {}
 
     @property
     def good(self) -> int:
@@ -279,7 +284,7 @@ class Way:
     @property
     def is_plain(self) -> bool:
         """Whether it asks only for needed members and for what each member's value is, up to some number of them."""
-        return not (self.broken or self.misnamed or self.absent_sets or self.least)
+        return not (self.broken or self.misnamed or self.absent_sets or self.least or self.clauses)
 
     def _good_among(self, bits: int) -> int:
         judged = self._judged
@@ -299,15 +304,44 @@ class Way:
             known = self._left[key] = self._leaving(broken, key[1])
         return known
 
-    def _leaving(self, broken: list[Properties], pending: Iterable[MemberAmong]) -> "Way":
-        lighter = object.__new__(Way)
+    def choosing(self, absent: tuple[int, ...], broken: tuple[Properties, ...]) -> "Way":
+        """This way with its clauses satisfied so; by nothing: as if it had none."""
+        key = (absent, broken)
+        known = self._chosen.get(key)
+        if known is None:
+            known = self._chosen[key] = self._copy()
+            known.clauses = ()
+            known.absent_sets = [*self.absent_sets, *absent]
+            known.broken = [*self.broken, *(atom for atom in broken if atom not in self.broken)]
+        return known
+
+    def settled(self, open_classes: int, satisfiable: "Judge") -> "Way | None":
+        """This way with its clauses satisfied in one way that can be finished; None if there is none."""
+        if not self.clauses:
+            return self
+        known = self._settled.get(open_classes)
+        if known is None:
+            if not self.choosing((), ()).feasible(open_classes, satisfiable):
+                return None
+            ways = (self.choosing(*each) for each in choices(self.clauses, self.needed, open_classes))
+            known = next((way for way in ways if way.feasible(open_classes, satisfiable)), None)
+            if known is not None:
+                self._settled[open_classes] = known
+        return known
+
+    def _copy(self) -> "Way":
+        copy = object.__new__(Way)
         for name in Way.__slots__:
-            setattr(lighter, name, getattr(self, name))
+            setattr(copy, name, getattr(self, name))
+        copy._feasible, copy._left, copy._chosen, copy._settled = {}, {}, {}, {}
+        return copy
+
+    def _leaving(self, broken: list[Properties], pending: Iterable[MemberAmong]) -> "Way":
+        lighter = self._copy()
         lighter.broken = broken
         lighter.pending = lighter.among = ()
         lighter.same = _common([*(atom.then for atom in self.among), *([] if self.same is None else [self.same])])
         lighter.unlike = self.unlike.union(*(atom.then for atom in pending))
-        lighter._feasible, lighter._left = {}, {}
         return lighter
 
     def child(self, number: int) -> Formula:
@@ -324,7 +358,10 @@ class Way:
         found = self._feasible.get(open_classes)
         if found is None:
             doubts = satisfiable.doubts
-            found = self._is_feasible(open_classes, satisfiable)
+            if self.clauses:
+                found = self.settled(open_classes, satisfiable) is not None
+            else:
+                found = self._is_feasible(open_classes, satisfiable)
             if found or satisfiable.doubts == doubts:
                 self._feasible[open_classes] = found
         return found

@@ -7,6 +7,7 @@ from typing import Any
 from grammar.formula import FALSE, TRUE, Conjunct, Formula, Formulas, atoms, certain, conjuncts, evaluate
 from grammar.frames.apart import told_apart
 from grammar.frames.cases import by_cases
+from grammar.frames.clauses import choices, is_clause
 from grammar.frames.leastsets import least_sets
 from grammar.frames.members import Judge, Shape, Way, at_close, numbers_of, step_key
 from grammar.schema.atoms import MemberAmong, OneOfObjects, Properties, PropertyCount
@@ -71,6 +72,12 @@ class ObjectFrame:
         return found
 
     @property
+    def plain_ways(self) -> list[Way]:
+        """For each of the ways one in which it can be gone, every negated alternative failed in a certain way."""
+        found = (way.settled(self.open, self._objects.satisfiable) for way in self.ways)
+        return [way for way in found if way is not None]
+
+    @property
     def only_way(self) -> Way | None:
         """The one way to satisfy the formula, if there is one and it compares nothing with constants."""
         ways = self._objects.ways(self.formula, self.shape)
@@ -97,15 +104,22 @@ class ObjectFrame:
         if self._allowed is None:
             found = 0
             for way in self.ways:
-                candidates = way.good & self.open & ~found
-                if way.broken or way.misnamed or way.least or way.is_compared(self.open):
-                    for number in numbers_of(candidates):
-                        if self._objects.satisfiable.attempt(partial(self._may_come, number), otherwise=False):
-                            found |= 1 << number
-                else:
-                    found |= self._simply_allowed(way, candidates)
+                sure, doubtful = self._candidates(way, way.good & self.open & ~found)
+                found |= sure
+                for number in numbers_of(doubtful):
+                    if self._objects.satisfiable.attempt(partial(self._may_come, number), otherwise=False):
+                        found |= 1 << number
             self._allowed = found
         return self._allowed
+
+    def _candidates(self, way: Way, candidates: int) -> tuple[int, int]:
+        """Which of these classes may come in this way for certain, and of which more has to be asked."""
+        if way.broken or way.misnamed or way.least or way.is_compared(self.open):
+            return 0, candidates
+        simply, critical = self._simply_allowed(way, candidates), 0
+        for clause in way.clauses:
+            critical |= clause.critical(way.needed, self.open)
+        return simply & ~critical, simply & critical
 
     def _simply_allowed(self, way: Way, candidates: int) -> int:
         if way.most is not None and way.needed.bit_count() >= way.most:
@@ -126,7 +140,7 @@ class ObjectFrame:
 
     def owes_keys(self, besides: int = 0) -> bool:
         """Whether keys that are not named may be needed, once so many came."""
-        return any(w.broken or w.misnamed or w.least > besides + w.needed.bit_count() for w in self.ways)
+        return any(w.broken or w.misnamed or w.least > besides + w.needed.bit_count() for w in self.plain_ways)
 
     def _may_come(self, number: int) -> bool:
         """Whether there is a member of this class: as `member`, but no more than one way is asked that agrees."""
@@ -182,6 +196,8 @@ class ObjectFrame:
         return self._objects.satisfiable.attempt(lambda: self._asked_by(way, number, opened), None)
 
     def _asked_by(self, way: Way, number: int, opened: int) -> Formula | None:
+        if way.clauses:
+            return self._asked_by_any(way, number, opened)
         objects, pool = self._objects, self._objects.pool
         child = pool.all_of([way.child(number), *(self._judging(atom, number) for atom in way.among)])
         if child is FALSE:
@@ -194,6 +210,19 @@ class ObjectFrame:
             for chosen in self._to_break_now(way, opened)
         ]
         return pool.any_of(parts) if parts else None
+
+    def _asked_by_any(self, way: Way, number: int, opened: int) -> Formula | None:
+        """As `_asked_by`, over all ways to satisfy its clauses, until nothing more could be asked without them."""
+        most = self._asked_by(way.choosing((), ()), number, opened)
+        if most is None:
+            return None
+        found = FALSE
+        for absent, broken in choices(way.clauses, way.needed, opened):
+            asked = self._asked_by(way.choosing(absent, broken), number, opened)
+            found = found if asked is None else self._objects.pool.any_of([found, asked])
+            if found is most:
+                break
+        return None if found is FALSE else found
 
     def _to_break_now(self, way: Way, opened: int) -> list[tuple[Any, ...]]:
         """The least sets of negated atoms after whose breaking the others can be broken later on."""
@@ -239,7 +268,7 @@ class Objects:
         self._apart: dict[tuple[int, int], Formula] = {}
         self._cases: dict[tuple[int, int], Formula] = {}
         self._ways: dict[tuple[int, int], list[Way]] = {}
-        self._interned: dict[tuple[int, frozenset[Any], frozenset[Any]], Way] = {}
+        self._interned: dict[tuple[int, frozenset[Any], frozenset[Any], frozenset[Formula]], Way] = {}
 
     def start(self, formula: Formula, tracked: tuple[Formula, ...], *, recorded: bool = False) -> ObjectFrame:
         """A new object of which `formula` must hold and `tracked` be told."""
@@ -283,13 +312,13 @@ class Objects:
         key = (formula.number, id(shape))
         found = self._ways.get(key)
         if found is None:
-            ways = (each for conjunct in conjuncts(self.pool, formula) for each in _with_plain_counts(conjunct))
-            found = self._ways[key] = [self._way(shape, each) for each in ways]
+            normal = conjuncts(self.pool, formula, is_clause)
+            found = self._ways[key] = [self._way(shape, w) for each in normal for w in _with_plain_counts(each)]
         return found
 
     def _way(self, shape: Shape, conjunct: Conjunct) -> Way:
         """The interned way: a formula that moved on keeps most of its ways, and what was found out about them."""
-        key = (id(shape), conjunct.positive, conjunct.negative)
+        key = (id(shape), conjunct.positive, conjunct.negative, conjunct.clauses)
         found = self._interned.get(key)
         if found is None:
             found = self._interned[key] = Way(shape, conjunct, self.satisfiable)
@@ -309,4 +338,4 @@ def _with_plain_counts(conjunct: Conjunct) -> list[Conjunct]:
         ]
         for a in negated
     ]
-    return [Conjunct(conjunct.positive.union(counts), rest) for counts in product(*outside)]
+    return [Conjunct(conjunct.positive.union(counts), rest, conjunct.clauses) for counts in product(*outside)]

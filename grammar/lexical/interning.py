@@ -1,10 +1,11 @@
 """Numbers for keys in order of first sight: what every exploration of states from a start needs, for compiled code.
 
-Sized once for the most keys allowed, because a table that grows costs compile time at every place that uses it, and
-memory that is never touched costs next to nothing.
+Sized once, because a table that grows costs compile time at every place that uses it: first for a few keys, which is
+what most explorations need, and if that is not enough once more for all that are allowed. To lay out the large table
+takes longer than most explorations.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ from grammar.kernels import kernel
 
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
+
+
+FEW: Final = 1 << 11
 
 
 class Interned(NamedTuple):
@@ -24,6 +28,11 @@ class Interned(NamedTuple):
     """By number; there is room for one round of new keys past the limit."""
     used: Int64s
     """One entry: how many keys there are."""
+
+
+def rooms(limit: int) -> tuple[int, ...]:
+    """How many keys to make room for, in the order in which to try."""
+    return (limit,) if limit <= 2 * FEW else (FEW, limit)
 
 
 def interned(limit: int, spare: int) -> Interned:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grammar.kernels import kernel
-from grammar.lexical.interning import Interned, interned, number_of
+from grammar.lexical.interning import Interned, interned, number_of, rooms
 
 Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
@@ -420,11 +420,14 @@ def _counts(key: int, q: Question, s: Int64s) -> bool:
 
 def explore(q: Question, limit: int) -> tuple[Int32s, Bools] | None:
     """The raw table and acceptance of all states from the start on; None if there are more than `limit`."""
-    found = interned(limit, COLUMNS)
-    table = np.empty((limit, COLUMNS), np.int32)
-    accepting = np.empty(limit, np.bool_)
-    states = _explore(q, found, table, accepting)
-    return None if states > limit else (table[:states], accepting[:states])
+    for room in rooms(limit):
+        found = interned(room, COLUMNS)
+        table = np.empty((room, COLUMNS), np.int32)
+        accepting = np.empty(room, np.bool_)
+        states = _explore(q, found, table, accepting)
+        if states <= room:
+            return table[:states], accepting[:states]
+    return None
 
 
 @kernel

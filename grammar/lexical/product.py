@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from grammar.kernels import fixed, kernel
-from grammar.lexical.interning import Interned, interned, number_of
+from grammar.lexical.interning import Interned, interned, number_of, rooms
 
 Int32s = npt.NDArray[np.int32]
+Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 BOTH: Final = 0
@@ -33,19 +34,15 @@ def product_arrays(pair: Pair, operation: int, limit: int) -> tuple[Int32s, Bool
     A component that died stays dead; whether the pair is dead then depends on the operation.
     """
     width = len(pair.second) + 1
-    limit = min(limit, (len(pair.first) + 1) * width)
-    labels = len(pair.classes)
-    found = interned(limit, labels + 1)
-    number_of(found, (len(pair.first) > 0) * width + (len(pair.second) > 0))
-    table = np.empty((limit, labels), np.int32)
-    states = _explore(pair, operation, found, table)
-    if states > limit:
+    explored = _explored(pair, operation, (len(pair.first) > 0) * width + (len(pair.second) > 0), limit)
+    if explored is None:
         return None
-    left, right = found.keys[:states] // width - 1, found.keys[:states] % width - 1
+    keys, table = explored
+    left, right = keys // width - 1, keys % width - 1
     one = np.append(pair.first_accepts, False)[left]
     other = np.append(pair.second_accepts, False)[right]
     accepting = {BOTH: one & other, EITHER: one | other, FIRST_ONLY: one & ~other}[operation]
-    return table[:states], accepting
+    return table, accepting
 
 
 def beside(first: Int32s, second: Int32s, classes: Int32s, limit: int) -> tuple[Int32s, Int32s, Int32s] | None:
@@ -55,15 +52,24 @@ def beside(first: Int32s, second: Int32s, classes: Int32s, limit: int) -> tuple[
     none = fixed(np.empty(0, np.bool_))
     pair = Pair(fixed(first), none, fixed(second), none, classes)
     width = len(second) + 1
-    limit = min(limit, (len(first) + 1) * width)
-    found = interned(limit, len(classes) + 1)
-    number_of(found, width + (len(second) > 0))
-    table = np.empty((limit, len(classes)), np.int32)
-    states = _explore(pair, FIRST_ONLY, found, table)
-    if states > limit:
+    explored = _explored(pair, FIRST_ONLY, width + (len(second) > 0), limit)
+    if explored is None:
         return None
-    keys = found.keys[:states]
-    return table[:states], (keys // width - 1).astype(np.int32), (keys % width - 1).astype(np.int32)
+    keys, table = explored
+    return table, (keys // width - 1).astype(np.int32), (keys % width - 1).astype(np.int32)
+
+
+def _explored(pair: Pair, operation: int, start: int, limit: int) -> tuple[Int64s, Int32s] | None:
+    """The pairs reached from a pair, as numbers, and the table of their steps; None if there are more than `limit`."""
+    labels = len(pair.classes)
+    for room in rooms(min(limit, (len(pair.first) + 1) * (len(pair.second) + 1))):
+        found = interned(room, labels + 1)
+        number_of(found, start)
+        table = np.empty((room, labels), np.int32)
+        states = _explore(pair, operation, found, table)
+        if states <= room:
+            return found.keys[:states], table[:states]
+    return None
 
 
 @kernel

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grammar import UnsatisfiableConstraint
-from grammar.frames.cases import ways
+from grammar.frames.cases import labour
 from grammar.json_automaton import JsonAutomaton
 from tests.grammar.test_schemas import accepts
 from tests.grammar.walking import END, TOKENS, compiled, mask
@@ -96,7 +96,7 @@ def test_twenty_conditions_on_one_key_are_as_many_ways_and_one() -> None:
     assert isinstance(automaton, JsonAutomaton)
     frames = automaton.satisfiable.objects._frames.values()
     assert max(len(frame.ways) for frame in frames) == 21
-    assert max(ways(frame.formula) for frame in frames) == 21
+    assert max(labour(frame.formula) for frame in frames) == 21
     assert accepts(schema, '{"only 4": null, "kind": "kind 4"}')
     assert accepts(schema, '{"kind": "kind 20"}')
     assert not accepts(schema, '{"kind": "kind 4", "only 5": null}')
