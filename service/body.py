@@ -16,7 +16,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
@@ -90,16 +90,20 @@ def parse(value: Any, model: type[Model]) -> Model:
 def query(request: Request, model: type[Model]) -> Model:
     """The request's query as `model`; a list may be spelled `name=…` or `name[]=…`, once for each of its values."""
     asked: dict[str, Any] = {}
+    lists = {name for name, field in model.model_fields.items() if _is_list(field.annotation)}
     for spelled, value in request.query_params.multi_items():
         name = spelled.removesuffix("[]")
-        field = model.model_fields.get(name)
-        if field is not None and "list" in str(field.annotation):
+        if name in lists:
             asked.setdefault(name, []).append(value)
         elif name in asked:
             raise InvalidBody("this stands twice in the query", param=name)
         else:
             asked[name] = value
     return parse(asked, model)
+
+
+def _is_list(annotation: Any) -> bool:
+    return get_origin(annotation) is list or any(get_origin(each) is list for each in get_args(annotation))
 
 
 def field_names(model: type[BaseModel]) -> list[str]:

@@ -20,10 +20,10 @@ from starlette.responses import Response
 from engine import EngineOverloaded, EngineUnavailable
 from grammar import GrammarError
 from service.access import Scope
-from service.accounts import cost_headers
+from service.accounts import cost_headers, count
 from service.body import parse, strict_json
 from service.errors import Family, InvalidBody, Problem, ServiceError, problem, row_of, tgi_word
-from service.generation import Generation, Prepared, count
+from service.generation import Generation, Prepared
 from service.house import House
 from service.streaming import EventStream, attended, event, line
 

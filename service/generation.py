@@ -13,12 +13,11 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any
 
 import msgspec
 
 from engine import EngineUnavailable
-from engine.messages import AdapterRef, Finish, FinishReason, Generate, Mark, MarkReport, Output, Sampling
+from engine.messages import AdapterRef, Finish, Generate, Mark, MarkReport, Output, Sampling
 from engine.stops import StopScanner
 from grammar.errors import GrammarError
 from schemas.base import FormworkRequest
@@ -381,97 +380,6 @@ def _honest(piece: Piece, prepared: Prepared) -> Piece:
     return replace(piece, finish=msgspec.structs.replace(piece.finish, mark=report))
 
 
-@dataclass(slots=True)
-class Told:
-    """A whole choice, for answers that are not streamed."""
-
-    text: str = ""
-    pieces: list[Piece] = field(default_factory=list)
-
-    @property
-    def finish(self) -> Finish:
-        finish = self.pieces[-1].finish
-        assert finish is not None
-        return finish
-
-    @property
-    def score(self) -> float:
-        """How likely the model found it: the mean log-prob of its tokens, by which the best of several is chosen."""
-        logprobs = [token.logprob for piece in self.pieces for token in piece.tokens]
-        return sum(logprobs) / max(1, len(logprobs))
-
-
-async def gather(generation: Generation) -> list[Told]:
-    """All choices, complete."""
-    told = [Told() for _ in range(generation.prepared.wish.n)]
-    async with generation:
-        while (piece := await generation.next()) is not None:
-            told[piece.index].pieces.append(piece)
-            if piece.finish is not None and piece.finish.reason is FinishReason.ABORTED:
-                raise aborted()
-    for each in told:
-        each.text = "".join(piece.text for piece in each.pieces)
-    return told
-
-
-async def gather_all(generations: Sequence[Generation]) -> list[list[Told]]:
-    """All choices of each, complete; the first failure ends the others."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(gather(generation)) for generation in generations]
-    except ExceptionGroup as several:
-        raise several.exceptions[0] from None
-    return [task.result() for task in tasks]
-
-
 def aborted() -> EngineUnavailable:
     """What a client is told whose request the closing server ended."""
     return EngineUnavailable("the server closed before this request was finished")
-
-
-def count(house: House, generation: Generation) -> None:
-    """Tells the metrics about a finished request."""
-    summary, metrics, prepared = generation.summary, house.metrics, generation.prepared
-    metrics.successes.add()
-    metrics.input_length.observe(summary.prompt_tokens)
-    metrics.generated.observe(summary.completion_tokens)
-    metrics.max_new_tokens.observe(prepared.sampling.max_tokens)
-    if summary.first_token_s is not None:
-        metrics.first_token.observe(summary.first_token_s)
-    for finish in summary.finishes.values():
-        metrics.queue.observe(finish.queue_s)
-        metrics.inference.observe(finish.prefill_s + finish.decode_s)
-        metrics.forced.add(finish.forced_tokens)
-        metrics.skipped.observe(sum(each.accepted for each in finish.guessed))
-        for each in finish.guessed:
-            metrics.guesses.add(each.proposed, proposer=each.proposer)
-            metrics.accepted.add(each.accepted, proposer=each.proposer)
-        metrics.closed.add(finish.closed_by_budget)
-        metrics.marked.add(finish.mark.eligible if finish.mark.applied else 0)
-        metrics.constrained.add(prepared.compiled is not None)
-    house.tracing.generated(
-        {
-            "gen_ai.response.id": prepared.id,
-            "gen_ai.usage.input_tokens": summary.prompt_tokens,
-            "gen_ai.usage.output_tokens": summary.completion_tokens,
-            "formwork.constrained": prepared.compiled is not None,
-        },
-        [(finish.queue_s, finish.prefill_s, finish.decode_s) for finish in summary.finishes.values()],
-    )
-    decode_s = max((finish.decode_s for finish in summary.finishes.values()), default=0.0)
-    if summary.completion_tokens:
-        metrics.per_token.observe(decode_s / summary.completion_tokens)
-
-
-def watermark_block(finishes: Sequence[Finish]) -> dict[str, Any]:
-    """The watermark over all choices; the first one's words where they agree on nothing more."""
-    reports = [finish.mark for finish in finishes]
-    first = next((report for report in reports if report.applied), reports[0])
-    return {
-        "applied": first.applied,
-        "scheme": first.scheme,
-        "key_id": first.key_id,
-        "eligible": sum(report.eligible for report in reports),
-        "reason": first.reason,
-        "expected_p": first.expected_p,
-    }

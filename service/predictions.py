@@ -14,10 +14,12 @@ from grammar import GrammarError
 from schemas.chat import ChatRequest
 from schemas.tgi import GenerateRequest
 from service import wishes
+from service.accounts import count
 from service.body import parse
 from service.desk import Visit
 from service.errors import InvalidBody, ServiceError
-from service.generation import Generation, Prepared, Wish, count, gather_all, prepare
+from service.gathering import gather_all
+from service.generation import Generation, Prepared, Wish, prepare
 from service.streaming import attended
 
 _OF_CHAT = ("stream", "tools", "functions")

@@ -11,9 +11,18 @@ from typing import Any
 
 from engine.messages import Alternative, PromptToken
 from engine.tokenizer import Tokenizer
-from service.dialects.facts import all_shown, finish_facts, finite, formwork_block, spelled, value_facts
+from service.dialects.facts import (
+    all_shown,
+    finish_facts,
+    finite,
+    formwork_block,
+    spelled,
+    value_facts,
+    watermark_block,
+)
 from service.dialects.openai import Head, finish_word
-from service.generation import Prepared, Summary, Told, watermark_block
+from service.gathering import Told
+from service.generation import Prepared, Summary
 from service.text import Piece, Shown
 
 

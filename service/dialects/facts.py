@@ -15,7 +15,8 @@ from engine.messages import Alternative, Finish, Token
 from engine.tokenizer import Tokenizer
 from service.evidence import Texts, quoted_at
 from service.fields import FieldReader, FieldValue
-from service.generation import Prepared, Summary, Told, watermark_block
+from service.gathering import Told
+from service.generation import Prepared, Summary
 from service.text import CallPiece, Piece, Shown
 
 _VERY_UNLIKELY = -9999.0  # JSON has no -Infinity; OpenAI's stand-in
@@ -190,6 +191,20 @@ def value_facts(prepared: Prepared, pieces: Sequence[Piece]) -> dict[str, Any]:
     if calls := call_facts(prepared, pieces):
         facts["calls"] = calls
     return facts
+
+
+def watermark_block(finishes: Sequence[Finish]) -> dict[str, Any]:
+    """The watermark over all choices; the first one's words where they agree on nothing more."""
+    reports = [finish.mark for finish in finishes]
+    first = next((report for report in reports if report.applied), reports[0])
+    return {
+        "applied": first.applied,
+        "scheme": first.scheme,
+        "key_id": first.key_id,
+        "eligible": sum(report.eligible for report in reports),
+        "reason": first.reason,
+        "expected_p": first.expected_p,
+    }
 
 
 def all_shown(pieces: Sequence[Piece]) -> list[Shown]:

@@ -30,7 +30,8 @@ from service.dialects.facts import all_shown, finite, formwork_block, spelled
 from service.dialects.gemini_schemas import json_schema_of
 from service.dialects.openai import whole_calls
 from service.errors import InvalidBody
-from service.generation import Prepared, Summary, Told, aborted
+from service.gathering import Told
+from service.generation import Prepared, Summary, aborted
 from service.text import Piece, Shown
 
 _CONFIG = "generationConfig"

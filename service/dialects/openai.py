@@ -21,9 +21,11 @@ from service.dialects.facts import (
     formwork_block,
     logprob_entry,
     token_facts,
+    watermark_block,
 )
 from service.fields import FieldReader, FieldValue
-from service.generation import Prepared, Summary, Told, aborted, watermark_block
+from service.gathering import Told
+from service.generation import Prepared, Summary, aborted
 from service.refusals import refused_tokens
 from service.text import CallPiece, Piece, Shown
 

@@ -16,7 +16,8 @@ from schemas.peers import LlamaRequest, SglangRequest, SglangSampling
 from service.dialects.asking import translated
 from service.dialects.facts import finite, formwork_block, spelled
 from service.errors import InvalidBody
-from service.generation import Prepared, Summary, Told, aborted
+from service.gathering import Told
+from service.generation import Prepared, Summary, aborted
 from service.text import Piece, Shown
 
 # How errors name fields: completions' words → these dialects'.

@@ -17,7 +17,8 @@ from engine.messages import Alternative, Finish, FinishReason, Token
 from engine.tokenizer import Tokenizer
 from schemas.tgi import GenerateRequest
 from service.dialects.facts import finite, formwork_block
-from service.generation import Prepared, Summary, Told, aborted
+from service.gathering import Told
+from service.generation import Prepared, Summary, aborted
 from service.text import Piece
 
 _UTF8 = codecs.getincrementaldecoder("utf-8")

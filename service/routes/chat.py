@@ -20,7 +20,8 @@ from service import wishes
 from service.desk import Visit, counted, receive, whole
 from service.dialects.openai import ChatVoice, Head
 from service.errors import Family
-from service.generation import Generation, Prepared, beats, gather, prepare
+from service.gathering import gather
+from service.generation import Generation, Prepared, beats, prepare
 from service.openapi import DOCUMENTED
 from service.settings import Settings
 from service.streaming import DONE, HEARTBEAT, JsonReply, attended, event

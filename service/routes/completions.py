@@ -27,13 +27,15 @@ from schemas.completions import (
 from schemas.errors import OpenAIError
 from schemas.tgi import TextToken
 from service import wishes
+from service.accounts import count
 from service.chat import Conversation, plain_message
 from service.desk import Visit, counted, receive
 from service.dialects.completions import CompletionVoice
 from service.dialects.openai import Head, usage
 from service.dialects.tgi import text_tokens
 from service.errors import Family, InvalidBody
-from service.generation import Generation, Prepared, Summary, Told, count, gather_all, in_turn, prepare
+from service.gathering import Told, gather_all
+from service.generation import Generation, Prepared, Summary, in_turn, prepare
 from service.openapi import DOCUMENTED
 from service.streaming import DONE, HEARTBEAT, JsonReply, attended, event
 from service.tools import callables

@@ -28,7 +28,8 @@ from service.body import query
 from service.desk import Visit, counted, house_of, receive, tenant_of, whole
 from service.dialects.gemini import GeminiVoice, chat_of, names_of
 from service.errors import Family, InvalidBody, renaming
-from service.generation import Generation, Prepared, beats, gather, prepare
+from service.gathering import gather
+from service.generation import Generation, Prepared, beats, prepare
 from service.house import VERSION, House
 from service.openapi import DOCUMENTED
 from service.streaming import HEARTBEAT, JsonReply, attended, event

@@ -19,7 +19,8 @@ from service.desk import Visit, counted, receive, whole
 from service.dialects.anthropic import NAMES, MessagesVoice, chat_of, prompt_of
 from service.dialects.asking import translated
 from service.errors import Family, renaming
-from service.generation import Generation, Prepared, beats, gather, prepare
+from service.gathering import gather
+from service.generation import Generation, Prepared, beats, prepare
 from service.openapi import DOCUMENTED
 from service.streaming import JsonReply, attended, event
 

@@ -26,7 +26,8 @@ from service import wishes
 from service.desk import Visit, counted, house_of, receive, tenant_of, whole
 from service.dialects.ollama import NAMES, OllamaVoice, chat_of, completion_of
 from service.errors import Family, renaming
-from service.generation import Generation, Prepared, Wish, beats, gather, prepare
+from service.gathering import gather
+from service.generation import Generation, Prepared, Wish, beats, prepare
 from service.house import VERSION
 from service.openapi import DOCUMENTED
 from service.streaming import JsonReply, attended, line

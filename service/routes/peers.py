@@ -26,7 +26,8 @@ from service.dialects.peers import (
     completion_of_sglang,
 )
 from service.errors import Family, renaming
-from service.generation import Generation, Prepared, Summary, beats, gather, prepare
+from service.gathering import gather
+from service.generation import Generation, Prepared, Summary, beats, prepare
 from service.openapi import DOCUMENTED
 from service.streaming import DONE, HEARTBEAT, JsonReply, attended, event
 from service.text import Piece

@@ -24,7 +24,8 @@ from service.body import parse
 from service.desk import Visit, counted, house_of, receive, tenant_of, whole
 from service.dialects.tgi import TgiVoice, text_tokens
 from service.errors import Family, InvalidBody
-from service.generation import Generation, Prepared, beats, gather, prepare
+from service.gathering import gather
+from service.generation import Generation, Prepared, beats, prepare
 from service.house import VERSION
 from service.openapi import DOCUMENTED
 from service.routes.chat import answer_chat

@@ -9,7 +9,7 @@ import pytest
 from grammar import Vocabulary, load_grammar
 from service.compile_protocol import Compile, Compiled, Refused, Replay, Replayed
 from service.compile_worker import answer
-from service.constraints import Constraint, choice, ebnf, json_schema, regex, structural_tag, substring
+from service.constraints import Constraint, ConstraintKind, choice, ebnf, json_schema, regex, structural_tag, substring
 
 TOKENS = [b"", *(bytes([byte]) for byte in range(256))]
 VOCABULARY = Vocabulary(TOKENS, [0])
@@ -58,7 +58,7 @@ def test_every_kind_compiles_to_a_plan_that_loads_and_replays(constraint: Constr
             "UnsupportedConstraint",
             "/format",
         ),
-        (structural_tag("{", None, "x"), "GrammarError", ""),
+        (Constraint(ConstraintKind.STRUCTURAL_TAGS, '"{"', param="x"), "GrammarError", ""),
         (substring({"substring_words": 1}, "x"), "GrammarError", ""),
     ],
 )
