@@ -165,7 +165,7 @@ def _choice(calling: FunctionCalling | None) -> Any:
 
 def _messages(body: GeminiRequest) -> Iterator[dict[str, Any]]:
     if body.system_instruction is not None:
-        yield {"role": "system", "content": _text(body.system_instruction.parts, "systemInstruction")}
+        yield {"role": "system", "content": _plain(body.system_instruction.parts, "systemInstruction")}
     calls: list[tuple[str, str]] = []  # name and id of those without a result yet
     for place, content in enumerate(body.contents):
         yield from _turns(content, f"contents.{place}", calls)
@@ -186,7 +186,7 @@ def _turns(content: GeminiContent, place: str, calls: list[tuple[str, str]]) -> 
     if not parts:
         return
     if content.role != "model":
-        yield {"role": "system" if content.role == "system" else "user", "content": _text(parts, place)}
+        yield {"role": "system" if content.role == "system" else "user", "content": _plain(parts, place)}
         return
     message: dict[str, Any] = {"role": "assistant", "content": _text(parts, place) or None}
     if thoughts := "".join(part.text or "" for part in parts if part.thought):
@@ -202,6 +202,14 @@ def _called(part: GeminiPart, calls: list[tuple[str, str]]) -> dict[str, Any]:
     calls.append((call.name, call.id or f"call_{len(calls)}"))
     arguments = json.dumps(call.args or {}, ensure_ascii=False)
     return {"id": calls[-1][1], "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+def _plain(parts: Sequence[GeminiPart], place: str) -> str:
+    """The text of parts that are nothing else; raises InvalidBody for what only a model says."""
+    for index, part in enumerate(parts):
+        if part.function_call is not None or part.function_response is not None or part.thought:
+            raise InvalidBody("calls and thoughts are the model's: role: model", param=f"{place}.parts.{index}")
+    return _text(parts, place)
 
 
 def _text(parts: Sequence[GeminiPart], place: str) -> str:
