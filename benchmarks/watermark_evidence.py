@@ -104,6 +104,8 @@ def promised_power(scheme: Scheme, log_p: float, count: int, log_alpha: float) -
 
     Choices are taken as alike: the total that has this tail gives each one's mean, and that its variance.
     """
+    if count == 0:
+        return 0.0
     is_gumbel = scheme.name == "gumbel"
     points = np.geomspace(0.2 * count, 22.0 * count, 500) if is_gumbel else np.arange(count + 1.0)
     totals = np.asarray(points, dtype=np.float64)

@@ -66,6 +66,7 @@ class _Live:
     due: float | None  # on this process's monotonic clock
     inbox: asyncio.Queue[Output | EngineError] = field(default_factory=asyncio.Queue)
     emitted: list[int] = field(default_factory=list)
+    evidence: tuple[float, float] | None = None
     forced: int = 0
     sent: bool = False  # to the current life
     resumptions: int = 0
@@ -75,7 +76,9 @@ class _Live:
     def message(self) -> Generate:
         """The request as it stands: with what was received, and what is left of its time."""
         left = None if self.due is None else max(0.0, self.due - time.monotonic())
-        return msgspec.structs.replace(self.request, emitted=self.request.emitted + self.emitted, deadline_s=left)
+        return msgspec.structs.replace(
+            self.request, emitted=self.request.emitted + self.emitted, evidence=self.evidence, deadline_s=left
+        )
 
 
 class EngineClient:
@@ -345,6 +348,7 @@ class EngineClient:
             live.inbox.put_nowait(InternalError(f"output token {output.first} came where {expected} was due"))
             return
         live.emitted.extend(token.token_id for token in output.tokens)
+        live.evidence = output.evidence
         live.forced += sum(token.forced for token in output.tokens)
         if output.finish is not None and live.resumptions:
             finish = msgspec.structs.replace(output.finish, forced_tokens=live.forced)

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from engine import triton_marking as kernels
 from engine.sampler import Row
+from engine.settling import NEAR_TIE, RACE, UNMARKED
 from engine.triton_sampling import Ruled, log_sum
 from watermark import Scheme, tensors
-from watermark.schemes import Gumbel, Kgw, SelfHash
+from watermark.schemes import Kgw
 
 FIGURES = 2  # columns of what `Scheme.as_choice` reads
 _ROOM = 1 << 21  # logits that `tensors` is given at once: it takes some tens of bytes for each
@@ -37,6 +38,7 @@ class Group:
 
     scheme: Scheme
     greedy: bool
+    way: int  # as `Row.way`
     rows: list[int]
     seeds: list[tuple[np.uint64, ...]]  # of each row, equally many
 
@@ -44,7 +46,7 @@ class Group:
         """The same in parts that `tensors` has room for."""
         most = max(1, _ROOM // width)
         for at in range(0, len(self.rows), most):
-            yield Group(self.scheme, self.greedy, self.rows[at : at + most], self.seeds[at : at + most])
+            yield Group(self.scheme, self.greedy, self.way, self.rows[at : at + most], self.seeds[at : at + most])
 
 
 def groups_of(rows: Sequence[Row]) -> tuple[list[Group], dict[int, Exception]]:
@@ -56,13 +58,14 @@ def groups_of(rows: Sequence[Row]) -> tuple[list[Group], dict[int, Exception]]:
     broken: dict[int, Exception] = {}
     for index, row in enumerate(rows):
         try:
-            if row.marking is None or not row.is_marked or row.rule.is_typical:
+            way = row.way
+            if row.marking is None or way == UNMARKED:
                 continue
             scheme, greedy, seeds = row.marking.embedder.scheme, row.rule.is_greedy, row.marking.seeds
         except Exception as error:  # one request's guard
             broken[index] = error
             continue
-        group = found.setdefault((scheme, greedy, len(seeds)), Group(scheme, greedy, [], []))
+        group = found.setdefault((scheme, greedy, len(seeds)), Group(scheme, greedy, way, [], []))
         group.rows.append(index)
         group.seeds.append(seeds)
     return list(found.values()), broken
@@ -86,7 +89,7 @@ def choose(groups: Sequence[Group], drawing: Drawing, drawn: torch.Tensor, send:
     """
     figures = torch.full((len(drawn), FIGURES), torch.nan, dtype=torch.float64, device=drawn.device)
     for group in groups:
-        by = _kernel(group)
+        by = _KERNELS.get(group.way)
         for part in [group] if by is not None else group.shares(drawing.ruled.logits.shape[1]):
             rows = send(np.array(part.rows, np.int32))
             seeds = send(np.array(part.seeds, np.uint64).view(np.int64))
@@ -99,12 +102,6 @@ def choose(groups: Sequence[Group], drawing: Drawing, drawn: torch.Tensor, send:
 
 Chosen = tuple[torch.Tensor, torch.Tensor]
 Choosing = Callable[[Group, Drawing, torch.Tensor, torch.Tensor, torch.Tensor], Chosen]
-
-
-def _kernel(group: Group) -> Choosing | None:
-    if isinstance(group.scheme, Gumbel):
-        return _race
-    return _green if group.greedy and not isinstance(group.scheme, SelfHash) else None
 
 
 def _told(first: torch.Tensor) -> torch.Tensor:
@@ -133,3 +130,6 @@ def _green(group: Group, drawing: Drawing, rows: torch.Tensor, seeds: torch.Tens
 def _by_tensors(group: Group, drawing: Drawing, rows: torch.Tensor, seeds: torch.Tensor, _: torch.Tensor) -> Chosen:
     at = rows.long()
     return tensors.choose(group.scheme, drawing.dense(at), seeds, drawing.noise[at], greedy=group.greedy)
+
+
+_KERNELS: dict[int, Choosing] = {RACE: _race, NEAR_TIE: _green}

@@ -94,7 +94,14 @@ class Generation:
             self._observe_again(token)
             self._advance(token)
             self._note(token)
+        if self.embedder is not None and self.request.evidence is not None:
+            self.embedder.recall(self.request.evidence)
         self.reported = len(self.emitted)
+
+    @property
+    def evidence(self) -> tuple[float, float] | None:
+        """What a resumption must be told to promise as much as this generation would have."""
+        return None if self.embedder is None else self.embedder.evidence
 
     # What may come next
 

@@ -308,7 +308,12 @@ class EngineLoop:
         generation.reported += len(tokens)
         prompt = generation.take_prompt_tokens() if tokens else None
         return Output(
-            request_id=generation.request.request_id, first=first, tokens=tokens, prompt=prompt, finish=finish
+            request_id=generation.request.request_id,
+            first=first,
+            tokens=tokens,
+            prompt=prompt,
+            evidence=generation.evidence,
+            finish=finish,
         )
 
     def _timed(self, generation: Generation) -> Finish | None:

@@ -93,6 +93,7 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     grammar: str | None = None  # fingerprint of a plan that an earlier LoadGrammar brought
     mark: Mark | None = None
     emitted: list[int] = []  # tokens already sent to the client: a resumed request goes on after them
+    evidence: tuple[float, float] | None = None  # the last `Output.evidence` of those tokens
     tenant: str = ""  # salts prefix sharing and is the unit of fair queueing
     priority: int = 0  # higher first
     deadline_s: float | None = None  # seconds from arrival in the engine
@@ -186,6 +187,7 @@ class Output(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     first: int
     tokens: list[Token] = []
     prompt: list[PromptToken] | None = None  # once, with the first output, if prompt_logprobs was asked for
+    evidence: tuple[float, float] | None = None  # of a marked request so far (`watermark.Embedder.evidence`)
     finish: Finish | None = None
 
 

@@ -158,6 +158,17 @@ class Row(msgspec.Struct, frozen=True):
             return False
         return (marking.embedder.scheme.marks_greedy or not self.rule.is_greedy) and marking.marks
 
+    @property
+    def way(self) -> int:
+        """Who makes the choice, here and on a device: UNMARKED, RACE, NEAR_TIE, or BY_ROW for all without a kernel."""
+        if self.marking is None or self.rule.is_typical or not self.is_marked:
+            return UNMARKED
+        scheme = self.marking.embedder.scheme
+        if isinstance(scheme, Gumbel):
+            return RACE
+        is_list = isinstance(scheme, Kgw) and not isinstance(scheme, SelfHash)
+        return NEAR_TIE if is_list and self.rule.is_greedy else BY_ROW
+
     def stands(self, token: int, *, was_marked: bool) -> bool:
         """Whether a token that was chosen with the step's other rows stays, now that all before it are committed.
 
@@ -447,18 +458,13 @@ def _marks(rows: Sequence[Row]) -> tuple[Marks, dict[int, Exception]]:
 
 
 def _mark(made: Marks, index: int, row: Row) -> None:
-    if row.marking is None or row.rule.is_typical or not row.is_marked:
-        return
-    scheme = row.marking.embedder.scheme
-    if isinstance(scheme, Gumbel):
-        kind, gamma, delta = RACE, 0.0, 0.0
-    elif row.rule.is_greedy and isinstance(scheme, Kgw) and not isinstance(scheme, SelfHash):
-        kind, gamma, delta = NEAR_TIE, scheme.gamma, scheme.delta
-    else:
-        made.kinds[index] = BY_ROW
-        return
-    made.seeds[index] = row.marking.seeds[0]
-    made.kinds[index], made.gammas[index], made.deltas[index] = kind, gamma, delta
+    way = row.way
+    if row.marking is not None and way in {RACE, NEAR_TIE}:
+        scheme = row.marking.embedder.scheme
+        made.seeds[index] = row.marking.seeds[0]
+        if isinstance(scheme, Kgw):
+            made.gammas[index], made.deltas[index] = scheme.gamma, scheme.delta
+    made.kinds[index] = way  # last: what failed before this is not marked, and told when the row is drawn
 
 
 def _buffers(rows: int, width: int) -> Buffers:

@@ -111,7 +111,7 @@ class Embedder:
         """Commit an eligible choice that was emitted.
 
         Without its `Choice` (a replay) it is taken as marked where it could be, and promises no evidence: what the
-        model thought of it is no longer known, so a resumed response promises less than it holds.
+        model thought of it is no longer known, unless someone kept it for `recall`.
         """
         self._eligible += 1
         narrow = self._narrow(context, kind)
@@ -131,6 +131,15 @@ class Embedder:
             self._scored += 1
             self._mean += mean
             self._variance += variance
+
+    @property
+    def evidence(self) -> tuple[float, float]:
+        """Mean and variance, over keys, of what was observed so far adds to the detector's statistic."""
+        return self._mean, self._variance
+
+    def recall(self, evidence: tuple[float, float]) -> None:
+        """After a replay of the same choices, what another embedder knew of them."""
+        self._mean, self._variance = evidence
 
     def report(self) -> Report:
         """What was done so far."""

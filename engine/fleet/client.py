@@ -75,6 +75,7 @@ class _Live:
     due: float | None  # on this process's monotonic clock
     placed: Placed | None = None
     emitted: list[int] = field(default_factory=list)
+    evidence: tuple[float, float] | None = None
     forced: int = 0
     attempts: int = 0
     resumptions: int = 0
@@ -90,6 +91,7 @@ class _Live:
             self.request,
             request_id=f"{self.request.request_id}.{self.attempts}",
             emitted=self.request.emitted + self.emitted,
+            evidence=self.evidence,
             deadline_s=left,
         )
 
@@ -277,6 +279,7 @@ class FleetClient:
                 if waits_since is not None and output.tokens:
                     self._fitness.observe(link.name, now - waits_since, len(output.tokens))
                 live.emitted.extend(token.token_id for token in output.tokens)
+                live.evidence = output.evidence
                 live.forced += sum(token.forced for token in output.tokens)
                 live.waited_s = 0.0
                 if live.placed is not None:

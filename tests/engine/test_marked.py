@@ -87,13 +87,15 @@ def test_what_happens_around_a_marked_request_changes_nothing(
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_resumed_request_goes_on_under_its_mark(scheme: str) -> None:
-    """The engine died; another is given what was said. It promises less, for it has not seen those probabilities."""
+    """The engine died; another is given what was said and what that promised. Tokens and report are the same."""
     wanted = alone(scheme)
     for cut in (1, 7, SAID - 1):
-        resumed = drive(
-            house(SlotRunner(pages=256)), [msgspec.structs.replace(marked(scheme), emitted=wanted.ids[:cut])]
+        again = msgspec.structs.replace(
+            marked(scheme), emitted=wanted.ids[:cut], evidence=wanted.outputs[cut - 1].evidence
         )
-        assert resumed["marked"].tokens == wanted.tokens[cut:]
+        resumed = drive(house(SlotRunner(pages=256)), [again])["marked"]
+        assert resumed.tokens == wanted.tokens[cut:]
+        assert (resumed.finish and resumed.finish.mark) == (wanted.finish and wanted.finish.mark)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
