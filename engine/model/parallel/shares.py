@@ -21,7 +21,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from engine.model.assembly import WeightFiles, assemble
 from engine.model.parallel.division import Division
 from engine.model.parallel.group import Group
-from engine.model.parallel.plans import Plan
+from engine.model.parallel.rules import Plan
 
 
 def load_share(
