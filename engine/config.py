@@ -51,7 +51,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_waiting: int = 256  # beyond it a request is refused as overloaded
     max_grammar_bytes: int = 1 << 30  # all loaded grammars together
     tensor_parallel_size: int = 1  # ranks that share the model, each in a process of its own
-    rank_timeout_s: float = 30.0  # a rank that is missing for so long in a step has died or hangs
+    rank_timeout_s: float = 10.0  # a rank that is missing for so long in a step has died or hangs
     max_adapters: int = 0  # LoRA adapters that are loaded at once
     max_adapter_rank: int = 64
     threads: int | None = None  # torch's and the mask kernels'; None: the cores this process may use

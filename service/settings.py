@@ -53,7 +53,7 @@ class Settings(BaseSettings):
         default=1, ge=1, le=64, description="Ranks that share each layer, a GPU or a process on the CPU each."
     )
     rank_timeout_s: float = Field(
-        default=30.0, ge=1.0, description="A rank that is missing in a step for so long has died or hangs."
+        default=10.0, ge=1.0, description="A rank that is missing in a step for so long has died or hangs."
     )
     device: str = Field(default="auto", description="cpu, cuda, cuda:1, or auto.")
     adapters: str = Field(

@@ -58,7 +58,7 @@ def paged_attention(  # noqa: PLR0913 - transformers' signature
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    paged: AttentionStep,
+    paged: AttentionStep | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
@@ -66,6 +66,10 @@ def paged_attention(  # noqa: PLR0913 - transformers' signature
     **rest: Any,
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface: (1, heads, T, dim) in, (1, T, heads, dim) out."""
+    if paged is None:
+        raise UnsupportedModel(
+            f"{type(module).__name__} does not get the keywords that the model was given, so no step"
+        )
     if not rest.keys() <= _HARMLESS:
         raise UnsupportedModel(f"{type(module).__name__} asks attention for {sorted(rest.keys() - _HARMLESS)}")
     if attention_mask is not None:

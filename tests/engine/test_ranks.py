@@ -105,16 +105,18 @@ async def gathered(client: EngineClient, wanted: list[Generate], plan: Plan | No
     return await asyncio.gather(*(collected(client, one, plan) for one in wanted))
 
 
-def test_two_ranks_give_the_tokens_of_one(
+@pytest.mark.parametrize("several", [2, 4])
+def test_several_ranks_give_the_tokens_of_one(
+    several: int,
     folder: Path,
     byte_level: Tokenizer,  # noqa: F811
     loop: asyncio.AbstractEventLoop,  # noqa: F811
 ) -> None:
-    """Two that guess and one that does not; free, constrained and marked, greedy and sampled, together; log-probs to
+    """Some that guess and one that does not; free, constrained and marked, greedy and sampled, together; log-probs to
     1e-4. The mark is the key's and not a rank's: eligible positions too are the same.
     """
     told = []
-    for ranks, guesses in ((1, 0), (2, 16)):
+    for ranks, guesses in ((1, 0), (several, 16)):
         with served(folder, ranks, loop, guesses) as client:
             wanted, plan = constrained(client, byte_level)
             free = [request(f"f{seed}", seed, temperature=seed / 2) for seed in range(3)]

@@ -11,7 +11,8 @@ have are summands. Two sums a layer, one for the embedding, and rank 0 collects 
 
 from engine.model.parallel.division import Division
 from engine.model.parallel.group import Group, ProcessGroup
-from engine.model.parallel.plans import PARALLEL_TYPES, Plan, divide, plan_of
+from engine.model.parallel.plans import PARALLEL_TYPES, divide, plan_of
+from engine.model.parallel.rules import Plan
 from engine.model.parallel.shares import join, load_share, share_norms, whole_columns, whole_output
 
 __all__ = [

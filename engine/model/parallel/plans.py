@@ -1,27 +1,18 @@
 """How each family is divided among ranks.
 
-What it is for: a table of tensors and modules by name; docs/models.md says what is divided. What may not enter: the
-doing of it (`shares`).
-
-The idea: names are those that checkpoints use and those that the modelling code uses (transformers fuses experts while
-it loads), matched from their end. What no rule names is held whole by every rank: norms, routers, positions, low-rank
-projections of latent attention.
+What it is for: a table by family; docs/models.md says what is divided. A family without an entry is divided as
+transformers says, where it does (`told`). What may not enter: the doing of it (`shares`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
 
 from transformers import PretrainedConfig
 
 from engine.model.errors import UnsupportedModel
 from engine.model.parallel.division import (
-    Cut,
     Division,
-    Span,
     even,
     even_halves,
     even_pairs,
@@ -30,83 +21,10 @@ from engine.model.parallel.division import (
     kv_heads,
     once,
     stacked,
-    vocabulary,
 )
+from engine.model.parallel.rules import COUNTED, EXPERTS, WORDS, Plan, Rule, by_inputs, by_outputs
+from engine.model.parallel.told import told_plan
 
-Count = Literal["heads", "kv_heads", "part"]
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A tensor whose name ends like `pattern` is cut in dimension `dim`."""
-
-    pattern: str
-    dim: int
-    cut: Cut
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is divided, what is added up, and what attention modules must be told about it."""
-
-    rules: tuple[Rule, ...] = ()
-    sums: tuple[str, ...] = ()  # modules whose outputs are summands
-    norms: tuple[str, ...] = ()  # root-mean-square norms over all heads
-    lists: Mapping[str, Count] = field(default_factory=dict)  # modules that list one for each head
-    # Attributes of attention modules: numbers of this rank's heads, or numbers of which a rank has its part.
-    attributes: Mapping[str, Count] = field(default_factory=dict)
-
-    def __add__(self, other: Plan) -> Plan:
-        return Plan(
-            self.rules + other.rules,
-            self.sums + other.sums,
-            self.norms + other.norms,
-            {**self.lists, **other.lists},
-            {**self.attributes, **other.attributes},
-        )
-
-    def rule(self, name: str) -> Rule | None:
-        """The rule for a tensor, if it is divided."""
-        return next((rule for rule in self.rules if re.search(rf"(^|\.)(?:{rule.pattern})$", name)), None)
-
-    def cut_of(self, layer: str, *, by: Literal["outputs", "inputs"]) -> Cut | None:
-        """How a linear layer is cut on one side, if it is: its bias is cut with its outputs, or added once."""
-        weight, bias = self.rule(f"{layer}.weight"), self.rule(f"{layer}.bias")
-        if weight is None or bias is None or (bias.cut is weight.cut) != (by == "outputs"):
-            return None
-        return weight.cut
-
-    def is_sum(self, name: str) -> bool:
-        """Are a module's outputs summands?"""
-        return any(re.search(rf"(^|\.)(?:{pattern})$", name) for pattern in self.sums)
-
-    def is_shared_norm(self, name: str) -> bool:
-        """Does a module normalise over what is divided?"""
-        return any(re.search(rf"(^|\.)(?:{pattern})$", name) for pattern in self.norms)
-
-    def own_of(self, name: str, division: Division) -> Span | None:
-        """Which modules of a list are this rank's, if it lists one for each head."""
-        counts = (count for pattern, count in self.lists.items() if re.search(rf"(^|\.)(?:{pattern})$", name))
-        return next((division.queries if count == "heads" else division.keys for count in counts), None)
-
-
-def by_outputs(names: str, cut: Cut, *, transposed: bool = False) -> Plan:
-    """Linear layers of which each rank computes some outputs; `transposed` for weights (in, out)."""
-    return Plan((Rule(rf"(?:{names})\.weight", int(transposed), cut), Rule(rf"(?:{names})\.bias", 0, cut)))
-
-
-def by_inputs(names: str, cut: Cut, *, transposed: bool = False) -> Plan:
-    """Linear layers that see some inputs on each rank; their outputs are summands, the bias is added once."""
-    rules = Rule(rf"(?:{names})\.weight", 1 - int(transposed), cut), Rule(rf"(?:{names})\.bias", 0, once)
-    return Plan(rules, sums=(names,))
-
-
-_WORDS = Plan(
-    (
-        Rule(r"(?:embed_tokens|embed_in|wte|word_embeddings|lm_head|embed_out)\.weight", 0, vocabulary),
-        Rule(r"(?:lm_head|embed_out)\.bias", 0, vocabulary),
-    )
-)
 _ATTENTION = (
     by_outputs(r"self_attn\.q_proj", heads)
     + by_outputs(r"self_attn\.[kv]_proj", kv_heads)
@@ -116,43 +34,28 @@ _GATED = by_outputs(r"(?:mlp|shared_experts?)\.(?:gate|up)_proj", even) + by_inp
     r"(?:mlp|shared_experts?)\.down_proj", even
 )
 _PLAIN = by_outputs(r"mlp\.(?:fc1|c_fc)|fc1", even) + by_inputs(r"mlp\.(?:fc2|c_proj)|fc2", even)
-_EXPERTS = (
-    # as transformers holds them: (experts, 2 · width, hidden) and (experts, hidden, width)
-    Plan(
-        (Rule(r"experts\.gate_up_proj", 1, even_halves), Rule(r"experts\.down_proj", 2, even)),
-        sums=(r"mlp\.experts|block_sparse_moe\.experts",),
-    )
-    # as checkpoints do, each by itself
-    + by_outputs(r"experts\.\d+\.(?:gate_proj|up_proj|w1|w3)", even)
-    + by_inputs(r"experts\.\d+\.(?:down_proj|w2)", even)
-)
-_LLAMA = _WORDS + _ATTENTION + _GATED
-_MIXTURE = _LLAMA + _EXPERTS
+_LLAMA = WORDS + _ATTENTION + _GATED
+_MIXTURE = _LLAMA + EXPERTS
 _FUSED_HEADS = (
     by_outputs(r"(?:attention|self_attention)\.query_key_value", heads)
     + by_inputs(r"(?:attention|self_attention)\.dense", heads)
     + by_outputs(r"mlp\.dense_h_to_4h", even)
     + by_inputs(r"mlp\.dense_4h_to_h", even)
 )
-_COUNTED = Plan(attributes={"num_heads": "heads", "num_key_value_heads": "kv_heads"})
+_NORMED = Plan((Rule(r"self_attn\.q_norm\.weight", 0, heads), Rule(r"self_attn\.k_norm\.weight", 0, kv_heads)))
 
 _PLANS: Mapping[str, Plan] = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "granite", "cohere2"), _LLAMA),
     **dict.fromkeys(("mixtral", "qwen2_moe", "qwen3_moe"), _MIXTURE),
-    "cohere": _LLAMA
-    + Plan((Rule(r"self_attn\.q_norm\.weight", 0, heads), Rule(r"self_attn\.k_norm\.weight", 0, kv_heads))),
-    "olmo2": _LLAMA
-    + Plan(
-        (Rule(r"self_attn\.q_norm\.weight", 0, heads), Rule(r"self_attn\.k_norm\.weight", 0, kv_heads)),
-        norms=(r"self_attn\.[qk]_norm",),
-    ),
+    "cohere": _LLAMA + _NORMED,
+    **dict.fromkeys(("olmo2", "olmo3"), _LLAMA + _NORMED + Plan(norms=(r"self_attn\.[qk]_norm",))),
     "stablelm": _LLAMA
-    + _COUNTED
+    + COUNTED
     + Plan(lists={r"self_attn\.q_layernorm\.norms": "heads", r"self_attn\.k_layernorm\.norms": "kv_heads"}),
-    "phi": _WORDS + _ATTENTION + _PLAIN,
-    "starcoder2": _WORDS + _ATTENTION + _PLAIN,
-    "opt": _WORDS + _ATTENTION + _PLAIN + _COUNTED,
-    "phi3": _WORDS
+    "phi": WORDS + _ATTENTION + _PLAIN,
+    "starcoder2": WORDS + _ATTENTION + _PLAIN,
+    "opt": WORDS + _ATTENTION + _PLAIN + COUNTED,
+    "phi3": WORDS
     + by_outputs(r"self_attn\.qkv_proj", stacked)
     + by_inputs(r"self_attn\.o_proj", heads)
     + by_outputs(r"mlp\.gate_up_proj", even_halves)
@@ -161,7 +64,7 @@ _PLANS: Mapping[str, Plan] = {
     "deepseek_v3": _MIXTURE
     + by_outputs(r"self_attn\.(?:q_b_proj|kv_b_proj)", heads)
     + Plan(attributes={"num_heads": "heads"}),
-    "gpt_oss": _WORDS
+    "gpt_oss": WORDS
     + _ATTENTION
     + Plan(
         (
@@ -177,21 +80,21 @@ _PLANS: Mapping[str, Plan] = {
     # as MXFP4 stands for them, one by one
     + by_outputs(r"experts\.\d+\.gate_up_proj", even_pairs)
     + by_inputs(r"experts\.\d+\.down_proj", even),
-    "gpt2": _WORDS
+    "gpt2": WORDS
     + by_outputs(r"attn\.c_attn", stacked, transposed=True)
     + by_inputs(r"attn\.c_proj", heads, transposed=True)
     + by_outputs(r"mlp\.c_fc", even, transposed=True)
     + by_inputs(r"mlp\.c_proj", even, transposed=True)
     + Plan(attributes={"num_heads": "heads", "embed_dim": "part", "split_size": "part"}),
-    "gpt_neox": _WORDS + _FUSED_HEADS,
-    "bloom": _WORDS + _FUSED_HEADS + Plan(attributes={"num_heads": "heads"}),
-    "gptj": _WORDS
+    "gpt_neox": WORDS + _FUSED_HEADS,
+    "bloom": WORDS + _FUSED_HEADS + Plan(attributes={"num_heads": "heads"}),
+    "gptj": WORDS
     + by_outputs(r"attn\.[qkv]_proj", heads)
     + by_inputs(r"attn\.out_proj", heads)
     + by_outputs(r"mlp\.fc_in", even)
     + by_inputs(r"mlp\.fc_out", even)
     + Plan(attributes={"num_attention_heads": "heads"}),
-    "mpt": _WORDS
+    "mpt": WORDS
     + by_outputs(r"attn\.Wqkv", stacked)
     + by_inputs(r"attn\.out_proj", heads)
     + by_outputs(r"ffn\.up_proj", even)
@@ -199,9 +102,9 @@ _PLANS: Mapping[str, Plan] = {
     + Plan(attributes={"n_heads": "heads"}),
 }
 
-_FALCON = _WORDS + _FUSED_HEADS + Plan(attributes={"num_heads": "heads", "num_kv_heads": "kv_heads"})
+_FALCON = WORDS + _FUSED_HEADS + Plan(attributes={"num_heads": "heads", "num_kv_heads": "kv_heads"})
 _BIGCODE = (
-    _WORDS
+    WORDS
     + by_inputs(r"attn\.c_proj", heads)
     + _PLAIN
     + Plan(attributes={"num_heads": "heads", "kv_heads": "kv_heads", "embed_dim": "part"})
@@ -211,7 +114,7 @@ PARALLEL_TYPES = frozenset({*_PLANS, "falcon", "gpt_bigcode"})
 
 
 def plan_of(config: PretrainedConfig) -> Plan:
-    """The family's plan. Raises UnsupportedModel for a family without one."""
+    """The family's plan, ours or its own. Raises UnsupportedModel for a family without one."""
     kind = config.model_type
     if kind == "falcon":
         return _falcon_plan(config)
@@ -219,9 +122,10 @@ def plan_of(config: PretrainedConfig) -> Plan:
         cut = stacked if config.multi_query else heads
         kv_dim: Plan = Plan(attributes={} if config.multi_query else {"kv_dim": "part"})
         return by_outputs(r"attn\.c_attn", cut) + _BIGCODE + kv_dim
-    if kind not in _PLANS:
+    plan = _PLANS.get(kind) or told_plan(config)
+    if plan is None:
         raise UnsupportedModel(f"{kind} is not served by several ranks; served: {', '.join(sorted(PARALLEL_TYPES))}")
-    return _PLANS[kind]
+    return plan
 
 
 def divide(config: PretrainedConfig, rank: int, ranks: int) -> Division:

@@ -21,7 +21,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from engine.model.assembly import WeightFiles, assemble
 from engine.model.parallel.division import Division
 from engine.model.parallel.group import Group
-from engine.model.parallel.plans import Plan
+from engine.model.parallel.rules import Plan
 
 
 def load_share(
@@ -76,7 +76,9 @@ def whole_output(model: PreTrainedModel, group: Group) -> tuple[torch.Tensor, to
     """The output matrix (vocabulary, hidden) and its bias, on rank 0; None on the others. Before layers are packed."""
     output = cast("nn.Linear", model.get_output_embeddings())  # type: ignore[no-untyped-call]
     vocabulary: int = model.config.get_text_config().vocab_size
-    matrix = whole_columns(output.weight.detach().t(), vocabulary, group)
+    weight: Any = output.weight  # a tensor, or codes
+    own = weight.detach() if isinstance(weight, torch.Tensor) else torch.from_numpy(weight.unfolded())
+    matrix = whole_columns(own.t(), vocabulary, group)
     bias = None if output.bias is None else whole_columns(output.bias.detach()[None], vocabulary, group)
     return None if group.rank else (matrix.t().contiguous(), None if bias is None else bias[0])
 

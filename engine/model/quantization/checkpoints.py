@@ -25,7 +25,7 @@ from engine.model.assembly import WeightFiles, assemble, family_of
 from engine.model.errors import BrokenModel, UnsupportedModel
 from engine.model.experts import are_experts, take_experts
 from engine.model.parallel.division import Division
-from engine.model.parallel.plans import Plan
+from engine.model.parallel.rules import Plan
 from engine.model.parallel.shares import narrow, read_share
 from engine.model.quantization.coded import CodedExpert, CodedLinear, CodedWeight, beside, fit_beside
 from engine.model.quantization.formats import FORMATS, IGNORED, Format, Parts

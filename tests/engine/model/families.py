@@ -134,6 +134,10 @@ _FAMILIES: Mapping[str, tuple[str, dict[str, Any]]] = {
         {**_GROUPED, "logit_scale": 1.0, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]},
     ),
     "olmo2": ("Olmo2", _GROUPED),
+    "olmo3": (
+        "Olmo3",
+        {**_GROUPED, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]},
+    ),
     "granite": (
         "Granite",
         {

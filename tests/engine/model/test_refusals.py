@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, NemotronConfig
 
 from engine.model import BrokenModel, ModelError, ModelRunner, RunnerConfig, UnsupportedModel
 from engine.model.loading import load_config
@@ -48,6 +49,15 @@ def test_code_from_elsewhere_is_refused_even_where_the_models_own_is_trusted(tmp
     folder = _folder(tmp_path, model_type="llama", _attn_implementation_internal="someone/kernel")
     with pytest.raises(UnsupportedModel, match="elsewhere"):
         load_config(str(folder), trust=True)
+
+
+def test_layers_that_keep_the_steps_keyword_to_themselves_are_named(tmp_path: Path) -> None:
+    """Nemotron's hand none on to attention, which then would not know what to attend to."""
+    sizes: Any = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = NemotronConfig(vocab_size=50, num_key_value_heads=2, max_position_embeddings=64, **sizes)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)  # type: ignore[no-untyped-call]
+    with pytest.raises(UnsupportedModel, match="NemotronAttention does not get the keywords"):
+        ModelRunner(RunnerConfig(path=str(tmp_path), device="cpu", pages=4, threads=1))
 
 
 def test_a_folder_without_configuration_is_broken(tmp_path: Path) -> None:

@@ -22,12 +22,14 @@ Maker = Callable[[torch.Tensor], tuple[Tensors, torch.Tensor]]
 LINEAR = ("_proj.weight", ".dense.weight", ".fc1.weight", ".fc2.weight", ".w1.weight", ".w2.weight", ".w3.weight")
 
 
-def quantized_copy(source: Path, target: Path, maker: Maker, settings: Mapping[str, Any]) -> Path:
+def quantized_copy(
+    source: Path, target: Path, maker: Maker, settings: Mapping[str, Any], endings: tuple[str, ...] = LINEAR
+) -> Path:
     """`target` becomes the quantized checkpoint; the folder returned holds the model that it stands for."""
     tensors, exact = load_file(source / "model.safetensors"), {}
     written: Tensors = {}
     for name, tensor in tensors.items():
-        if name.endswith(LINEAR):
+        if name.endswith(endings):
             made, exact[name] = maker(tensor.float())
             written |= {f"{name.removesuffix('weight')}{leaf}": part.contiguous() for leaf, part in made.items()}
         else:

@@ -16,6 +16,7 @@ from tests.engine.model.paged import PagedDriver, random_tokens
 from tests.engine.model.parallel.threads import ThreadGroup, load_in_turns, together
 from tests.engine.model.quantization import makers
 from tests.engine.model.quantization.test_checkpoints import FORMATS, logits
+from tests.engine.model.test_heads import write_heads
 from tests.engine.model.test_lora import adapter, dense
 
 _TOKENS = random_tokens(30, VOCABULARY, 7)
@@ -54,6 +55,25 @@ def test_key_heads_may_be_fewer_than_ranks(
     maker, settings = FORMATS[form]
     makers.quantized_copy(family_folder("llama"), tmp_path, maker, settings)
     torch.testing.assert_close(logits_of_ranks(tmp_path, 4), logits(tmp_path), atol=1e-4, rtol=1e-4)
+
+
+def test_a_coded_vocabulary_is_divided(
+    family_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of tokens that nobody has are zero; rank 0 has the matrix whole where Medusa heads share it."""
+    load_in_turns(monkeypatch)
+    maker, settings = FORMATS["fp8"]
+    endings = (*makers.LINEAR, "lm_head.weight")
+    exact = makers.quantized_copy(family_folder("llama"), tmp_path / "coded", maker, settings, endings)
+    torch.testing.assert_close(logits_of_ranks(tmp_path / "coded", 2), logits(exact), atol=1e-4, rtol=1e-4)
+    write_heads(tmp_path / "heads", 32, vocabulary=None)
+    config = RunnerConfig(path=str(tmp_path / "coded"), device="cpu", pages=8, threads=1, heads=str(tmp_path / "heads"))
+
+    def seen(runner: ModelRunner) -> list[int]:
+        runner.run(PagedDriver(runner).plan([(0, _TOKENS)]))
+        return [] if runner.heads is None else runner.heads.look([5, 29]).tokens.flatten().tolist()
+
+    assert together(2, lambda group: seen(ModelRunner(config, group)))[0] == seen(ModelRunner(config))
 
 
 @pytest.mark.parametrize("form", ["gptq in act-order", "awq"])
