@@ -12,7 +12,7 @@ import numpy as np
 
 from grammar.automaton import Automaton
 from grammar.codes import RECORDED_LABEL
-from grammar.formula import FALSE, TRUE, Formula, Formulas
+from grammar.formula import TRUE, Formula, Formulas
 from grammar.frames.arrays import UNKNOWN, ArrayFrame, Item
 from grammar.frames.languages import Machine, number_machine, string_machine
 from grammar.frames.members import Shape
@@ -38,6 +38,7 @@ from grammar.schema.atoms import (
     ItemCount,
     PropertyCount,
     Unique,
+    possible_types,
     restrict,
 )
 from grammar.schema.constants import constant_in
@@ -217,14 +218,15 @@ class JsonAutomaton(Automaton):
 
     def _beginnings(self, goal: Formula, tracked: Tracked, mark: int) -> list[tuple[int, int]]:
         pool, judge, found = self.pool, self.satisfiable, []
+        types = possible_types(goal)
         for kind, word in _WORDS.items():
-            if restrict(pool, goal, kind) is TRUE:
+            if kind in types and restrict(pool, goal, kind) is TRUE:
                 label = self.labels.number(tuple(restrict(pool, f, kind) is TRUE for f in tracked))
                 found.append((column(word[0]), self._word(word, label + mark)))
         for kind in (STRING, NUMBER, OBJECT, ARRAY):
-            asked = restrict(pool, goal, kind)
-            if asked is FALSE or not judge.may_be(goal, kind):
+            if kind not in types or not judge.may_be(goal, kind):
                 continue
+            asked = restrict(pool, goal, kind)
             told = tuple(restrict(pool, f, kind) for f in tracked)
             if kind == STRING:
                 found.extend(judge.attempt(partial(self._string, asked, told, mark), otherwise=[]))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grammar.errors import GrammarError, GrammarTooLarge, UnsupportedConstraint
-from grammar.formula import FALSE, TRUE, Formula, Formulas, Kind, atoms, conjuncts, satisfying
+from grammar.formula import FALSE, TRUE, Formula, Formulas, Kind, atoms, certain, conjuncts, satisfying
 from grammar.kernels import fixed
 from grammar.lexical import Dfa, canonical
 from grammar.lexical.formats import INEXACT_FORMATS, compile_format, decided_texts
@@ -317,14 +317,13 @@ def _label_literals(literals: dict[bytes, int], goal: Formula, tracked: Sequence
 
 
 def _counted(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: Verdict) -> Machine | None:
-    """With one conjunct and nothing to tell, lengths go to a register and the rest is one automaton."""
+    """With nothing to tell, the lengths that hold in any case go to a register, and the rest is one automaton."""
     if not any(isinstance(a, Length) or _repeated(a) for a in atoms(goal)):
         return None
-    ways = conjuncts(pool, goal)
-    if len(ways) != 1 or any(isinstance(a, Length) for a in ways[0].negative):
-        return None
-    repeated = {a: counted for a in ways[0].positive if (counted := _repeated(a)) is not None}
-    lengths = [a for a in ways[0].positive if isinstance(a, Length)]
+    goal = _only_way(pool, goal)
+    held = certain(goal)
+    repeated = {a: counted for a in held if (counted := _repeated(a)) is not None}
+    lengths = [a for a in held if isinstance(a, Length)]
     lengths += [Length(low, high) for _, low, high in repeated.values()]
     if not lengths:
         return None
@@ -332,18 +331,22 @@ def _counted(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: V
     most = min((a.most for a in lengths if a.most is not None), default=None)
     if most is not None and least > most:
         return _empty()
-    others = pool.all_of(
-        [
-            pool.literal(_Characters(a.text) if a in repeated else a)
-            for a in ways[0].positive
-            if not isinstance(a, Length)
-        ]
-        + [pool.literal(a, False) for a in ways[0].negative]
-    )
+    rest = pool.replace(goal, lambda a: TRUE if a in held and (isinstance(a, Length) or a in repeated) else None, {})
+    if rest.kind > Kind.TRUE and any(isinstance(a, Length) for a in atoms(rest)):
+        return None
+    others = pool.all_of([rest, *(pool.literal(_Characters(a.text)) for a in repeated)])
     dfa = combine(pool, others, string_language, any_string())
     mark = label(tuple(f is TRUE for f in tracked))
     machine = Machine(dfa.classes, dfa.table, np.where(dfa.accepting, mark, -1).astype(np.int32))
     return _with_bounds(machine, least, most)
+
+
+def _only_way(pool: Formulas, goal: Formula) -> Formula:
+    """The one way to satisfy the goal; the goal itself, if it has several."""
+    ways = conjuncts(pool, goal)
+    if len(ways) != 1:
+        return goal
+    return pool.all_of([*map(pool.literal, ways[0].positive), *(pool.literal(a, False) for a in ways[0].negative)])
 
 
 @dataclass(frozen=True, slots=True)

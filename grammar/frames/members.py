@@ -299,6 +299,8 @@ class Way:
     def leaving(self, broken: list[Properties], pending: Iterable[MemberAmong]) -> "Way":
         """This way once a member was taken, with only these atoms left to break and these constants to differ from."""
         key = (tuple(broken), tuple(pending))
+        if not self.pending and not self.among and len(broken) == len(self.broken):
+            return self  # Nothing was broken, and nothing is compared.
         known = self._left.get(key)
         if known is None:
             known = self._left[key] = self._leaving(broken, key[1])

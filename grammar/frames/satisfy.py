@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from grammar.errors import GrammarError, GrammarTooLarge
-from grammar.formula import TRUE, Formula, Formulas, Kind, atoms, certain, evaluate, pointer_of, satisfying
+from grammar.formula import TRUE, Formula, Formulas, Kind, atoms, evaluate, pointer_of, satisfying
 from grammar.frames.arrays import Arrays
 from grammar.frames.arrays import at_close as empty_array
 from grammar.frames.languages import Machine, derived_apart, holds, number_machine, string_machine
@@ -19,7 +19,7 @@ from grammar.frames.members import Judge, is_text
 from grammar.frames.members import at_close as empty_object
 from grammar.frames.objects import Objects
 from grammar.frames.plainly import plainly_some
-from grammar.schema.atoms import ALL_TYPES, TYPES, Constant, OfType, OneOfStrings, Pattern, restrict
+from grammar.schema.atoms import TYPES, Constant, OneOfStrings, Pattern, possible_types, restrict
 from grammar.schema.documents import SCHEMA_LISTS
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class Satisfiability(Judge):
     def _settle(self, formula: Formula) -> bool:
         """Ask, and ask again as long as something that was presumed false on the way turned out true."""
         level, outer, doubts, presumed = len(self._open), self._lowest, self.doubts, len(self._order)
-        types = ALL_TYPES.intersection(*(a.types for a in certain(formula) if isinstance(a, OfType)))
+        types = possible_types(formula)
         if level > MAX_QUESTIONS:
             raise GrammarTooLarge(f"required values nest deeper than {MAX_QUESTIONS}")
         while True:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Protocol
 
-from grammar.formula import FALSE, TRUE, Formula, Formulas, Kind
+from grammar.formula import FALSE, TRUE, Formula, Formulas, Kind, certain
 from grammar.lexical import Dfa
 from grammar.rules.terms import Rules
 
@@ -301,6 +301,15 @@ def restrict(pool: Formulas, formula: Formula, kind: str) -> Formula:
     found = formula.memo.get(key)
     if found is None:
         found = formula.memo[key] = pool.rebuilt(formula, [restrict(pool, f, kind) for f in formula.args])
+    return found
+
+
+def possible_types(formula: Formula) -> frozenset[str]:
+    """The types that are left by what the formula says of types in so many words."""
+    found: frozenset[str] | None = formula.memo.get("types")
+    if found is None:
+        found = ALL_TYPES.intersection(*(a.types for a in certain(formula) if isinstance(a, OfType)))
+        formula.memo["types"] = found
     return found
 
 

@@ -348,6 +348,20 @@ def test_what_cannot_be_enforced_is_refused_by_name(schema: Any, keyword: str, e
     assert refusal.value.reason
 
 
+def test_a_length_beside_alternatives_is_counted_not_unrolled() -> None:
+    """As long as it holds in any case, however long it is."""
+    schema = {"type": "string", "maxLength": 40_000, "minLength": 3, "anyOf": [{"pattern": "^a+$"}, {"pattern": "b"}]}
+    grammar = compiled(schema)
+    for text, expected in (("aaa", True), ("aa", False), ("ccb", True), ("ccc", False), ("b", False)):
+        matcher = grammar.matcher()
+        assert (take(matcher, f'"{text}"'.encode()) and matcher.is_accepting) is expected, text
+    assert grammar.automaton.tables.states < 200
+    matcher = grammar.matcher()
+    assert take(matcher, b'"' + b"b" * 40_000)
+    assert not take(matcher.clone(), b"b")
+    assert take(matcher, b'"')
+
+
 def test_finitely_many_property_names_run_out() -> None:
     """Only the name "" is allowed: a second key is not begun, two are not asked for."""
     names = {"type": "object", "propertyNames": {"type": "string", "maxLength": 0}}
