@@ -32,10 +32,11 @@ from service.gathering import gather
 from service.generation import Generation, Prepared, beats, prepare
 from service.house import VERSION, House
 from service.openapi import DOCUMENTED
-from service.streaming import HEARTBEAT, JsonReply, attended, event
+from service.streaming import JsonReply, attended, event
 
 router = APIRouter(tags=["Gemini"])
 
+BLANK = b"\n"  # a heartbeat: Google's own client takes a comment for a broken answer
 EXAMPLE: dict[str, Any] = {
     "contents": [{"role": "user", "parts": [{"text": "Extract the person: Maria Silva is 34 years old."}]}],
     "generationConfig": {
@@ -109,7 +110,7 @@ async def _events(visit: Visit, prepared: Prepared, voice: GeminiVoice) -> Async
     async with counted(visit, prepared) as generation:
         async for piece in beats(generation, visit.house.settings.heartbeat_s):
             if piece is None:
-                yield HEARTBEAT
+                yield BLANK
             elif (told := voice.event(piece, generation.summary)) is not None:
                 yield event(told)
 

@@ -20,7 +20,7 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel, Field
 
 from tests.service import outside
-from tests.service.processes import Running
+from tests.service.processes import Running, running
 from tests.service.test_end_to_end import FORMAT, MESSAGES, PERSON, TEXT, WEATHER, valid
 
 # What a client warns of at import is its own affair.
@@ -121,6 +121,27 @@ def test_gemini(server: Running) -> None:
     older = client_of("google.genai").Client(api_key="unused", http_options={**options, "api_version": "v1beta"})
     assert "models/formwork-mini" in [each.name for each in older.models.list()]
     assert older.models.generate_content(**asked, config=named).text in colours["enum"]
+
+
+def test_clients_take_heartbeats_for_what_they_are() -> None:
+    """A server that is never silent for longer than a millisecond."""
+    with running("--heartbeat-s", "0.001") as server:
+        openai = client_of("openai").OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0)
+        chat = openai.chat.completions.create(model="default", messages=MESSAGES, response_format=FORMAT, stream=True)
+        valid("".join(chunk.choices[0].delta.content or "" for chunk in chat))
+        anthropic = client_of("anthropic").Anthropic(base_url=server.url, api_key="unused", max_retries=0)
+        format_ = {"format": {"type": "json_schema", "schema": PERSON}}
+        asked = {"model": "default", "messages": MESSAGES, "max_tokens": 96, "output_config": format_}
+        with anthropic.messages.stream(**asked) as stream:
+            valid("".join(stream.text_stream))
+        options = {"base_url": server.url, "retry_options": {"attempts": 1}}
+        gemini = client_of("google.genai").Client(api_key="unused", http_options=options)
+        config = {"response_mime_type": "application/json", "response_json_schema": PERSON}
+        parts = gemini.models.generate_content_stream(model="default", contents=TEXT, config=config)
+        valid("".join(part.text or "" for part in parts))
+        hub = client_of("huggingface_hub").InferenceClient(server.url)
+        grammar = {"type": "json", "value": PERSON}
+        valid("".join(hub.text_generation(TEXT, grammar=grammar, max_new_tokens=96, stream=True)))
 
 
 def test_langchain(server: Running) -> None:

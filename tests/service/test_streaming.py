@@ -90,7 +90,31 @@ async def test_a_client_that_goes_away_ends_its_generations(
         assert app.state.house.gate.inside == 0
 
 
-async def test_a_silent_stream_gets_comments(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "body", "beat", "end"),
+    [
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "x"}], "stream": True},
+            ": keep-alive\n\n",
+            "data: [DONE]\n\n",
+        ),
+        (
+            "/v1/messages",
+            {"messages": [{"role": "user", "content": "x"}], "stream": True, "max_tokens": 9},
+            'event: ping\ndata: {"type":"ping"}\n\n',
+            'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+        ),
+        # Its own client takes a comment for a broken answer.
+        (
+            "/v1beta/models/tiny:streamGenerateContent?alt=sse",
+            {"contents": [{"parts": [{"text": "x"}]}]},
+            "\n",
+            "}\n\n",
+        ),
+    ],
+)
+async def test_a_silent_stream_is_kept_alive(tmp_path: Path, path: str, body: Any, beat: str, end: str) -> None:
     class Slow(ScriptedEngine):
         async def generate(self, request: Generate, plan: Plan | None = None) -> AsyncGenerator[Output, None]:
             await asyncio.sleep(0.2)
@@ -99,10 +123,9 @@ async def test_a_silent_stream_gets_comments(tmp_path: Path) -> None:
 
     engine = Slow(lambda _request, _plan: [BYTES.tokens("Hi")], info())
     async with served(tmp_path, engine, heartbeat_s=0.05) as (client, _):
-        body = {"messages": [{"role": "user", "content": "x"}], "stream": True}
-        response = await client.post("/v1/chat/completions", json=body)
-    assert response.text.startswith(": keep-alive\n\n")
-    assert response.text.endswith("data: [DONE]\n\n")
+        response = await client.post(path, json=body)
+    assert response.text.startswith(beat)
+    assert response.text.endswith(end)
 
 
 async def test_a_stream_is_closed_and_told_of_however_it_ends() -> None:
