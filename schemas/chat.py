@@ -291,6 +291,9 @@ class Sampler(Constraints):
     skip_special_tokens: Literal[True] | None = Field(default=None, description="They are never part of the text.")
     spaces_between_special_tokens: bool | None = Field(default=None, description="Accepted: none are shown.")
     min_tokens: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    prompt_logprobs: int | None = Field(
+        default=None, ge=0, le=20, description="vLLM's: the log-prob of each prompt token, and so many alternatives."
+    )
     ignore_eos: bool | None = None
     max_tokens: PositiveInt | None = None
     stream: bool | None = None
@@ -410,6 +413,17 @@ class Usage(Reply):
     completion_tokens_details: CompletionTokensDetails
 
 
+class PromptLogprob(Reply):
+    """vLLM's; `rank` is told of those among the alternatives."""
+
+    logprob: float
+    rank: int | None
+    decoded_token: str
+
+
+PromptLogprobs = list[dict[str, PromptLogprob] | None]
+
+
 class ChatCompletion(Reply):
     """A chat completion response."""
 
@@ -421,6 +435,7 @@ class ChatCompletion(Reply):
     service_tier: str | None = None
     choices: list[Choice]
     usage: Usage
+    prompt_logprobs: PromptLogprobs | None = Field(default=None, description="By token id; null for the first.")
     formwork: FormworkBlock
 
 

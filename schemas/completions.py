@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from schemas.base import FormworkBlock, Reply, Request, TokenId
-from schemas.chat import Message, ResponseFormat, Sampler, Tool, Usage
+from schemas.chat import Message, PromptLogprobs, ResponseFormat, Sampler, Tool, Usage
 
 TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=262_144)]
 
@@ -44,6 +44,7 @@ class CompletionChoice(Reply):
     text: str
     finish_reason: Literal["stop", "length"] | None
     logprobs: CompletionLogprobs | None
+    prompt_logprobs: PromptLogprobs | None = Field(default=None, description="By token id; null for the first.")
 
 
 class Completion(Reply):

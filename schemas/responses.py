@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field
 from pydantic import Tag as For
 
 from schemas.base import FormworkBlock, FormworkRequest, JsonSchema, PositiveInt, Reply, Request, Seed
-from schemas.chat import Constraints, CustomFormat, JsonObjectFormat, StreamOptions, TextFormat, TokenLogprob
+from schemas.chat import Constraints, CustomFormat, JsonObjectFormat, TextFormat, TokenLogprob
 
 
 class InputText(Request):
@@ -172,6 +172,12 @@ class ReasoningConfig(Request):
     context: Literal["auto"] | None = Field(default=None, description="The chat template decides.")
 
 
+class Obfuscation(Request):
+    """The options of a stream; its usage always comes with the end."""
+
+    include_obfuscation: bool | None = Field(default=None, description="Accepted: no padding is ever sent.")
+
+
 class Prompted(Request):
     """What decides upon the prompt."""
 
@@ -202,7 +208,7 @@ class ResponsesRequest(Prompted, Constraints):
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: Obfuscation | None = None
     include: list[Includable] | None = Field(
         default=None, description="Log-probs come without being asked for; no reasoning is encrypted."
     )

@@ -152,6 +152,8 @@ def _check_size(house: House, wish: Wish) -> None:
         raise InvalidBody(f"`stop` supports up to {most} stop sequences. Given: {len(sampling.stop)}", param="stop")
     if sampling.top_logprobs > settings.max_top_n_tokens:
         raise InvalidBody(f"at most {settings.max_top_n_tokens} alternatives are told", param="top_logprobs")
+    if (sampling.prompt_logprobs or 0) > settings.max_top_n_tokens:
+        raise InvalidBody(f"at most {settings.max_top_n_tokens} alternatives are told", param="prompt_logprobs")
     if settings.max_input_tokens and len(wish.prompt) > settings.max_input_tokens:
         raise TooManyTokens(
             f"`inputs` must have less than {settings.max_input_tokens + 1} tokens. Given: {len(wish.prompt)}",

@@ -98,6 +98,7 @@ def _message(
 async def of_completion(house: House, body: CompletionRequest, tenant: str) -> list[Wish]:
     """OpenAI's text completion: one wish a prompt."""
     options = _of_a_text(body.formwork)
+    _check_stream(body)
     prompts = await _prompts(house, body)
     count = max(body.best_of or 1, body.n or 1)
     if body.best_of is not None and body.best_of < (body.n or 1):
@@ -109,7 +110,8 @@ async def of_completion(house: House, body: CompletionRequest, tenant: str) -> l
     constraint = constraint_of(body, body.response_format, options, house.names, tenant)
     sampling = sampling_of(body, body.max_tokens, top_logprobs=body.logprobs or 0)
     if body.echo and body.logprobs is not None:
-        sampling = msgspec.structs.replace(sampling, prompt_logprobs=body.logprobs)
+        wanted = max(body.logprobs, body.prompt_logprobs or 0)
+        sampling = msgspec.structs.replace(sampling, prompt_logprobs=wanted)
     texts = [Texts(((0, house.tokenizer.decode(prompt)),)) for prompt in prompts]
     return [
         Wish(
@@ -250,6 +252,7 @@ def sampling_of(body: Sampler, budget: int | None, *, top_logprobs: int) -> Samp
         stop=tuple(text.encode() for text in stop),
         stop_token_ids=tuple(body.stop_token_ids or ()),
         top_logprobs=top_logprobs,
+        prompt_logprobs=body.prompt_logprobs,
     )
 
 
@@ -331,12 +334,19 @@ def _check_chat(body: ChatRequest) -> None:
         raise InvalidBody("max_tokens and max_completion_tokens differ; send one", param="max_tokens")
     if body.top_logprobs and body.logprobs is False:
         raise InvalidBody("top_logprobs needs logprobs: true", param="top_logprobs")
-    if body.stream_options is not None and not body.stream:
-        raise InvalidBody("stream_options needs stream: true", param="stream_options")
     if body.formwork is not None and body.formwork.events is not None and not body.stream:
         raise InvalidBody("events come on a stream: send stream: true", param="formwork.events")
-    if body.stream_options is not None and body.stream_options.continuous_usage_stats:
+    _check_stream(body)
+
+
+def _check_stream(body: Sampler) -> None:
+    options = body.stream_options
+    if options is not None and not body.stream:
+        raise InvalidBody("stream_options needs stream: true", param="stream_options")
+    if options is not None and options.continuous_usage_stats:
         raise InvalidBody("not supported; use include_usage", param="stream_options.continuous_usage_stats")
+    if body.stream and body.prompt_logprobs is not None:
+        raise InvalidBody("they are told in whole answers only", param="prompt_logprobs")
 
 
 def _logit_bias(bias: dict[str, float] | None) -> dict[int, float]:

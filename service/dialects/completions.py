@@ -16,6 +16,7 @@ from service.dialects.facts import (
     finish_facts,
     finite,
     formwork_block,
+    prompt_logprobs,
     spelled,
     value_facts,
     watermark_block,
@@ -34,6 +35,7 @@ class CompletionVoice:
     tokenizer: Tokenizer
     logprobs: int | None
     include_usage: bool = False
+    prompt_logprobs: int | None = None
     _offsets: dict[int, int] = field(default_factory=dict)
 
     def choice(self, index: int, told: Told, echo: str) -> dict[str, Any]:
@@ -43,12 +45,15 @@ class CompletionVoice:
         prompt = next((piece.prompt for piece in told.pieces if piece.prompt), None)
         if logprobs is not None and prompt is not None:
             logprobs = self._echoed(prompt, logprobs)
-        return {
+        choice = {
             "index": index,
             "text": echo + told.text,
             "finish_reason": finish_word(told.finish),
             "logprobs": logprobs,
         }
+        if self.prompt_logprobs is not None:
+            choice["prompt_logprobs"] = prompt_logprobs(told.pieces, self.prompt_logprobs, self.tokenizer)
+        return choice
 
     def block(self, asked: Sequence[tuple[Prepared, Summary, Sequence[Told]]]) -> dict[str, Any]:
         """The `formwork` block of all prompts and their choices that are answered."""
@@ -127,7 +132,7 @@ class CompletionVoice:
 
     def _tops(self, alternatives: Sequence[Alternative]) -> dict[str, float]:
         out: dict[str, float] = {}
-        for each in alternatives:  # two tokens may look alike; the likelier one is kept
+        for each in alternatives[: self.logprobs]:  # two tokens may look alike; the likelier one is kept
             out.setdefault(self._text(each.token_id), finite(each.logprob))
         return out
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.messages import Alternative, Finish, Token
+from engine.messages import Alternative, Finish, PromptToken, Token
 from engine.tokenizer import Tokenizer
 from service.evidence import Texts, quoted_at
 from service.fields import FieldReader, FieldValue
@@ -50,6 +50,24 @@ def _logprob(data: bytes, token: Token | Alternative, tokenizer: Tokenizer) -> d
         "token": spelled(data) or tokenizer.token_text(token.token_id),
         "bytes": list(data),
         "logprob": finite(token.logprob),
+    }
+
+
+def prompt_logprobs(pieces: Sequence[Piece], count: int, tokenizer: Tokenizer) -> list[dict[str, Any] | None]:
+    """vLLM's list of the prompt's tokens, each with its `count` likeliest alternatives, by token id."""
+    prompt = next((piece.prompt for piece in pieces if piece.prompt), None) or ()
+    return [_ranked(each, count, tokenizer) for each in prompt]
+
+
+def _ranked(token: PromptToken, count: int, tokenizer: Tokenizer) -> dict[str, Any] | None:
+    if token.logprob is None:
+        return None
+    told: dict[int, tuple[float, int | None]]
+    told = {each.token_id: (each.logprob, rank) for rank, each in enumerate(token.alternatives[:count], 1)}
+    told.setdefault(token.token_id, (token.logprob, None))
+    return {
+        str(token_id): {"logprob": finite(logprob), "rank": rank, "decoded_token": tokenizer.token_text(token_id)}
+        for token_id, (logprob, rank) in told.items()
     }
 
 

@@ -20,6 +20,7 @@ from service.dialects.facts import (
     finish_facts,
     formwork_block,
     logprob_entry,
+    prompt_logprobs,
     token_facts,
     watermark_block,
 )
@@ -140,8 +141,15 @@ class ChatVoice:
             "service_tier": None,
             "choices": [self._choice(index, each) for index, each in enumerate(told)],
             "usage": usage(summary),
+            **self._of_prompt(told[0]),
             "formwork": formwork_block(self.prepared, summary, told),
         }
+
+    def _of_prompt(self, told: Told) -> dict[str, Any]:
+        count = self.prepared.sampling.prompt_logprobs
+        if count is None:
+            return {}
+        return {"prompt_logprobs": prompt_logprobs(told.pieces, count, self.tokenizer)}
 
     def opening(self, index: int) -> dict[str, Any]:
         """A choice's first chunk."""

@@ -70,6 +70,7 @@ async def answer_completion(visit: Visit, body: CompletionRequest) -> Response:
         house.tokenizer,
         body.logprobs,
         include_usage=bool(options and options.include_usage),
+        prompt_logprobs=body.prompt_logprobs,
     )
     echoes = [house.tokenizer.decode(wish.prompt) if body.echo else "" for wish in asked]
     if body.stream:

@@ -13,6 +13,7 @@ import pytest
 
 from engine import NumericError
 from engine.messages import Alternative, Finish, FinishReason, Generate, Output, Plan, PromptToken, Token
+from schemas.chat import ChatCompletion
 from schemas.completions import Completion
 from service.wishes import MOST_TOKENS
 from tests.engine.scripted import ScriptedEngine, Step
@@ -57,17 +58,39 @@ async def test_logprobs_have_the_legacy_shape(tmp_path: Path) -> None:
     assert answer["choices"][0]["logprobs"]["text_offset"][0] == 0
 
 
+X, Y = (BYTES.tokens(text)[0].token_id for text in "xy")
+
+
+class Measured(ScriptedEngine):
+    """Tells of a prompt of two tokens how likely they were."""
+
+    async def generate(self, request: Generate, plan: Plan | None = None) -> AsyncGenerator[Output, None]:
+        self.requests.append((request, plan))
+        count = request.sampling.prompt_logprobs
+        assert count is not None
+        told = [PromptToken(X, None), PromptToken(Y, -0.75, [Alternative(X, -0.25), Alternative(Y, -0.75)][:count])]
+        yield Output(request_id=request.request_id, first=0, prompt=told, tokens=BYTES.tokens("Hi"))
+        yield Output(request_id=request.request_id, first=2, finish=Finish(reason=FinishReason.EOS))
+
+
+@pytest.mark.parametrize(("count", "likelier"), [(0, False), (1, True), (2, True)])
+async def test_a_prompts_logprobs_are_told_as_vllm_does(tmp_path: Path, count: int, likelier: bool) -> None:
+    chat = {"messages": [{"role": "user", "content": "x"}], "prompt_logprobs": count}
+    async with served(tmp_path, Measured(lambda _request, _plan: [], info())) as (client, _):
+        text = (await client.post(URL, json={"prompt": "xy", "prompt_logprobs": count, "echo": True})).json()
+        both = {"prompt": "xy", "prompt_logprobs": count, "echo": True, "logprobs": 1}
+        echoed = (await client.post(URL, json=both)).json()
+        spoken = ChatCompletion.model_validate_json((await client.post("/v1/chat/completions", json=chat)).content)
+    rank = 2 if count == 2 else None
+    second = {str(Y): {"logprob": -0.75, "rank": rank, "decoded_token": "y"}}
+    if likelier:
+        second[str(X)] = {"logprob": -0.25, "rank": 1, "decoded_token": "x"}
+    for choice in (text["choices"][0], echoed["choices"][0], spoken.model_dump()):
+        assert choice["prompt_logprobs"] == [None, second]
+    assert echoed["choices"][0]["logprobs"]["top_logprobs"][1] == {"x": -0.25}
+
+
 async def test_an_echoed_prompt_has_its_logprobs(tmp_path: Path) -> None:
-    x, y = (BYTES.tokens(text)[0].token_id for text in "xy")
-
-    class Measured(ScriptedEngine):
-        async def generate(self, request: Generate, plan: Plan | None = None) -> AsyncGenerator[Output, None]:
-            self.requests.append((request, plan))
-            assert request.sampling.prompt_logprobs == 1
-            told = [PromptToken(x, None), PromptToken(y, -0.75, [Alternative(x, -0.25)])]
-            yield Output(request_id=request.request_id, first=0, prompt=told, tokens=BYTES.tokens("Hi"))
-            yield Output(request_id=request.request_id, first=2, finish=Finish(reason=FinishReason.EOS))
-
     async with served(tmp_path, Measured(lambda _request, _plan: [], info())) as (client, _):
         body = {"prompt": "xy", "echo": True, "logprobs": 1}
         answer = Completion.model_validate_json((await client.post(URL, json=body)).content)
@@ -141,6 +164,9 @@ async def test_a_completion_stream_concatenates_to_the_text(tmp_path: Path) -> N
     ("body", "param"),
     [
         ({"prompt": "x", "suffix": "y"}, "suffix"),
+        ({"prompt": "x", "stream_options": {"include_usage": True}}, "stream_options"),
+        ({"prompt": "x", "stream": True, "stream_options": {"continuous_usage_stats": True}}, "stream_options"),
+        ({"prompt": "x", "stream": True, "prompt_logprobs": 1}, "prompt_logprobs"),
         ({"prompt": "x", "best_of": 1, "n": 2}, "best_of"),
         ({"prompt": ["x"] * 65}, "prompt"),
         ({"prompt": ["x"] * 20}, "prompt"),
