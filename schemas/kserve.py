@@ -17,15 +17,21 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 Data = Annotated[list[str], Field(min_length=1, max_length=128)] | Annotated[list[Byte], Field(max_length=4_000_000)]
 
 
+class TensorParameters(Request):
+    binary_data: Literal[False] | None = Field(default=None, description="Tensors are JSON here.")
+
+
 class InputTensor(Request):
     name: str = Field(max_length=256)
     shape: list[int] = Field(max_length=8, description="Of strings, how many they are.")
     datatype: Literal["BYTES"]
     data: Data
+    parameters: TensorParameters | None = None
 
 
 class WantedTensor(Request):
     name: str = Field(max_length=256)
+    parameters: TensorParameters | None = None
 
 
 class InferRequest(Request):

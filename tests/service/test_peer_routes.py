@@ -240,7 +240,7 @@ async def test_kserves_tensors_are_texts(tmp_path: Path) -> None:
     wanted = {
         "id": "7",
         "inputs": inputs,
-        "outputs": [{"name": "a"}, {"name": "b"}],
+        "outputs": [{"name": "a"}, {"name": "b", "parameters": {"binary_data": False}}],
         "parameters": {"max_new_tokens": 5},
     }
     async with served(tmp_path, saying("Hü")) as (client, engine):
@@ -282,6 +282,7 @@ async def test_kserves_health_and_metadata(tmp_path: Path) -> None:
         ({"inputs": [tensor("x")], "parameters": {"top_q": 1}}, "parameters.top_q"),
         ({"inputs": [{**tensor(1), "datatype": "INT32"}]}, "inputs.0.datatype"),
         ({"inputs": [tensor(*["x"] * 17)]}, "inputs"),
+        ({"inputs": [{**tensor("x"), "parameters": {"binary_data_size": 5}}]}, "inputs.0.parameters.binary_data_size"),
     ],
 )
 async def test_a_wrong_tensor_is_named(tmp_path: Path, body: dict[str, Any], place: str) -> None:
