@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 
 _WINDOW = 4  # tokens read again: enough for the splitting that precedes BPE to see its usual surroundings
 _CACHED = 4096  # windows
+_BEHIND = 16  # bytes of forced text: more than one of its words
 
 
 class Canonical:
@@ -35,6 +36,7 @@ class Canonical:
         self._starts = starts
         self._alone: dict[int, bool] = {}  # of `starts`: whether the tokenizer spells the token so by itself
         self._answers: OrderedDict[tuple[int, ...], bool] = OrderedDict()
+        self._stays: OrderedDict[tuple[bytes, bytes], bool] = OrderedDict()
 
     def follows(self, before: Sequence[int], token: int) -> bool:
         """Whether `token` is kept behind `before` (the last output tokens). O(the window's bytes)."""
@@ -47,6 +49,28 @@ class Canonical:
                 self._answers.popitem(last=False)
         self._answers.move_to_end(window)
         return self._answers[window]
+
+    def stays(self, before: Sequence[int], token: int, behind: bytes) -> bool:
+        """Whether `token`, which `follows`, is kept too once the text `behind` it is there: forced, and known already.
+
+        A closing quote would often be spelled together with the comma behind it.
+        """
+        head = b"".join(self._tokens[each] for each in self._window(before, token))
+        key = (head, behind[:_BEHIND])
+        if key not in self._stays:
+            self._stays[key] = self._is_prefix(*key)
+            if len(self._stays) > _CACHED:
+                self._stays.popitem(last=False)
+        self._stays.move_to_end(key)
+        return self._stays[key]
+
+    def _is_prefix(self, head: bytes, behind: bytes) -> bool:
+        try:
+            text = head.decode()
+        except UnicodeDecodeError:
+            return True
+        alone = self._encode(text)
+        return self._encode(text + behind.decode(errors="ignore"))[: len(alone)] == alone
 
     def _stands_alone(self, token: int) -> bool:
         alone = self._alone.get(token)

@@ -23,7 +23,7 @@ from engine.canonical import Canonical
 from engine.errors import GrammarDeadEnd, NumericError
 from engine.grammars import Constraint
 from engine.history import TokenCounts
-from engine.marking import is_choice, standing
+from engine.marking import MARKED_PLACES, is_choice, standing
 from engine.masks import MaskRows
 from engine.messages import Finish, FinishReason, Generate, MarkReport, PromptToken, Token
 from engine.sampler import Drawn, Marking, Rejected, Row, Rule
@@ -235,8 +235,23 @@ class Generation:
         if place is None:
             return None
         kind, context = place
-        keeps = None if self.canonical is None else partial(self.canonical.follows, [*self.emitted[-4:], *ahead])
+        keeps = None if self.canonical is None else partial(self._keeps, self.canonical, [*self.emitted[-4:], *ahead])
         return Marking(embedder, context, kind, keeps)
+
+    def _keeps(self, canonical: Canonical, before: list[int], token: int) -> bool:
+        """Whether the token is the usual spelling, with what stands before it and what is forced behind a value's end.
+
+        Asked when all of `before` is committed, so that the matcher stands there.
+        """
+        if not canonical.follows(before, token):
+            return False
+        if self.constraint is None or b'"' not in self.spelling.tokens[token]:
+            return True
+        behind = self.constraint.matcher.clone()
+        if not behind.advance(token) or behind.place_kind in MARKED_PLACES:
+            return True
+        forced = behind.forced_bytes()
+        return not forced or canonical.stays(before, token, forced)
 
     # What became of it
 

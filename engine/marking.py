@@ -22,6 +22,7 @@ from grammar import Grammar, Matcher, PlaceKind
 from watermark import Kind, Position
 
 _KINDS = {PlaceKind.STRING: Kind.VALUE, PlaceKind.FREE: Kind.PROSE}  # no other place may be marked
+MARKED_PLACES = frozenset(_KINDS)
 
 
 def standing(matcher: Matcher | None, emitted: Sequence[int], width: int) -> tuple[Kind, list[int]] | None:

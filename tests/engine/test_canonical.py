@@ -76,6 +76,16 @@ def test_to_know_where_words_begin_changes_no_answer(
     assert knowing.follows(before, token) == reading.follows(before, token)
 
 
+def test_a_closing_quote_is_spelled_with_what_is_forced_behind_it() -> None:
+    """`{"` stands by itself, but not before a comma, which the tokenizer would spell together with the quote."""
+    spelling = {spelt: token for token, spelt in enumerate(TOKENIZER.vocabulary_bytes)}
+    joined, quote = spelling[b'{"'], spelling[b'", "']
+    assert CANONICAL.follows([], joined)
+    assert CANONICAL.stays([], joined, b"title")
+    assert not CANONICAL.stays([], joined, b', "title')
+    assert CANONICAL.stays([spelling[b"{"]], quote, b"title")
+
+
 @pytest.mark.parametrize("unclear", [b"\xc3", b"", b" "])
 def test_what_cannot_be_judged_is_kept(unclear: bytes) -> None:
     """Half a character, an end token, and a blank that the next token may take in."""
