@@ -29,10 +29,11 @@ IGNORED = frozenset({"bias", "k_scale", "v_scale", "q_scale", "input_scale", "in
 def gptq(parts: Parts, settings: Mapping[str, Any]) -> CodedWeight:
     """qweight int32 (in · bits / 32, out), qzeros (groups, out · bits / 32), scales (groups, out), g_idx (in,).
 
-    Frantar et al. 2022, arXiv:2210.17323; the layout is AutoGPTQ's. Its first format stores zeros less one.
+    Frantar et al. 2022, arXiv:2210.17323; the layout is AutoGPTQ's. Its first format stores zeros less one. Codes of
+    three bits run on from word to word; those of two and three are held in four.
     """
     bits = int(settings["bits"])
-    _expect(bits in {4, 8}, f"gptq with {bits} bits; 4 and 8 are served")
+    _expect(bits in {2, 3, 4, 8}, f"gptq with {bits} bits; 2, 3, 4 and 8 are served")
     stored_as = settings.get("checkpoint_format") or ("marlin" if settings.get("is_marlin_format") else "gptq")
     _expect(stored_as in {"gptq", "gptq_v2"}, f"gptq in the format {stored_as}; gptq and gptq_v2 are served")
     codes = _words(parts["qweight"].T, bits)  # (out, in)
@@ -55,7 +56,7 @@ def gptq(parts: Parts, settings: Mapping[str, Any]) -> CodedWeight:
         codes.astype(np.uint8),
         _floats(parts["scales"].T),
         group,
-        bits=bits,
+        bits=max(bits, 4),
         offsets=np.ascontiguousarray(zeros.T[: codes.shape[0]], np.float32),
         order=order,
     )
@@ -176,9 +177,12 @@ def _expect(holds: bool, what: str) -> None:
 
 def _words(packed: torch.Tensor, bits: int) -> Integers:
     """int32 (rows, words) to (rows, words · 32 / bits), the lowest bits first."""
-    shifts = np.arange(0, 32, bits)
-    words = packed.contiguous().numpy().view(np.uint32).astype(np.int64)
-    codes: Integers = (words[..., None] >> shifts & (2**bits - 1)).reshape(words.shape[0], -1)
+    words = packed.contiguous().numpy().view(np.uint32)
+    if 32 % bits == 0:
+        shifts = np.arange(0, 32, bits, dtype=np.uint32)
+        return (words[..., None] >> shifts & np.uint32(2**bits - 1)).reshape(words.shape[0], -1).astype(np.int64)
+    single = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
+    codes: Integers = single.reshape(words.shape[0], -1, bits).astype(np.int64) @ (1 << np.arange(bits))
     return codes
 
 

@@ -158,9 +158,11 @@ def _grouped(weight: torch.Tensor, index: torch.Tensor, bits: int) -> tuple[torc
 
 
 def _packed_down(rows: torch.Tensor, bits: int) -> torch.Tensor:
-    """(n, columns) codes to int32 (n · bits / 32, columns), the first in the lowest bits."""
-    count = 32 // bits
-    words = torch.zeros(rows.shape[0] // count, rows.shape[1], dtype=torch.int64)
-    for i in range(count):
-        words |= rows[i::count].long() << (bits * i)
+    """(n, columns) codes to int32 (n · bits / 32, columns), the first in the lowest bits; three bits may be parted."""
+    words = torch.zeros(rows.shape[0] * bits // 32, rows.shape[1], dtype=torch.int64)
+    for i, row in enumerate(rows.long()):
+        word, place = divmod(bits * i, 32)
+        words[word] |= (row << place) & (2**32 - 1)
+        if place + bits > 32:
+            words[word + 1] |= row >> (32 - place)
     return torch.where(words >= 2**31, words - 2**32, words).to(torch.int32)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, CompressedTensorsConfig
 
 from engine.model import BrokenModel, ModelRunner, RunnerConfig, UnsupportedModel
+from engine.model.quantization.formats import gptq
 from tests.engine.model.families import VOCABULARY
 from tests.engine.model.paged import PagedDriver, random_tokens
 from tests.engine.model.quantization import makers
@@ -81,6 +82,16 @@ def test_a_checkpoint_is_the_model_that_its_numbers_stand_for(
     maker, settings = FORMATS[form]
     exact = makers.quantized_copy(family_folder(family), tmp_path, maker, settings)
     torch.testing.assert_close(logits(tmp_path), logits(exact), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("act_order", [False, True])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_codes_of_any_width_are_found_in_their_words(bits: int, *, act_order: bool) -> None:
+    """Those of three bits run on from one word into the next, wherefore their layers are as wide as 32 divides."""
+    made, exact = makers.gptq(bits, 32, act_order=act_order)(torch.randn(64, 96))
+    read = gptq(made, {"bits": bits, "group_size": 32})
+    torch.testing.assert_close(torch.from_numpy(read.unfolded()), exact)
+    assert read.nbytes <= 64 * 96 * max(bits, 4) // 8 + 2 * 64 * 3 * 4
 
 
 @pytest.mark.parametrize(("form", "most"), [("gptq", 0.5), ("fp8", 0.6)])
@@ -151,7 +162,7 @@ def test_packed_compressed_tensors_are_read_as_their_own_package_does(
 @pytest.mark.parametrize(
     ("maker", "settings", "says"),
     [
-        (makers.gptq(4, 16), {**_GPTQ, "bits": 3}, "3 bits"),
+        (makers.gptq(4, 16), {**_GPTQ, "bits": 5}, "5 bits"),
         (makers.gptq(4, 16), {**_GPTQ, "bits": 4, "checkpoint_format": "marlin"}, "marlin"),
         (makers.gptq(4, 16), {**_GPTQ, "bits": 4, "group_size": 8}, "group"),
         (makers.awq(16), {**_AWQ, "version": "gemv"}, "gemv"),

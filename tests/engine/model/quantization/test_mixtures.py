@@ -84,6 +84,14 @@ def test_gpt_oss_is_served_as_it_is_published(gpt_oss: Path, dequantized: torch.
     assert runner.info.weight_bytes == plain.weight_bytes - experts * 4 + experts // 2 + experts // 32 * 4
 
 
+def test_chunks_do_not_change_a_bit(gpt_oss: Path) -> None:
+    """What is promised of float32 weights holds for experts in four bits."""
+    runner = ModelRunner(RunnerConfig(path=str(gpt_oss), device="cpu", pages=8, threads=1))
+    whole = PagedDriver(runner, seed=1).step([(0, _TOKENS)])[0]
+    driver = PagedDriver(runner, seed=2)
+    assert torch.equal(torch.cat([driver.step([(0, [token])])[0] for token in _TOKENS]), whole)
+
+
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_gpt_oss_is_divided_as_it_is_published(
     ranks: int, gpt_oss: Path, dequantized: torch.Tensor, monkeypatch: pytest.MonkeyPatch
