@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from grammar.errors import GrammarTooLarge
-from grammar.formula import FALSE, TRUE, Formula, atoms, evaluate, satisfying
+from grammar.formula import FALSE, TRUE, Formula, Kind, atoms, evaluate, satisfying
 from grammar.frames.arrays import at_close, told
 from grammar.frames.languages import Machine, any_string, few_words, number_machine, string_machine
 from grammar.frames.members import is_text, numbers_of
@@ -29,6 +29,7 @@ from grammar.schema.atoms import (
     TRUE_VALUE,
     Constant,
     ItemCount,
+    Items,
     OneOfArrays,
     OneOfNumbers,
     OneOfStrings,
@@ -136,7 +137,20 @@ def _limited(options: list[list[Constant | None]]) -> Iterator[tuple[Constant | 
     return combinations(*options)
 
 
+def _goes_on(judge: "Satisfiability", asked: Formula) -> bool:
+    """Whether it is plain that an array can always have one more item; the array can be finished."""
+    parts = asked.args if asked.kind is Kind.AND else (asked,)
+    items = [f.atom for f in parts if f.positive and isinstance(f.atom, Items)]
+    open_ended = [f for f in parts if f.positive and isinstance(f.atom, ItemCount) and f.atom.most is None]
+    if len(items) + len(open_ended) < len(parts):
+        return asked is TRUE
+    rests = (atom.rest.formula() for atom in items if atom.rest is not None)
+    return judge(judge.pool.all_of(rests))
+
+
 def _arrays(judge: "Satisfiability", asked: Formula, most: int) -> set[Constant] | None:
+    if _goes_on(judge, asked):
+        return None
     pool, arrays, whole = judge.pool, judge.arrays, asked
     # A value is one of the constants compared with, or it equals none of them.
     constants = {(ARRAY, items) for atom in atoms(whole) if isinstance(atom, OneOfArrays) for items in atom.values}

@@ -279,14 +279,15 @@ class Way:
     @property
     def good(self) -> int:
         """The classes under which some value satisfies what this way asks."""
-        return self._good_among(self.shape.everything)
+        return self.good_among(self.shape.everything)
 
     @property
     def is_plain(self) -> bool:
         """Whether it asks only for needed members and for what each member's value is, up to some number of them."""
         return not (self.broken or self.misnamed or self.absent_sets or self.least or self.clauses)
 
-    def _good_among(self, bits: int) -> int:
+    def good_among(self, bits: int) -> int:
+        """As `good`, of these classes: none is asked about that need not be."""
         judged = self._judged
         for number in _numbers(bits & ~(judged[0] | judged[1])):
             cls, doubts = self.shape.classes[number], self._judge.doubts
@@ -378,7 +379,7 @@ class Way:
         if self.most is not None and count > self.most:
             return False
         # Optional members are judged only where they matter: a recursive schema must not ask itself in vain.
-        if self._good_among(self.needed) != self.needed:
+        if self.good_among(self.needed) != self.needed:
             return False
         if self.least > count:
             usable = self.good & open_classes

@@ -104,7 +104,7 @@ class ObjectFrame:
         if self._allowed is None:
             found = 0
             for way in self.ways:
-                sure, doubtful = self._candidates(way, way.good & self.open & ~found)
+                sure, doubtful = self._candidates(way, way.good_among(self.open & ~found))
                 found |= sure
                 for number in numbers_of(doubtful):
                     if self._objects.satisfiable.attempt(partial(self._may_come, number), otherwise=False):

@@ -338,11 +338,13 @@ def _settle_fraction(s: Int64s, digit: int, q: Question) -> bool:
 
 
 @kernel
-def _step(key: int, column: int, q: Question, s: Int64s) -> tuple[bool, int]:
-    """The state after a column, and whether there is one; `s` is scratch."""
+def _step(key: int, column: int, q: Question, before: Int64s, s: Int64s) -> tuple[bool, int]:
+    """The state after a column, and whether there is one. `before`: the state unpacked, if no exponent has begun; `s`
+    is scratch."""
     if key < 0:
         return _step_exponent(key, column, q.shape)
-    _unpack(key, s)
+    for field in range(_FIELDS):
+        s[field] = before[field]
     phase = s[0]
     if column < 10:
         alive = _step_digit(s, column, q)
@@ -433,14 +435,16 @@ def explore(q: Question, limit: int) -> tuple[Int32s, Bools] | None:
 @kernel
 def _explore(q: Question, found: Interned, table: Int32s, accepting: Bools) -> int:
     """Fill table and acceptance; the number of states, which is more than there are rows if the limit was met."""
-    s = np.zeros(_FIELDS, np.int64)
+    before, s = np.zeros(_FIELDS, np.int64), np.zeros(_FIELDS, np.int64)
     number_of(found, _pack(s))
     head = 0
     while head < found.used[0] <= table.shape[0]:
         state = int(found.keys[head])
         accepting[head] = _counts(state, q, s)
+        if state >= 0:
+            _unpack(state, before)
         for column in range(COLUMNS):
-            alive, key = _step(state, column, q, s)
+            alive, key = _step(state, column, q, before, s)
             table[head, column] = number_of(found, key) if alive else -1
         head += 1
     return int(found.used[0])

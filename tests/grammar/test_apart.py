@@ -90,3 +90,16 @@ def test_alternatives_that_may_hold_together_still_exclude_each_other() -> None:
     assert accepts(schema, '{"a": 1}')
     assert accepts(schema, "{}")
     assert not accepts(schema, '{"a": 1, "b": 2}')
+
+
+def test_alternatives_that_each_require_a_key_are_as_many_ways() -> None:
+    """A negated alternative, "not this key, or another value under it", is one clause: written out it would be two."""
+    each = [{"properties": {f"k{i}": {"type": "string"}, "name": {}}, "required": [f"k{i}"]} for i in range(20)]
+    schema = {"type": "object", "oneOf": each}
+    automaton = compiled(schema).automaton
+    assert isinstance(automaton, JsonAutomaton)
+    assert max(len(frame.ways) for frame in automaton.satisfiable.objects._frames.values()) == 20
+    assert accepts(schema, '{"name": 1, "k3": "x"}')
+    assert accepts(schema, '{"k3": "x", "k4": 1}')
+    assert not accepts(schema, '{"k3": "x", "k4": "y"}')
+    assert not accepts(schema, '{"name": 1, "k3": 1}')
