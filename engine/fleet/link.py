@@ -39,7 +39,11 @@ logger = logging.getLogger(__name__)
 
 
 class LinkLost(Exception):
-    """The replica cannot be heard any more; what it was doing is to be done elsewhere."""
+    """The replica cannot be heard any more; what it was doing is to be done elsewhere. `alone`: one request."""
+
+    def __init__(self, message: str, *, alone: bool = False) -> None:
+        super().__init__(message)
+        self.alone = alone
 
 
 class LinkRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,7 +143,7 @@ class Link:
             return
         self.lost, self.reason = True, f"{self.name}: {reason}; {len(self._inboxes)} requests were there"
         for inbox in self._inboxes.values():
-            inbox.put_nowait(LinkLost(self.reason))
+            inbox.put_nowait(LinkLost(self.reason, alone=len(self._inboxes) == 1))
         self.reported.set()
         for task in self._tasks:
             task.cancel()
