@@ -34,6 +34,7 @@ from engine.fleet.messages import (
 )
 from engine.interface import EngineState
 from engine.messages import Abort, Batch, ErrorCode, Failure, Generate, LoadGrammar, ModelInfo, Output, Ping, Plan
+from engine.recent import Recent
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Link:
         self._rules = rules
         self._heard = time.monotonic()
         self._inboxes: dict[str, asyncio.Queue[Output | Failure | LinkLost]] = {}
-        self._plans: set[str] = set()  # fingerprints of those sent
+        self._plans = Recent()  # fingerprints of those sent
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(HostMessage)
         self._tasks: list[asyncio.Task[None]] = []
