@@ -224,7 +224,14 @@ async def _reporter(pid: int, tally: Tally, end: float) -> None:
         tally.memory.append(_memory(pid))
         minutes = (time.monotonic() - began) / 60
         told = ", ".join(f"{name} {count}" for name, count in sorted(tally.counts.items()))
-        print(f"{minutes:5.1f} min: {told}, lost {len(tally.losses)}, {tally.memory[-1] >> 20} MiB", flush=True)
+        print(f"{minutes:5.1f} min: {told}, lost {len(tally.losses)}; {_held(pid)}", flush=True)
+
+
+def _held(pid: int) -> str:
+    """What processes hold at the moment; the engine's memory begins anew with each of its lives."""
+    engine = "".join(f", engine {_memory(child) >> 20} MiB" for child in _children(pid, "engine"))
+    threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
+    return f"API {_memory(pid) >> 20} MiB, {threads} threads, {len(_descriptors(pid))} descriptors{engine}"
 
 
 def _account(tally: Tally, told: dict[str, float], descriptors: int) -> int:

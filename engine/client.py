@@ -21,7 +21,8 @@ import msgspec
 import zmq.asyncio
 
 from engine.config import EngineConfig
-from engine.errors import EngineDied, EngineError, EngineUnavailable, InternalError, error_of
+from engine.continued import Continued
+from engine.errors import EngineDied, EngineError, EngineKilled, EngineUnavailable, InternalError, error_of
 from engine.incarnation import Incarnation
 from engine.interface import Continuity, EngineState
 from engine.messages import (
@@ -40,7 +41,7 @@ from engine.messages import (
     Shutdown,
     Stats,
 )
-from engine.suspects import Quarantine, Suspects
+from engine.suspects import Quarantine, Suspects, refused_for
 
 logger = logging.getLogger(__name__)
 
@@ -61,24 +62,12 @@ class Supervision(msgspec.Struct, frozen=True, kw_only=True):
 class _Live:
     """A request that has not ended."""
 
-    request: Generate
+    continued: Continued
     plan: Plan | None
-    due: float | None  # on this process's monotonic clock
     inbox: asyncio.Queue[Output | EngineError] = field(default_factory=asyncio.Queue)
-    emitted: list[int] = field(default_factory=list)
-    evidence: tuple[float, float] | None = None
-    forced: int = 0
     sent: bool = False  # to the current life
     resumptions: int = 0
     plan_resent: bool = False
-    closed_by_budget: bool = False
-
-    def message(self) -> Generate:
-        """The request as it stands: with what was received, and what is left of its time."""
-        left = None if self.due is None else max(0.0, self.due - time.monotonic())
-        return msgspec.structs.replace(
-            self.request, emitted=self.request.emitted + self.emitted, evidence=self.evidence, deadline_s=left
-        )
 
 
 class EngineClient:
@@ -140,8 +129,7 @@ class EngineClient:
     async def generate(self, request: Generate, plan: Plan | None = None) -> AsyncGenerator[Output, None]:
         """See `engine.Engine.generate`."""
         self._refuse_if_unavailable(request)
-        due = None if request.deadline_s is None else time.monotonic() + request.deadline_s
-        live = _Live(request, plan, due)
+        live = _Live(Continued(request, time.monotonic()), plan)
         self._live[request.request_id] = live
         ended = False
         try:
@@ -184,7 +172,7 @@ class EngineClient:
         if left_s := self._quarantine.left_s(request):
             before = self._continuity
             self._continuity = msgspec.structs.replace(before, quarantined=before.quarantined + 1)
-            raise EngineDied(f"the engine process ended under this request each time; it is refused for {left_s:.0f} s")
+            raise refused_for(left_s)
 
     async def _submit(self, live: _Live) -> None:
         """Sends a request to the current life; between two lives it waits for the next one to fetch it."""
@@ -194,8 +182,11 @@ class EngineClient:
         if live.plan is not None and live.plan.fingerprint not in life.grammars:
             life.grammars.add(live.plan.fingerprint)
             await life.send(LoadGrammar(live.plan))
-        live.sent = True
-        await life.send(live.message())
+        now = time.monotonic()
+        if not live.sent:  # else its plan had been let go
+            live.sent = True
+            live.continued.sent(now)
+        await life.send(live.continued.message(now))
 
     # Lives
 
@@ -295,9 +286,10 @@ class EngineClient:
                 lost += 1
                 self._give_up(request_id, live, alone=len(blamed) == 1)
             elif live.resumptions == self._supervision.most_resumptions:
-                self._suspects.add(request_id, len(live.emitted))
+                self._suspects.add(request_id, len(live.continued.emitted))
         for live in under.values():  # a request that waited for this life was not in it
             live.sent = False
+            live.continued.lost(time.monotonic())
         before = self._continuity
         self._continuity = msgspec.structs.replace(
             before,
@@ -311,8 +303,9 @@ class EngineClient:
         del self._live[request_id]
         self._suspects.release(request_id)
         if alone:
-            self._quarantine.put(live.request)
-        live.inbox.put_nowait(EngineDied(f"the engine process ended {live.resumptions} times under the request"))
+            self._quarantine.put(live.continued.request)
+        kind = EngineKilled if alone else EngineDied
+        live.inbox.put_nowait(kind(f"the engine process ended {live.resumptions} times under the request"))
 
     def _fail_all(self, error: EngineError) -> None:
         for live in self._live.values():
@@ -342,22 +335,15 @@ class EngineClient:
         live = self._live.get(output.request_id)
         if live is None:  # closed by its reader a moment ago
             return
-        expected = len(live.request.emitted) + len(live.emitted)
-        if output.first != expected:
+        try:
+            live.inbox.put_nowait(live.continued.take(output, time.monotonic()))
+        except InternalError as error:
             del self._live[output.request_id]
-            live.inbox.put_nowait(InternalError(f"output token {output.first} came where {expected} was due"))
-            return
-        live.emitted.extend(token.token_id for token in output.tokens)
-        live.evidence = output.evidence
-        live.forced += sum(token.forced for token in output.tokens)
-        if output.finish is not None and live.resumptions:
-            finish = msgspec.structs.replace(output.finish, forced_tokens=live.forced)
-            output = msgspec.structs.replace(output, finish=finish)
-        live.inbox.put_nowait(output)
+            live.inbox.put_nowait(error)
 
     async def _judge(self, output: Output) -> None:
         live = self._live.get(output.request_id)
-        if live is not None and self._suspects.has_passed(output.request_id, len(live.emitted)):
+        if live is not None and self._suspects.has_passed(output.request_id, len(live.continued.emitted)):
             await self._acquit(output.request_id)
 
     async def _on_failure(self, failure: Failure) -> None:

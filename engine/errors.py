@@ -11,6 +11,7 @@
     ├── DeadlineExceeded      the deadline that the caller set has passed
     ├── InternalError         a defect of ours, confined to this request
     ├── EngineDied            the process died more often than a request is resumed
+    │   └── EngineKilled      and this request alone can have killed it: what it asks for is refused for a while
     └── EngineUnavailable     not started, draining, closed, or given up after a crash loop
 
 Ignorant of HTTP: `service/errors.py` maps these classes to statuses.
@@ -91,6 +92,12 @@ class EngineDied(EngineError):
     code = ErrorCode.ENGINE_DIED
 
 
+class EngineKilled(EngineDied):
+    """The process died under this request each time, and others that were in it went on without it."""
+
+    code = ErrorCode.ENGINE_KILLED
+
+
 class EngineUnavailable(EngineError):
     """Not started, draining, closed, or given up after a crash loop."""
 
@@ -110,6 +117,7 @@ _BY_CODE: dict[ErrorCode, type[EngineError]] = {
         DeadlineExceeded,
         InternalError,
         EngineDied,
+        EngineKilled,
         EngineUnavailable,
     )
 }

@@ -20,6 +20,7 @@ import zmq.asyncio
 
 from engine.config import EngineConfig
 from engine.messages import Command, Event
+from engine.recent import Recent
 from engine.wire import Launch, client_side
 
 _GRACE_S = 5.0  # between asking and killing
@@ -33,7 +34,7 @@ class Incarnation:
         self._socket = socket
         self._wire = client_side(secret)
         self._exit = asyncio.ensure_future(process.wait())
-        self.grammars: set[str] = set()  # fingerprints of plans sent to this life
+        self.grammars = Recent()  # fingerprints of plans sent to this life
 
     @classmethod
     async def begin(cls, config: EngineConfig, context: zmq.asyncio.Context, folder: Path, life: int) -> Incarnation:

@@ -314,6 +314,7 @@ class EngineLoop:
             prompt=prompt,
             evidence=generation.evidence,
             finish=finish,
+            closed_by_budget=generation.constraint is not None and generation.constraint.closed_by_budget,
         )
 
     def _timed(self, generation: Generation) -> Finish | None:

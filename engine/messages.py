@@ -37,6 +37,7 @@ class ErrorCode(StrEnum):
     INTERNAL = "internal_error"
     DEADLINE = "deadline_exceeded"  # the one that the caller set
     ENGINE_DIED = "engine_died"
+    ENGINE_KILLED = "engine_killed"  # engine_died, and this request alone can have done it
     UNAVAILABLE = "engine_unavailable"  # draining, closed, or given up after a crash loop
 
 
@@ -179,7 +180,7 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     jumped_tokens: int = 0  # taken without a draw, as the request allowed
 
 
-class Output(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+class Output(msgspec.Struct, frozen=True, tag=True, kw_only=True, omit_defaults=True):
     """Tokens of one request, in order; `first` is the index of `tokens[0]` among all emitted, so that a gap or a repeat
     after a resumption would show. The end token itself is among `tokens` when the model drew one."""
 
@@ -189,6 +190,7 @@ class Output(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     prompt: list[PromptToken] | None = None  # once, with the first output, if prompt_logprobs was asked for
     evidence: tuple[float, float] | None = None  # of a marked request so far (`watermark.Embedder.evidence`)
     finish: Finish | None = None
+    closed_by_budget: bool = False  # so far: who goes on with the request elsewhere cannot see it
 
 
 class Failure(msgspec.Struct, frozen=True, tag=True):

@@ -1,7 +1,7 @@
 """Which request kills the engine process: found by trying suspects one at a time, and then kept out for a while.
 
-What it is for: `engine.client` asks it who is sent again after a death, and who is not let in. What may not enter:
-sockets, processes, what requests say.
+What it is for: `engine.client` asks it who is sent again after a death, and who is not let in; `engine.fleet.client`
+the second only, for its replicas find out the first. What may not enter: sockets, processes, what requests say.
 
 The idea: a death does not tell whose fault it was, so at first everyone who was in the process goes back. Who has been
 in one too often has a last chance, and those with a last chance go back one by one, each when the one before has got
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from engine.errors import EngineKilled
 from engine.messages import Generate
 
 TRIAL_TOKENS = 32  # beyond where it stood: more than one step verifies
@@ -61,6 +62,11 @@ class Suspects:
         if was:
             self.on_trial = None
         return was
+
+
+def refused_for(seconds: float) -> EngineKilled:
+    """What a request is told that asks for what is kept out."""
+    return EngineKilled(f"the engine process ended under this request each time; it is refused for {seconds:.0f} s")
 
 
 def fingerprint(request: Generate) -> bytes:

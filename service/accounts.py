@@ -72,5 +72,6 @@ def count(house: House, generation: Generation) -> None:
         [(finish.queue_s, finish.prefill_s, finish.decode_s) for finish in summary.finishes.values()],
     )
     decode_s = max((finish.decode_s for finish in summary.finishes.values()), default=0.0)
+    house.pace.note(summary.completion_tokens // max(1, len(summary.finishes)), decode_s)
     if summary.completion_tokens:
         metrics.per_token.observe(decode_s / summary.completion_tokens)

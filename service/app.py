@@ -42,6 +42,7 @@ from service.marking import discard_key_file, make_marker, with_commonplaces
 from service.metrics import Metrics
 from service.names import NameFolder, Names
 from service.openapi import DOCUMENTED
+from service.pace import Pace
 from service.routes import (
     adapters,
     chat,
@@ -181,6 +182,7 @@ async def open_house(
                 allowances=Allowances(_at_once(settings, keys), settings.key_requests_per_minute, own=keys.limits),
                 metrics=Metrics(),
                 names=Names(name_folder(settings)),
+                pace=Pace(),
                 archive=Archive(settings.response_store_bytes),
                 adapters=shelf,
                 tracing=tracing,

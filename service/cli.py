@@ -40,7 +40,7 @@ from watermark.picture import as_page, legend
 
 _BENCHES = frozenset(
     {"serving", "grammar", "rules", "engine", "watermark", "fidelity", "overhead"}
-    | {"quantization", "speculation", "soak", "fleet", "device", "ranks"}
+    | {"quantization", "speculation", "soak", "overload", "fleet", "device", "ranks"}
 )
 _LISTS = {"served_model_name", "adapters", "api_keys", "cors_allow_origins", "speculate_with"}
 _SECRETS = {"watermark_keys"}  # a command line is read by every user of the machine

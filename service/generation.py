@@ -24,7 +24,7 @@ from schemas.base import FormworkRequest
 from service.calling import MessageForm, MessageReader
 from service.compiling import CompiledConstraint
 from service.constraints import Constraint, ConstraintKind
-from service.errors import InvalidBody, NotEnoughBudget, TooManyTokens
+from service.errors import InvalidBody, NotEnoughBudget, Overloaded, TooManyTokens
 from service.evidence import Texts
 from service.house import House
 from service.reasoning import LimitedThought, Thought
@@ -96,6 +96,7 @@ async def prepare(house: House, wish: Wish, prefix: str) -> Prepared:
     """Compiles the constraint and checks budget, context and policy; raises what the client is told."""
     arrived = time.monotonic()
     _check_size(house, wish)
+    _check_time(house, wish)
     if wish.options.jump and wish.constraint is None and wish.toolbox is None:
         raise InvalidBody("nothing is forced without a constraint", param="formwork.jump")
     mark, unmarked = house.marker.mark(
@@ -167,6 +168,19 @@ def _check_size(house: House, wish: Wish) -> None:
         raise InvalidBody(f"token id {bad} is outside the vocabulary of {width}", param="prompt")
     if bad := next((token for token in wish.sampling.logit_bias if not 0 <= token < width), None):
         raise InvalidBody(f"token id {bad} is outside the vocabulary of {width}", param="logit_bias")
+
+
+def _check_time(house: House, wish: Wish) -> None:
+    """Refuses what cannot end before its deadline: it would take another's place and be thrown away."""
+    if (deadline_s := wish.options.deadline_s) is None:
+        return
+    stats = house.engine.stats
+    budget = wish.sampling.max_tokens or house.context_length
+    needed_s = house.pace.expected_s(budget, stats.queue_s_p50, stats.waiting)
+    if needed_s > deadline_s:
+        house.gate.refused += 1
+        told = f"this would take about {needed_s:.0f} s now, and its deadline is {deadline_s:g} s"
+        raise Overloaded(told, retry_after_s=house.retry_after_s())
 
 
 def _budgeted(house: House, wish: Wish, least: int) -> Sampling:

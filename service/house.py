@@ -24,6 +24,7 @@ from service.families import CallForm, ThoughtForm
 from service.marking import Marker
 from service.metrics import Metrics
 from service.names import Names
+from service.pace import Pace
 from service.settings import Settings
 from service.tracing import Tracing
 
@@ -45,6 +46,7 @@ class House:
     allowances: Allowances
     metrics: Metrics
     names: Names
+    pace: Pace
     archive: Archive
     adapters: Shelf
     tracing: Tracing

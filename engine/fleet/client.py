@@ -5,7 +5,8 @@ how a replica is chosen (`routing.py`) or found slow (`fitness.py`).
 
 The idea: as in `engine.client`, whoever takes a request in owns it: prompt, seed, tokens received. A replica that dies,
 goes silent or is taken down is therefore a pause: the request is sent to another one with what it has, and matcher,
-watermark and noise are rebuilt from that. Nothing else needs to be agreed on between replicas.
+watermark and noise are rebuilt from that. Nothing else needs to be agreed on between replicas. What has killed one's
+engine (which has tried it alone by then) is refused for a while, or it would go round and kill them all.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from typing import Protocol
 import msgspec
 import zmq.asyncio
 
+from engine.continued import Continued
 from engine.errors import (
     DeadlineExceeded,
     EngineDied,
+    EngineKilled,
     EngineOverloaded,
     EngineUnavailable,
     InternalError,
@@ -36,6 +39,7 @@ from engine.fleet.routing import Load, Placed, Router, RoutingRules, Wanted, wan
 from engine.fleet.totals import common_info, is_same_model, total_continuity, total_stats
 from engine.interface import Continuity, EngineState
 from engine.messages import Generate, ModelInfo, Output, Plan, Stats
+from engine.suspects import Quarantine, refused_for
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +65,7 @@ class FleetRules(msgspec.Struct, frozen=True, kw_only=True):
     most_resumptions: int = 2  # of one request, after replicas that died under it
     most_moves: int = 64  # of one request, from replicas that were taken down as planned
     most_refusals: int = 2  # further replicas that are asked when one is full
+    quarantine_s: float = 300.0  # what killed a replica's engine alone is refused so long, by all of them
     retry_s: float = 0.5  # before a lost link is opened again; doubled each time
     most_retry_s: float = 15.0
     link: LinkRules = LinkRules()
@@ -70,15 +75,12 @@ class FleetRules(msgspec.Struct, frozen=True, kw_only=True):
 class _Live:
     """A request that has not ended."""
 
-    request: Generate
+    continued: Continued
     plan: Plan | None
-    due: float | None  # on this process's monotonic clock
     placed: Placed | None = None
-    emitted: list[int] = field(default_factory=list)
-    evidence: tuple[float, float] | None = None
-    forced: int = 0
     attempts: int = 0
     resumptions: int = 0
+    alone: int = 0  # of these, when nothing else of ours was there
     moves: int = 0
     refusals: int = 0
     avoided: set[str] = field(default_factory=set)
@@ -86,14 +88,8 @@ class _Live:
 
     def message(self) -> Generate:
         """The request as it stands, under a name of its own: what an earlier place still sends is not taken for it."""
-        left = None if self.due is None else max(0.0, self.due - time.monotonic())
-        return msgspec.structs.replace(
-            self.request,
-            request_id=f"{self.request.request_id}.{self.attempts}",
-            emitted=self.request.emitted + self.emitted,
-            evidence=self.evidence,
-            deadline_s=left,
-        )
+        name = f"{self.continued.request.request_id}.{self.attempts}"
+        return self.continued.message(time.monotonic(), name)
 
 
 @dataclass(slots=True, eq=False)
@@ -120,6 +116,7 @@ class FleetClient:
         self._live: dict[str, _Live] = {}
         self._info: ModelInfo | None = None
         self._own = Continuity()
+        self._quarantine = Quarantine(rules.quarantine_s)
         self._state = EngineState.STARTING
         self._changed = asyncio.Event()  # anew whenever a replica may have become able to take requests
         self._looker: asyncio.Task[None] | None = None
@@ -181,8 +178,10 @@ class FleetClient:
             raise EngineUnavailable(f"the engine is {self._state}")
         if request.request_id in self._live:
             raise InternalError(f"request id {request.request_id!r} is in use")
-        due = None if request.deadline_s is None else time.monotonic() + request.deadline_s
-        live = self._live[request.request_id] = _Live(request, plan, due)
+        if left_s := self._quarantine.left_s(request):
+            self._count(quarantined=1)
+            raise refused_for(left_s)
+        live = self._live[request.request_id] = _Live(Continued(request, time.monotonic()), plan)
         try:
             ended = False
             while not ended:
@@ -198,9 +197,13 @@ class FleetClient:
                     self._after_departure(live, link, going)
                 except EngineOverloaded:
                     self._after_refusal(live, link)
+                except EngineKilled:
+                    self._quarantine.put(request)  # it would kill the next replica's
+                    raise
                 finally:
                     assert live.placed is not None, "it was placed"
                     live.placed.ended()
+                    live.continued.lost(time.monotonic())
         finally:
             self._live.pop(request.request_id, None)
 
@@ -248,12 +251,13 @@ class FleetClient:
         now = time.monotonic()
         if self._state is EngineState.CLOSED:
             raise EngineUnavailable("the engine was closed")
-        if live.due is not None and now >= live.due:
+        due = live.continued.due
+        if due is not None and now >= due:
             raise DeadlineExceeded("no replica could take the request before its deadline")
         if live.waited_s >= self._rules.wait_s:
             raise EngineUnavailable(f"no replica could take the request within {self._rules.wait_s:g} s")
         left = self._rules.wait_s - live.waited_s
-        return left if live.due is None else min(left, live.due - now)
+        return left if due is None else min(left, due - now)
 
     def _chosen(self, wanted: Wanted, avoided: set[str]) -> Link | None:
         slow = self._fitness.spared(time.monotonic())
@@ -269,36 +273,29 @@ class FleetClient:
     async def _from(self, link: Link, live: _Live) -> AsyncGenerator[Output, None]:
         """Outputs of one attempt, checked and noted. Raises an EngineError subclass or LinkLost."""
         request = live.message()
+        live.continued.sent(time.monotonic())
         waits_since: float | None = None  # the first output has a prompt to wait for, and says nothing of the pace
         async with aclosing(link.stream(request, live.plan)) as outputs:
             async for output in outputs:
-                expected = len(live.request.emitted) + len(live.emitted)
-                if output.first != expected:
-                    raise InternalError(f"output token {output.first} came where {expected} was due")
                 now = time.monotonic()
+                told = live.continued.take(output, now)
                 if waits_since is not None and output.tokens:
                     self._fitness.observe(link.name, now - waits_since, len(output.tokens))
-                live.emitted.extend(token.token_id for token in output.tokens)
-                live.evidence = output.evidence
-                live.forced += sum(token.forced for token in output.tokens)
                 live.waited_s = 0.0
                 if live.placed is not None:
                     live.placed.computed()
-                yield self._renamed(output, live)
+                yield told
                 waits_since = time.monotonic()
-
-    def _renamed(self, output: Output, live: _Live) -> Output:
-        finish = output.finish
-        if finish is not None and live.attempts > 1:
-            finish = msgspec.structs.replace(finish, forced_tokens=live.forced)
-        return msgspec.structs.replace(output, request_id=live.request.request_id, finish=finish)
 
     def _after_loss(self, live: _Live, lost: LinkLost) -> None:
         if self._state is EngineState.CLOSED:
             raise EngineUnavailable("the engine was closed")
         live.resumptions += 1
+        live.alone += lost.alone
         if live.resumptions > self._rules.most_resumptions:
             self._count(lost=1)
+            if live.alone == live.resumptions:
+                self._quarantine.put(live.continued.request)
             raise EngineDied(f"{live.resumptions} replicas ended under the request; the last one: {lost}")
         self._count(resumptions=1)
 
@@ -318,8 +315,8 @@ class FleetClient:
         if live.refusals > self._rules.most_refusals or not others:
             raise EngineOverloaded("every replica that was asked is full")
 
-    def _count(self, restarts: int = 0, resumptions: int = 0, lost: int = 0) -> None:
-        self._own = total_continuity([self._own, Continuity(restarts=restarts, resumptions=resumptions, lost=lost)])
+    def _count(self, **more: int) -> None:
+        self._own = total_continuity([self._own, Continuity(**more)])
 
     # Replicas
 

@@ -34,12 +34,17 @@ from engine.fleet.messages import (
 )
 from engine.interface import EngineState
 from engine.messages import Abort, Batch, ErrorCode, Failure, Generate, LoadGrammar, ModelInfo, Output, Ping, Plan
+from engine.recent import Recent
 
 logger = logging.getLogger(__name__)
 
 
 class LinkLost(Exception):
-    """The replica cannot be heard any more; what it was doing is to be done elsewhere."""
+    """The replica cannot be heard any more; what it was doing is to be done elsewhere. `alone`: one request."""
+
+    def __init__(self, message: str, *, alone: bool = False) -> None:
+        super().__init__(message)
+        self.alone = alone
 
 
 class LinkRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +68,7 @@ class Link:
         self._rules = rules
         self._heard = time.monotonic()
         self._inboxes: dict[str, asyncio.Queue[Output | Failure | LinkLost]] = {}
-        self._plans: set[str] = set()  # fingerprints of those sent
+        self._plans = Recent()  # fingerprints of those sent
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(HostMessage)
         self._tasks: list[asyncio.Task[None]] = []
@@ -139,7 +144,7 @@ class Link:
             return
         self.lost, self.reason = True, f"{self.name}: {reason}; {len(self._inboxes)} requests were there"
         for inbox in self._inboxes.values():
-            inbox.put_nowait(LinkLost(self.reason))
+            inbox.put_nowait(LinkLost(self.reason, alone=len(self._inboxes) == 1))
         self.reported.set()
         for task in self._tasks:
             task.cancel()

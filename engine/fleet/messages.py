@@ -16,7 +16,7 @@ import msgspec
 from engine.interface import Continuity, EngineState
 from engine.messages import Abort, Batch, Generate, LoadGrammar, ModelInfo, Ping, Stats
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 class Member(msgspec.Struct, frozen=True):

@@ -26,11 +26,7 @@ def total_stats(each: Sequence[Stats]) -> Stats:
 def total_continuity(each: Iterable[Continuity]) -> Continuity:
     """Sums."""
     known = list(each)
-    return Continuity(
-        restarts=sum(one.restarts for one in known),
-        resumptions=sum(one.resumptions for one in known),
-        lost=sum(one.lost for one in known),
-    )
+    return Continuity(**{name: sum(getattr(one, name) for one in known) for name in Continuity.__struct_fields__})
 
 
 def common_info(each: Sequence[ModelInfo]) -> ModelInfo:

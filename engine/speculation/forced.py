@@ -13,6 +13,7 @@ from collections.abc import Callable
 from grammar import Matcher, PlaceKind
 
 _CACHED = 4096  # texts
+_CACHED_TOKENS = 1 << 20  # of all of them: a schema's constant may be as long as the context
 
 
 class ForcedText:
@@ -21,6 +22,7 @@ class ForcedText:
     def __init__(self, encode: Callable[[str], list[int]]) -> None:
         self._encode = encode
         self._tokens: OrderedDict[bytes, list[int]] = OrderedDict()
+        self._held = 0  # tokens of all
 
     def after(self, matcher: Matcher) -> list[int]:
         """The tokens of what every completion begins with; none where the text is free."""
@@ -34,8 +36,10 @@ class ForcedText:
         if text not in self._tokens:
             # A text that ends inside a character is guessed up to that character; the byte that marks a special token
             # in a grammar is left out, too, and its name behind that is the token.
-            self._tokens[text] = self._encode(text.decode("utf-8", "ignore"))
-            if len(self._tokens) > _CACHED:
-                self._tokens.popitem(last=False)
+            made = self._tokens[text] = self._encode(text.decode("utf-8", "ignore"))
+            self._held += len(made)
+            while len(self._tokens) > 1 and (len(self._tokens) > _CACHED or self._held > _CACHED_TOKENS):
+                _, gone = self._tokens.popitem(last=False)
+                self._held -= len(gone)
         self._tokens.move_to_end(text)
         return self._tokens[text]

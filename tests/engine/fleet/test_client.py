@@ -19,6 +19,7 @@ from engine import (
     EngineState,
     EngineUnavailable,
 )
+from engine.errors import EngineKilled
 from engine.fleet.client import FleetClient
 from engine.messages import Finish, Generate, Plan
 from tests.engine.fleet.fleets import HOST, QUICK, Cable, Fleet, Resumable, read, request, text_of
@@ -227,6 +228,41 @@ async def test_an_engine_that_a_request_has_killed_too_often_is_not_the_first_of
         with pytest.raises(EngineDied):
             await read(client, request("poison"))
     assert sum(len(engine.seen) for engine in engines.values()) == 1
+
+
+async def test_what_killed_one_replicas_engine_is_kept_away_from_all() -> None:
+    """Sent again it would go to the next one, for the first is being restarted."""
+    engines = two()
+    for engine in engines.values():
+        engine.refusal = EngineKilled("it ended 3 times under the request, which was tried alone")
+    fleet = await of(engines)
+    async with fleet.client() as client:
+        for attempt in range(3):
+            with pytest.raises(EngineDied):
+                await read(client, request(f"poison{attempt}", seed=3))
+        assert sum(len(engine.seen) for engine in engines.values()) == 1
+        assert client.continuity.quarantined == 2
+        for engine in engines.values():
+            engine.refusal = None
+        assert await read(client, request("r", seed=4)) == text_of(request("r", seed=4))
+
+
+async def test_what_took_whole_replicas_with_it_alone_is_kept_away_too() -> None:
+    fleet = await of({name: Resumable() for name in "abcd"})
+    wanted = request("poison", count=1000)
+    async with fleet.client() as client:
+
+        async def poison() -> None:
+            async with aclosing(client.generate(wanted)) as outputs:
+                async for output in outputs:
+                    if output.first in (5, 10, 15):
+                        await fleet.kill(next(name for name, host in fleet.hosts.items() if host.inside))
+
+        for _ in range(2):
+            with pytest.raises(EngineDied):
+                await poison()
+        assert len(fleet.hosts) == 1
+        assert client.continuity.quarantined == 1
 
 
 async def test_a_full_replica_is_no_refusal_while_another_has_room() -> None:
