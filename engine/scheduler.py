@@ -222,19 +222,26 @@ class _Step:
 
     def _decode(self, sequences: list[Sequence]) -> None:
         waiting_for_token = len(sequences)
+        owed = sum(map(self._missing_pages, self.scheduler.running))
         for sequence in sequences:
             waiting_for_token -= 1
+            owed -= self._missing_pages(sequence)
             if not sequence.decoding:  # preempted by one before it
                 continue
             spare = min(self.tokens_left, self.rows_left) - waiting_for_token - sequence.pending
-            del sequence.draft[max(0, min(spare, self._guesses_in_free_pages(sequence))) :]
+            del sequence.draft[max(0, min(spare, self._guesses_in_free_pages(sequence, owed))) :]
             if self._make_room(sequence, len(sequence.tokens) + len(sequence.draft)):
                 self._choose(sequence, sequence.pending + len(sequence.draft), 1 + len(sequence.draft))
 
-    def _guesses_in_free_pages(self, sequence: Sequence) -> int:
-        """How long a draft may be so that nobody gives way to a guess."""
+    def _missing_pages(self, sequence: Sequence) -> int:
+        """For its certain tokens."""
+        return max(0, -(-len(sequence.tokens) // self.scheduler.pool.page_size) - len(sequence.pages))
+
+    def _guesses_in_free_pages(self, sequence: Sequence, owed: int) -> int:
+        """How long a draft may be so that nobody gives way to a guess. `owed`: pages that those behind it need."""
         pool = self.scheduler.pool
-        return (len(sequence.pages) + pool.free) * pool.page_size - len(sequence.tokens)
+        free = max(0, pool.free - owed)
+        return (len(sequence.pages) + free) * pool.page_size - len(sequence.tokens)
 
     def _prefill(self, sequences: list[Sequence]) -> None:
         for sequence in sequences:
@@ -293,10 +300,10 @@ class _Step:
         """Frees pages that were taken for guesses which did not come true."""
         pool = self.scheduler.pool
         for sequence in self.scheduler.running:
-            if sequence not in self.planned:
-                needed = -(-len(sequence.tokens) // pool.page_size)
-                pool.release_all(sequence.pages[needed:])
-                del sequence.pages[needed:]
+            length = len(sequence.tokens) + (len(sequence.draft) if sequence in self.planned else 0)
+            needed = -(-length // pool.page_size)
+            pool.release_all(sequence.pages[needed:])
+            del sequence.pages[needed:]
 
     def _victim(self) -> Sequence | None:
         """The least urgent of those not yet planned in this step."""
