@@ -22,6 +22,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from engine.model.adapters import attention_name
 from engine.model.attention import register_attention
 from engine.model.errors import BrokenModel, UnsupportedModel
+from engine.model.loading import refuse_incomplete
 
 
 class WeightFiles:
@@ -96,9 +97,7 @@ def assemble(
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise BrokenModel(f"cannot load {folder}: {error}") from error
-    if report["missing_keys"] or report["mismatched_keys"]:
-        lacking = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
-        raise BrokenModel(f"the checkpoint of {folder} lacks {len(lacking)} weights, {lacking[0]} first")
+    refuse_incomplete(str(folder), report)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     return cast("PreTrainedModel", model.eval().requires_grad_(False))

@@ -65,10 +65,15 @@ def load_model(
     except (OSError, ValueError, KeyError) as error:
         raise BrokenModel(f"cannot load {path} (weights must be safetensors): {error}") from error
     model, report = loaded
-    if report["missing_keys"] or report["mismatched_keys"]:
-        lacking = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
-        raise BrokenModel(f"the checkpoint of {path} lacks {len(lacking)} weights, {lacking[0]} first")
+    refuse_incomplete(path, report)
     return cast("PreTrainedModel", model.eval().requires_grad_(False))
+
+
+def refuse_incomplete(path: str, report: Mapping[str, Any]) -> None:
+    """Raises BrokenModel where transformers' loading report has parameters that got no weights, or others'."""
+    lacking = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
+    if lacking:
+        raise BrokenModel(f"the checkpoint of {path} lacks {len(lacking)} weights, {lacking[0]} first")
 
 
 def choose_dtype(name: DtypeName, config: PretrainedConfig, device: torch.device) -> torch.dtype:

@@ -21,6 +21,8 @@ from engine.model.parallel.rules import COUNTED, EXPERTS, WORDS, Plan, by_inputs
 
 _NOTHING = frozenset({"replicated_with_grad_allreduce", "replicate", "embedding_rowwise", "moe_tp_experts"})
 
+_VOCABULARY = frozenset({"embed_tokens", "lm_head", "model.embed_tokens"})  # divided by rows, whatever they say
+
 
 def told_plan(config: PretrainedConfig) -> Plan | None:
     """The plan of a family that brings one; None where it does not. Raises UnsupportedModel, naming the style."""
@@ -35,10 +37,10 @@ def told_plan(config: PretrainedConfig) -> Plan | None:
 
 def _told_rule(config: PretrainedConfig, name: str, style: str) -> Plan:
     """`name`: a layer's, with stars for numbers."""
-    *_, parent, leaf = name.split(".")
-    layer = re.escape(f"{parent}.{leaf}")
-    if style in _NOTHING:
+    if style in _NOTHING or name in _VOCABULARY:
         return Plan()
+    *_, parent, leaf = ("", *name.split("."))
+    layer = re.escape(f"{parent}.{leaf}")
     if parent == "experts" and style in {"packed_colwise", "rowwise"}:
         return EXPERTS
     if parent == "self_attn" and (style, leaf) in {("colwise", "q_proj"), ("colwise", "k_proj"), ("colwise", "v_proj")}:

@@ -192,9 +192,11 @@ def _put_experts(model: nn.Module, name: str, matrices: Mapping[tuple[int, str],
     module: Any = _submodule(model, name) or _submodule(model, name.replace(*_RENAMED))
     if module is None or not are_experts(module):
         raise UnsupportedModel(f"the checkpoint has quantized experts at {name}, where this model has none that fit")
-    is_interleaved = module.is_transposed
-    coded = []
-    for number, whole in enumerate(take_experts(module)):
+    is_interleaved = module.is_transposed  # gpt-oss: gates and values alternate, so that neither stands by itself
+    coded, experts = [], take_experts(module)
+    if max(number for number, _ in matrices) >= len(experts):
+        raise BrokenModel(f"{name} has more experts than config.json says")
+    for number, whole in enumerate(experts):
         own = {part: weight for (at, part), weight in matrices.items() if at == number}
         up = next((tuple(own[p] for p in parts) for parts in _GATE_AND_UP if own.keys() >= set(parts)), ())
         down = next((own[part] for part in _DOWN if part in own), None)

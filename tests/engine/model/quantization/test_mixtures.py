@@ -125,12 +125,18 @@ def test_an_expert_that_is_not_there_is_told(family_folder: Callable[[str], Path
         logits(tmp_path)
 
 
-def test_experts_of_another_size_are_told(family_folder: Callable[[str], Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [({"intermediate_size": 64}, r"expert 0 of .* do not fit"), ({"num_local_experts": 3}, "more experts than")],
+)
+def test_other_experts_than_the_configuration_says_are_told(
+    changed: dict[str, int], says: str, family_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
     maker, settings = FORMATS["fp8"]
     makers.quantized_copy(family_folder("mixtral"), tmp_path, maker, settings)
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
-    (tmp_path / "config.json").write_text(json.dumps({**config, "intermediate_size": 64}), encoding="utf-8")
-    with pytest.raises(BrokenModel, match=r"expert 0 of .* do not fit"):
+    (tmp_path / "config.json").write_text(json.dumps(config | changed), encoding="utf-8")
+    with pytest.raises(BrokenModel, match=says):
         logits(tmp_path)
 
 
