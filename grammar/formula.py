@@ -61,6 +61,8 @@ FALSE.memo = _NoMemo()
 POINTER: Final = "pointer"
 """In a formula's memo: where the first subschema stands that asserts just this."""
 MAX_BRANCHES: Final = 4096
+MAX_CLAUSES: Final = 600
+"""So many clauses in all branches together: twenty-five alternatives that are each negated beside the others."""
 MAX_STEPS: Final = 20_000
 """Choices tried on the way to the branches, most of which may contradict themselves or repeat: some seconds of work."""
 
@@ -307,10 +309,14 @@ def conjuncts(pool: Formulas, formula: Formula, whole: Whole | None = None) -> l
     if found is None:
         unique: dict[_Branch, None] = {}
         steps = iter(range(MAX_STEPS))
+        clauses = 0
         for branch in _branches(pool, (formula,), (frozenset(), frozenset()), whole, steps):
             unique[branch] = None
+            clauses += len(branch[2])
             if len(unique) > MAX_BRANCHES:
                 raise GrammarTooLarge(f"a combination of more than {MAX_BRANCHES} alternatives")
+            if clauses > MAX_CLAUSES:
+                raise GrammarTooLarge(f"more than {MAX_CLAUSES} negations among alternatives that may hold together")
         found = formula.memo[key] = [Conjunct(*branch) for branch in unique]
     return found
 

@@ -102,13 +102,15 @@ class ObjectFrame:
     def allowed(self) -> int:
         """The classes of keys that may come next."""
         if self._allowed is None:
-            found = 0
+            found = doubts = 0
             for way in self.ways:
                 sure, doubtful = self._candidates(way, way.good_among(self.open & ~found))
                 found |= sure
-                for number in numbers_of(doubtful):
-                    if self._objects.satisfiable.attempt(partial(self._may_come, number), otherwise=False):
-                        found |= 1 << number
+                doubts |= doubtful
+            # What is in doubt in one way is mostly certain in another: to ask is the last resort.
+            for number in numbers_of(doubts & ~found):
+                if self._objects.satisfiable.attempt(partial(self._may_come, number), otherwise=False):
+                    found |= 1 << number
             self._allowed = found
         return self._allowed
 
