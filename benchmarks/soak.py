@@ -53,6 +53,7 @@ _HOSTILE: list[dict[str, Any]] = [
 _HONEST, _HOSTILE_CLIENTS, _LEAVERS = 8, 2, 2
 _BUSY = frozenset({429, 503})
 _GROWTH = 64 << 20  # bytes of the API process that are no leak: caches filling up
+_CACHE_TOKENS = 65_536  # soon all touched: what the engine's memory grows by after that is no page
 _DESCRIPTORS = 8  # idle connections that come and go
 
 
@@ -79,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     print(f"formwork on {platform.machine()}, {os.cpu_count()} cores, {options.minutes:g} minutes, seed {options.seed}")
-    with started(options.model, None, "--max-concurrent-requests", "32", "--send-timeout-s", "5") as server:
+    flags = ("--max-concurrent-requests", "32", "--send-timeout-s", "5", "--cache-tokens", str(_CACHE_TOKENS))
+    with started(options.model, None, *flags) as server:
         assert server.pid is not None
         return asyncio.run(_soak(server.url, server.pid, options))
 

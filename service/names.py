@@ -25,6 +25,7 @@ from service.constraints import Constraint, ConstraintKind
 from service.errors import InvalidBody
 
 _LIMIT = 1000
+_LIMIT_BYTES = 16 << 20  # of one key's constraints, as they were sent
 _KIND, _VERSION = b"named constraint", 1
 _LOG = logging.getLogger(__name__)
 
@@ -112,6 +113,9 @@ class Names:
         named = self._by_tenant.setdefault(tenant, {})
         if name not in named and len(named) >= _LIMIT:
             raise InvalidBody(f"{_LIMIT} names are in use; delete one first", param="name")
+        others = sum(len(each.source) for other, each in named.items() if other != name)
+        if others + len(constraint.source) > _LIMIT_BYTES:
+            raise InvalidBody(f"named constraints may have {_LIMIT_BYTES} characters in all", param="name")
         if self.kept is not None:
             self.kept.write(tenant, name, constraint)
         named[name] = constraint

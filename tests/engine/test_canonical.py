@@ -141,3 +141,23 @@ def test_greedy_text_too_is_spelled_as_usual_beyond_the_near_ties(name: str) -> 
 def test_nothing_is_stranded_where_no_spelling_is_usual() -> None:
     """The first choice is then taken: a preference never ends a generation."""
     assert drawn("gumbel", 5, keeps=lambda _token: False) == drawn("gumbel", 5, keeps=lambda _token: True)
+
+
+def test_what_is_remembered_of_spellings_is_bounded() -> None:
+    """Ten times as many windows as are kept: the first is decided anew, the last is not."""
+    asked: list[str] = []
+
+    def encode(text: str) -> list[int]:
+        asked.append(text)
+        return TOKENIZER.encode(text)
+
+    canonical = Canonical(encode, TOKENIZER.vocabulary_bytes)
+    plain = [token for token, spelt in enumerate(TOKENIZER.vocabulary_bytes) if spelt.isalpha()][:110]
+    pairs = [(one, other) for one in plain for other in plain]
+    for one, other in pairs:
+        canonical.follows([one], other)
+    before = len(asked)
+    canonical.follows([pairs[-1][0]], pairs[-1][1])
+    assert len(asked) == before
+    canonical.follows([pairs[0][0]], pairs[0][1])
+    assert len(asked) > before

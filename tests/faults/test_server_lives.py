@@ -182,3 +182,17 @@ def test_26_a_drain_finishes_what_runs_and_a_second_signal_what_does_not() -> No
         events = [line for line in told[3] if line.startswith("data: ")]
         assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "unavailable"
         assert server.process.wait(30) == 0
+
+
+def test_48_a_cache_of_kernels_that_another_process_has_filled_serves_the_next(tmp_path: Path) -> None:
+    """Twice in one fresh folder, from nothing and from what the first start left: the second has crashed once."""
+    asked = {"messages": MESSAGES, "temperature": 0, "max_tokens": 40, "response_format": FORMAT}
+    said = []
+    for _ in range(2):
+        with running("--max-sequences", "4", NUMBA_CACHE_DIR=str(tmp_path)) as server:
+            answer = httpx.post(f"{server.url}/v1/chat/completions", json=asked, timeout=300)
+            assert answer.status_code == 200, answer.text
+            said.append(answer.json()["choices"][0]["message"]["content"])
+            assert "Traceback" not in server.log.read_text("utf-8", "replace")
+    assert list(tmp_path.rglob("*.nbc"))
+    assert said[0] == said[1]

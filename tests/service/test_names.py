@@ -65,6 +65,20 @@ def test_the_folder_is_bounded(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_one_keys_names_are_bounded_in_number_and_in_size() -> None:
+    names = Names()
+    for index in range(16):
+        names.keep("ann", f"large{index}", constraints.regex("a" * 1_000_000, "x"))
+    with pytest.raises(InvalidBody, match="in all"):
+        names.keep("ann", "one more", constraints.regex("a" * 1_000_000, "x"))
+    names.keep("ann", "large3", WORD)  # in place of a large one
+    for index in range(1000 - 16):
+        names.keep("ann", f"small{index}", WORD)
+    with pytest.raises(InvalidBody, match="delete one"):
+        names.keep("ann", "one more", WORD)
+    names.keep("bob", "his own", WORD)
+
+
 @pytest.mark.anyio
 async def test_a_name_can_be_asked_for_after_a_restart(tmp_path: Path) -> None:
     """Through the routes: named by one server, used under the next."""
