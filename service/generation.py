@@ -50,6 +50,7 @@ class Wish:
     options: FormworkRequest = field(default_factory=FormworkRequest)
     tenant: str = ""
     keep_stop: bool = False
+    prompt_param: str = "messages"
     budget_param: str = "max_tokens"
     answer: Constraint | None = None
     form: MessageForm | None = None  # the output is a message with parts
@@ -158,14 +159,14 @@ def _check_size(house: House, wish: Wish) -> None:
     if settings.max_input_tokens and len(wish.prompt) > settings.max_input_tokens:
         raise TooManyTokens(
             f"`inputs` must have less than {settings.max_input_tokens + 1} tokens. Given: {len(wish.prompt)}",
-            param="messages" if wish.budget_param != "parameters.max_new_tokens" else "inputs",
+            param=wish.prompt_param,
             facts={"prompt_tokens": len(wish.prompt), "limit": settings.max_input_tokens},
         )
     if wish.n > house.settings.max_n:
         raise InvalidBody(f"at most {house.settings.max_n} choices are served at once, not {wish.n}", param="n")
     width = house.engine.info.vocab_size
     if bad := next((token for token in wish.prompt if token >= width), None):
-        raise InvalidBody(f"token id {bad} is outside the vocabulary of {width}", param="prompt")
+        raise InvalidBody(f"token id {bad} is outside the vocabulary of {width}", param=wish.prompt_param)
     if bad := next((token for token in wish.sampling.logit_bias if not 0 <= token < width), None):
         raise InvalidBody(f"token id {bad} is outside the vocabulary of {width}", param="logit_bias")
 
@@ -191,7 +192,7 @@ def _budgeted(house: House, wish: Wish, least: int) -> Sampling:
     if room < 1:
         raise TooManyTokens(
             f"the prompt has {len(wish.prompt)} tokens; prompt and output together may have {limit}",
-            param="messages" if wish.budget_param != "parameters.max_new_tokens" else "inputs",
+            param=wish.prompt_param,
             facts={"prompt_tokens": len(wish.prompt), "limit": limit},
         )
     budget = asked or room

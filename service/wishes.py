@@ -125,6 +125,7 @@ async def of_completion(house: House, body: CompletionRequest, tenant: str) -> l
             options=options,
             tenant=tenant,
             keep_stop=bool(body.include_stop_str_in_output),
+            prompt_param="prompt",
             adapter=house.adapters.find(body.model),
         )
         for prompt, text in zip(prompts, texts, strict=True)
@@ -199,6 +200,7 @@ async def of_tgi(house: House, body: GenerateRequest, tenant: str) -> Wish:
         options=options,
         tenant=tenant,
         keep_stop=True,
+        prompt_param="inputs",
         budget_param="parameters.max_new_tokens",
         adapter=adapter,
     )

@@ -27,12 +27,14 @@ router = APIRouter(tags=["Health"])
 scraped = APIRouter(tags=["Health"])  # not among the routes where metrics have a port of their own
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez")
 async def livez(_request: Request) -> Response:
     """The event loop turns."""
     return JsonReply({"status": "alive"})
 
 
+@router.head("/startupz", include_in_schema=False)
 @router.get("/startupz")
 async def startupz(request: Request) -> Response:
     """The model was loaded once."""
@@ -40,6 +42,7 @@ async def startupz(request: Request) -> Response:
     return JsonReply({"status": "started" if started else "starting"}, status_code=200 if started else 503)
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
     """New requests are taken."""
@@ -47,6 +50,9 @@ async def readyz(request: Request) -> Response:
     return JsonReply({"status": "ready"} if reason is None else {"status": reason}, 503 if reason else 200)
 
 
+@router.head("/health", include_in_schema=False)
+@router.head("/ping", include_in_schema=False)
+@router.head("/", include_in_schema=False)
 @router.get("/health", response_class=Response, responses={503: {"description": "Not ready."}})
 @router.get("/ping", include_in_schema=False)
 @router.get("/", include_in_schema=False)

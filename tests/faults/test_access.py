@@ -21,7 +21,7 @@ from tests.faults.conftest import write_keys
 from tests.faults.oracle import Target, family
 from tests.service.houses import saying, served
 
-_HEALTH = ("/livez", "/readyz", "/startupz", "/health", "/ping", "/")
+_HEALTH = ("/livez", "/readyz", "/startupz", "/health", "/ping", "/", "/v2/health/live", "/v2/health/ready")
 _DOCUMENTATION = ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect", "/playground")
 OPEN = {("GET", path) for path in (*_HEALTH, *_DOCUMENTATION)}
 slow = pytest.mark.slow

@@ -82,11 +82,13 @@ async def test_the_openapi_document_holds_together(tmp_path: Path) -> None:
     Draft202012Validator(resolved).validate(body["example"])
 
 
-async def test_health_routes_tell_the_truth(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["GET", "HEAD"])  # load balancers ask either way
+async def test_health_routes_tell_the_truth(method: str, tmp_path: Path) -> None:
+    paths = ("/livez", "/startupz", "/readyz", "/health", "/")
     async with served(tmp_path, []) as (client, engine):
-        ready = [(await client.get(path)).status_code for path in ("/livez", "/startupz", "/readyz", "/health", "/")]
+        ready = [(await client.request(method, path)).status_code for path in paths]
         engine.state = EngineState.BROKEN
-        broken = [(await client.get(path)).status_code for path in ("/livez", "/startupz", "/readyz", "/health", "/")]
+        broken = [(await client.request(method, path)).status_code for path in paths]
     assert ready == [200] * 5
     assert broken == [200, 200, 503, 503, 503]
 

@@ -224,11 +224,22 @@ async def test_a_body_over_the_limit_is_refused(tmp_path: Path) -> None:
     assert response.json()["error"]["code"] == "body_too_large"
 
 
-async def test_a_prompt_over_the_context_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "body", "named"),
+    [
+        (URL, {"messages": [{"role": "user", "content": "x" * 5000}]}, "messages"),
+        ("/v1/completions", {"prompt": "x" * 5000}, "prompt"),
+        ("/v1/responses", {"input": "x" * 5000}, "input"),
+    ],
+)
+async def test_a_prompt_over_the_context_is_refused_by_its_field(
+    path: str, body: dict[str, Any], named: str, tmp_path: Path
+) -> None:
     async with served(tmp_path, []) as (client, _):
-        response = await client.post(URL, json={"messages": [{"role": "user", "content": "x" * 5000}]})
+        response = await client.post(path, json=body)
     assert response.status_code == 400
-    assert response.json()["error"]["code"] == "context_length_exceeded"
+    error = response.json()["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", named)
 
 
 async def test_an_unknown_model_is_a_404_and_the_aliases_are_known(tmp_path: Path) -> None:
