@@ -23,9 +23,9 @@ from engine.messages import Finish, FinishReason, Generate, ModelInfo, Output, P
 from tests.engine.scripted import INFO
 
 QUICK = FleetRules(
-    start_s=10.0, look_s=0.02, wait_s=3.0, retry_s=0.02, link=LinkRules(open_s=1.0, silence_s=0.6, beat_s=0.05)
+    start_s=10.0, look_s=0.02, wait_s=3.0, retry_s=0.02, link=LinkRules(open_s=2.0, silence_s=1.5, beat_s=0.05)
 )
-HOST = HostRules(beat_s=0.03, silence_s=0.5)
+HOST = HostRules(beat_s=0.03, silence_s=1.2)
 
 
 def token_at(seed: int, position: int) -> int:
