@@ -33,6 +33,7 @@ from engine import (
     DeadlineExceeded,
     EngineDied,
     EngineError,
+    EngineKilled,
     EngineOverloaded,
     EngineUnavailable,
     GrammarDeadEnd,
@@ -193,6 +194,7 @@ TABLE: dict[type[Exception], Row] = {
     GrammarDeadEnd: _failed(500, "grammar_dead_end"),
     NumericError: _failed(500, "numeric_error"),
     EngineDied: _failed(500, "engine_died"),
+    EngineKilled: _failed(500, "engine_died"),  # that it is kept out for a while changes nothing for who sent it
     DeadlineExceeded: _failed(504, "deadline_exceeded"),
     EngineError: _failed(500, "internal_error"),
     Exception: Row(500, "internal_error", "server_error", 500, "incomplete_generation", "Incomplete generation: "),
