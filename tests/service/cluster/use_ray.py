@@ -322,4 +322,6 @@ def file(model: str) -> None:
 
 
 if __name__ == "__main__":
+    # A shell's background jobs ignore it, and so would `serve run`.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     {"deaths": deaths, "changes": changes, "client": client, "file": file}[sys.argv[1]](sys.argv[2])
