@@ -81,6 +81,10 @@ class PagePool:
     def held(self) -> int:
         return self.count - self.free
 
+    def needed(self, length: int) -> int:
+        """Pages that hold so many tokens."""
+        return -(-length // self.page_size)
+
     def take(self) -> int:
         """A page for one holder, content unknown. Raises OutOfPages."""
         if self._blank:

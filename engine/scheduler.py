@@ -114,7 +114,7 @@ class Scheduler:
 
     def reserve(self, sequence: Sequence, length: int) -> bool:
         """Gives a running sequence pages for `length` tokens ahead of its step, if they are free; nobody gives way."""
-        missing = -(-length // self.pool.page_size) - len(sequence.pages)
+        missing = self.pool.needed(length) - len(sequence.pages)
         if missing > self.pool.free:
             return False
         sequence.pages.extend(self.pool.take() for _ in range(missing))
@@ -155,7 +155,7 @@ class Scheduler:
         pool = self.pool
         match = pool.match(sequence.salt, sequence.tokens) if self._may_share(sequence) else None
         pages = match.pages if match else []
-        needed = -(-len(sequence.tokens) // pool.page_size) - len(pages)
+        needed = pool.needed(len(sequence.tokens)) - len(pages)
         reserve = len(self.running)  # a page for each that decodes, lest the newcomer be preempted at once
         no_room = pool.free < needed + (reserve if self.running else 0)
         if no_room or (match is not None and self._is_being_computed(sequence, len(pages))):
@@ -235,7 +235,7 @@ class _Step:
 
     def _missing_pages(self, sequence: Sequence) -> int:
         """For its certain tokens."""
-        return max(0, -(-len(sequence.tokens) // self.scheduler.pool.page_size) - len(sequence.pages))
+        return max(0, self.scheduler.pool.needed(len(sequence.tokens)) - len(sequence.pages))
 
     def _guesses_in_free_pages(self, sequence: Sequence, owed: int) -> int:
         """How long a draft may be so that nobody gives way to a guess. `owed`: pages that those behind it need."""
@@ -283,7 +283,7 @@ class _Step:
     def _make_room(self, sequence: Sequence, length: int) -> bool:
         """Gives the sequence pages for `length` tokens, preempting the least urgent; False if it gave way itself."""
         pool = self.scheduler.pool
-        missing = -(-length // pool.page_size) - len(sequence.pages)
+        missing = pool.needed(length) - len(sequence.pages)
         if missing > pool.free:
             self._take_back_from_guesses()
         while missing > pool.free:
@@ -301,7 +301,7 @@ class _Step:
         pool = self.scheduler.pool
         for sequence in self.scheduler.running:
             length = len(sequence.tokens) + (len(sequence.draft) if sequence in self.planned else 0)
-            needed = -(-length // pool.page_size)
+            needed = pool.needed(length)
             pool.release_all(sequence.pages[needed:])
             del sequence.pages[needed:]
 

@@ -66,14 +66,19 @@ class House:
         parts = (VERSION, self.tokenizer.fingerprint, info.model_type, info.dtype, info.quantize, str(info.parameters))
         return "fp_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
+    @property
+    def served_names(self) -> list[str]:
+        """Under which the model is served, its adapters' too."""
+        return [*self.settings.model_names, *self.adapters]
+
     def model_named(self, name: str | None) -> str:
         """The name to answer with; raises ModelNotFound."""
-        names = self.settings.model_names
+        names = self.served_names
         if name is None or name in _ALIASES:
             return names[0]
-        if name in names or name in self.adapters or name == self.settings.model:
+        if name in names or name == self.settings.model:
             return name
-        served = ", ".join([*names, *self.adapters])
+        served = ", ".join(names)
         raise ModelNotFound(f"the model {name[:200]!r} is not served here; served: {served[:1000]}", param="model")
 
     def retry_after_s(self) -> float:

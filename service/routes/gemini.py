@@ -143,7 +143,7 @@ async def models(request: Request) -> Response:
     """The names under which the model is served."""
     tenant_of(request)
     house = house_of(request)
-    return JsonReply({"models": [_model(house, name) for name in [*house.settings.model_names, *house.adapters]]})
+    return JsonReply({"models": [_model(house, name) for name in house.served_names]})
 
 
 @router.get("/v1beta/models/{model:path}", **DOCUMENTED.route(GeminiModel, error=GeminiError))

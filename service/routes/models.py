@@ -23,9 +23,7 @@ async def models(request: Request) -> Response:
     """The names under which the model is served."""
     tenant_of(request)
     house = house_of(request)
-    return JsonReply(
-        {"object": "list", "data": [_model(house, name) for name in [*house.settings.model_names, *house.adapters]]}
-    )
+    return JsonReply({"object": "list", "data": [_model(house, name) for name in house.served_names]})
 
 
 @router.get("/v1/models/{model_id:path}", **DOCUMENTED.route(Model, error=OpenAIError))

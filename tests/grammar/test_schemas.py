@@ -35,6 +35,17 @@ def accepts(schema: Any, text: str, random: Random | None = None, **options: Any
     return END in mask(matcher)
 
 
+def agrees_with_jsonschema(schema: Any, values: list[Any], random: Random) -> None:
+    """Each value is accepted iff the jsonschema library finds it valid; nothing at all may be: then none is."""
+    for value in values:
+        text = json.dumps(value)
+        expected = is_valid(schema, decode(text))
+        try:
+            assert accepts(schema, text, random) == expected, f"{text} under {schema}"
+        except UnsatisfiableConstraint:
+            assert not expected
+
+
 @settings(max_examples=12, deadline=None)
 @given(st.one_of(schemas.core(2), schemas.recursive()), schemas.values(), randoms)
 def test_a_value_is_accepted_in_every_spelling_exactly_when_it_validates(
