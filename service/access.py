@@ -163,28 +163,58 @@ class Allowances:
         return account
 
 
+_HALF_LIFE_S = 10.0
+
+
 @dataclass(slots=True)
 class Gate:
-    """Counts requests in the house."""
+    """Counts requests in the house, and how many would be."""
 
     limit: int
     inside: int = field(default=0)
     refused: int = field(default=0)
     draining: bool = field(default=False)
+    clock: Callable[[], float] = time.monotonic
+    _came: float = 0.0  # of late: what is long over counts ever less
+    _entered: float = 0.0
+    _at: float = 0.0
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether `enter` would refuse now."""
+        return self.draining or self.inside >= self.limit
+
+    @property
+    def crowd(self) -> float:
+        """How many come for each one that is let in, of late; 1 where nobody is refused."""
+        return max(1.0, (1 + self._came) / (1 + self._entered))
 
     def enter(self, retry_after_s: float) -> None:
         """Lets one request in, or raises Overloaded; each `enter` needs its `leave`."""
         self.check(retry_after_s)
+        self._count(entered=True)
         self.inside += 1
 
     def check(self, retry_after_s: float) -> None:
         """Raises Overloaded where `enter` would now: before anything of the request is awaited."""
+        if not self.is_shut:
+            return
+        self.refuse()
         if self.draining:
-            self.refused += 1
             raise Overloaded("the server is closing", retry_after_s=5.0)
-        if self.inside >= self.limit:
-            self.refused += 1
-            raise Overloaded(f"{self.limit} requests are being served", retry_after_s=retry_after_s)
+        raise Overloaded(f"{self.limit} requests are being served", retry_after_s=retry_after_s)
+
+    def refuse(self) -> None:
+        """Counts one that is not let in."""
+        self.refused += 1
+        self._count(entered=False)
 
     def leave(self) -> None:
         self.inside -= 1
+
+    def _count(self, *, entered: bool) -> None:
+        now = self.clock()
+        kept = 0.5 ** ((now - self._at) / _HALF_LIFE_S)
+        self._at = now
+        self._came = self._came * kept + 1
+        self._entered = self._entered * kept + entered

@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine import Engine, EngineConfig, EngineError
 from engine.checkpoint import locate
 from engine.tokenizer import Tokenizer
 from grammar.errors import GrammarError
-from service import logs
 from service.access import Allowances, Gate, Keys, entry_of, read_keys
 from service.adapters import AdapterError, Shelf, prove, shelf_of
 from service.archive import Archive
@@ -35,7 +30,7 @@ from service.body import Reception
 from service.chat import ChatTemplate
 from service.compiling import CompileLimits, Compiler
 from service.desk import report
-from service.errors import Family, MethodNotAllowed, NotFound, ServiceError
+from service.errors import MethodNotAllowed, NotFound, ServiceError
 from service.families import call_form, thought_form
 from service.house import VERSION, House, context_length
 from service.marking import discard_key_file, make_marker, with_commonplaces
@@ -63,15 +58,13 @@ from service.routes import (
     watermark,
 )
 from service.settings import Settings
+from service.stamp import Stamp, family_of
 from service.streaming import ClientGone, JsonReply
 from service.tracing import make_tracing
 from watermark import warm as warm_watermark
 
 StartEngine = Callable[[EngineConfig], Awaitable[Engine]]
 
-_LOG = logging.getLogger(__name__)
-_ACCESS = logging.getLogger("formwork.access")
-_TGI_PATHS = frozenset({"/", "/generate", "/generate_stream", "/info", "/chat_tokenize", "/invocations", "/vertex"})
 _ROUTES = (
     chat,
     completions,
@@ -109,7 +102,6 @@ def create_app(settings: Settings, start_engine: StartEngine) -> FastAPI:
         title="Formwork",
         version=VERSION,
         description=_DESCRIPTION,
-        root_path=settings.root_path,
         lifespan=lifespan,
         redirect_slashes=False,
     )
@@ -126,7 +118,7 @@ def create_app(settings: Settings, start_engine: StartEngine) -> FastAPI:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST", "DELETE"], allow_headers=["*"]
         )
-    app.add_middleware(Stamp, access_log=settings.access_log)
+    app.add_middleware(Stamp, access_log=settings.access_log, root_path=settings.root_path)
     return app
 
 
@@ -266,17 +258,6 @@ def name_folder(settings: Settings) -> NameFolder | None:
     return NameFolder(Path(folder), settings.grammar_folder_bytes) if folder else None
 
 
-def family_of(path: str) -> Family:
-    """Whose shape an error on this path has."""
-    if path.startswith("/v1/messages"):
-        return Family.ANTHROPIC
-    if path.startswith("/api/"):
-        return Family.OLLAMA
-    if path.startswith("/v1beta/") or path.endswith((":generateContent", ":streamGenerateContent", ":countTokens")):
-        return Family.GEMINI
-    return Family.TGI if path in _TGI_PATHS or path.startswith("/v2") else Family.OPENAI
-
-
 def _ends(engine: Engine, tokenizer: Tokenizer) -> list[int]:
     """The end tokens, as the engine itself joins them: a plan is for one vocabulary, ends included."""
     return list(dict.fromkeys((*engine.info.eos_token_ids, *tokenizer.eos_token_ids)))
@@ -303,50 +284,3 @@ async def _tell_http(request: Request, error: Exception) -> Response:
 async def _tell_nobody(_request: Request, _error: Exception) -> Response:
     """The client has gone; the status is for the log (nginx's word for it)."""
     return Response(status_code=499)
-
-
-class Stamp:
-    """Gives each request an id, which its log lines carry too, and tells how long its answer took to begin."""
-
-    def __init__(self, app: ASGIApp, access_log: bool = False) -> None:
-        self._app = app
-        self._access_log = access_log
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        arrived = time.monotonic()
-        request_id = secrets.token_hex(12)  # never the client's: two clients could choose the same
-        status = 499  # of one who went away before the answer began
-
-        answered: Callable[[int], None]
-
-        async def stamped(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                answered(status)
-                spent = f"{1e3 * (time.monotonic() - arrived):.0f}".encode()
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (b"x-request-id", request_id.encode()),
-                    (b"openai-processing-ms", spent),
-                ]
-            await send(message)
-
-        house: House = scope["app"].state.house
-        path = scope["path"][:200]
-        traced = house.tracing.request(scope["method"], path, Headers(scope=scope), request_id)
-        with logs.of_request(request_id), traced as answered:
-            try:
-                await self._app(scope, receive, stamped)
-            finally:
-                if self._access_log:
-                    _access(scope, status, time.monotonic() - arrived)
-
-
-def _access(scope: Scope, status: int, seconds: float) -> None:
-    """One line a request: no query, no body, no header, for a key may stand in any of them."""
-    told = {"method": scope["method"], "path": scope["path"][:200], "status": status, "seconds": round(seconds, 4)}
-    _ACCESS.info("%(method)s %(path)r %(status)d %(seconds).3f s", told, extra={"facts": told})

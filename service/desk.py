@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -108,9 +108,13 @@ def house_of(request: Request) -> House:
 
 def tenant_of(request: Request, scope: Scope = Scope.GENERATE) -> str:
     """Who asks; raises Unauthorized, or Forbidden where the key is for other things."""
-    headers = request.headers
-    own = headers.get("x-api-key") or headers.get("x-goog-api-key")  # Anthropic's and Gemini's clients
-    return house_of(request).keys.admit(headers.get("authorization") or (f"Bearer {own}" if own else None), scope)
+    return house_of(request).keys.admit(authorization_of(request.headers), scope)
+
+
+def authorization_of(headers: Mapping[str, str]) -> str | None:
+    """The header of that name, or what Anthropic's and Gemini's clients send instead."""
+    own = headers.get("x-api-key") or headers.get("x-goog-api-key")
+    return headers.get("authorization") or (f"Bearer {own}" if own else None)
 
 
 async def receive(

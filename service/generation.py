@@ -179,7 +179,7 @@ def _check_time(house: House, wish: Wish) -> None:
     budget = wish.sampling.max_tokens or house.context_length
     needed_s = house.pace.expected_s(budget, stats.queue_s_p50, stats.waiting)
     if needed_s > deadline_s:
-        house.gate.refused += 1
+        house.gate.refuse()
         told = f"this would take about {needed_s:.0f} s now, and its deadline is {deadline_s:g} s"
         raise Overloaded(told, retry_after_s=house.retry_after_s())
 

@@ -29,6 +29,7 @@ from service.settings import Settings
 from service.tracing import Tracing
 
 VERSION = "0.1.0"
+_LONGEST_WAIT_S = 60.0
 _ALIASES = frozenset({"default", "tgi", "dummy"})  # the last is what huggingface_hub sends when told no name
 
 
@@ -82,8 +83,13 @@ class House:
         raise ModelNotFound(f"the model {name[:200]!r} is not served here; served: {served[:1000]}", param="model")
 
     def retry_after_s(self) -> float:
-        """When to come again: after twice the median wait of the last minute, spread so that not all come at once."""
-        return max(1.0, 2 * self.engine.stats.queue_s_p50) * random.uniform(1.0, 1.5)
+        """When to come again: after twice the median wait of the last minute, later where many come for one place.
+
+        Evenly spread over the time that serving all of them would take, so that they do not come at once, nor again
+        and again. Clients' libraries obey up to a minute, and fall back to less beyond.
+        """
+        wait_s = max(1.0, 2 * self.engine.stats.queue_s_p50)
+        return min(_LONGEST_WAIT_S, wait_s * random.uniform(1.0, max(1.5, 2 * self.gate.crowd - 1)))
 
     def chat_template(self) -> ChatTemplate:
         if self.template is None:

@@ -22,6 +22,7 @@ from engine.client import EngineClient, Supervision
 from service.app import StartEngine, create_app
 from service.cluster.launch import starting
 from service.connections import ConnectionLimits, bounded
+from service.front import front_of
 from service.house import House
 from service.logs import set_up
 from service.routes.chat import EXAMPLE
@@ -47,7 +48,9 @@ def run(settings: Settings, idle: Mapping[str, str]) -> int:
     """Serves until told to stop; the exit status. `idle` are flags and variables that change nothing, and why."""
     set_up(settings.log_level, settings.log_format)
     app = create_app(settings, _start_engine(settings))
-    limits = ConnectionLimits(settings.max_connections, settings.head_limit_bytes, settings.head_timeout_s)
+    limits = ConnectionLimits(
+        settings.max_connections, settings.head_limit_bytes, settings.head_timeout_s, front_of(app, settings)
+    )
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from service.connections import ConnectionLimits, bounded
 from service.streaming import EventStream
@@ -49,7 +50,16 @@ async def listening(held: Held | None = None, **changes: Any) -> AsyncGenerator[
     """The port of a server with small limits."""
     limits = ConnectionLimits(**{"connections": 50, "head_bytes": 4096, "head_s": 0.5, **changes})
     routes = [Route("/", _hello, methods=["GET", "POST"]), Route("/stream", (held or Held()).stream)]
-    config = uvicorn.Config(Starlette(routes=routes), port=0, http=bounded(limits), lifespan="off", log_config=None)
+    async with listening_to(Starlette(routes=routes), limits) as port:
+        yield port
+
+
+@asynccontextmanager
+async def listening_to(app: ASGIApp, limits: ConnectionLimits) -> AsyncGenerator[int, None]:
+    """The port of a server of this application."""
+    config = uvicorn.Config(
+        app, port=0, http=bounded(limits), lifespan="off", log_config=None, access_log=False, server_header=False
+    )
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)
