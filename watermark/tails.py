@@ -97,17 +97,45 @@ def split(log_tail: float, log_tail_above: float, uniform: float) -> float:
     return float(log_tail + np.log(above + uniform * (1.0 - above)))
 
 
-def expectation_over_counts(log_tails: Callable[[Floats], Floats], mean: float, variance: float, most: int) -> float:
-    """E[log_tail(G)] for a count G of 0 … most with this mean and variance (normal shape, cut at whole numbers)."""
-    deviation = max(float(np.sqrt(variance)), 1e-9)
-    low = max(0, int(np.floor(mean - 6.0 * deviation)))
-    high = min(most, int(np.ceil(mean + 6.0 * deviation)))
-    # Some 60 points at most: where the distribution is wide, every few whole numbers are enough.
-    step = max(1, (high - low) // 60)
+def expectation_over_coins(log_tails: Callable[[Floats], Floats], mean: float, variance: float, count: int) -> float:
+    """E[log_tail(G)] for the heads G among `count` coins of any chances, of which mean and variance are known.
+
+    Exact for one coin, for two and for equal ones; otherwise that of other coins with these moments (`_alike`). A
+    normal shape cut at whole numbers would be off by a tenth for two coins, and texts of few near ties are the rule.
+    """
+    alike, chance, last = _alike(max(0.0, count - mean), variance, count)
+    reach = 8 + int(8.0 * np.sqrt(max(0.0, variance)))
+    low, high = max(0, int(mean) - reach), min(count, int(mean) + 1 + reach)
+    # Some 100 points at most: of each few whole numbers (odd, so that there is one) the middle.
+    step = 1 + 2 * ((high - low) // 200)
     points = np.arange(low, high + 1, step, dtype=np.float64)
-    edges = np.append(points - step / 2, points[-1] + step / 2)
-    weights = np.diff(special.ndtr((edges - mean) / deviation))
+    edges = np.append(points, points[-1] + step) - step // 2
+    # Heads ≥ edge iff tails ≤ count − edge: so many among those alike, or one less where the last coin shows one too.
+    tails = count - edges
+    at_least = (1.0 - last) * _at_most(tails, alike, chance) + last * _at_most(tails - 1.0, alike, chance)
+    weights = -np.diff(at_least)
     return float((weights * log_tails(points)).sum() / weights.sum())
+
+
+def _alike(mean: float, variance: float, count: int) -> tuple[int, float, float]:
+    """Coins whose tails have this mean and variance: so many of one chance, that chance, and the chance of one more.
+
+    Given Σr and Σr² of the chances r of at most `count` coins, n = (Σr)² / Σr² equal ones would do if n were whole; its
+    whole part and one smaller coin do for all.
+    """
+    squares = mean - variance
+    if mean <= 0.0 or squares <= 0.0:
+        return 0, 0.0, 0.0
+    alike = max(1, min(count, int(mean * mean / squares)))
+    root = np.sqrt(max(0.0, alike * ((alike + 1) * squares - mean * mean)))
+    chance = min(1.0, (mean * alike + root) / (alike * (alike + 1)))
+    return alike, float(chance), float(min(1.0, max(0.0, mean - alike * chance)))
+
+
+def _at_most(counts: Floats, trials: int, share: float) -> Floats:
+    """P(Bin(trials, share) ≤ count), elementwise, for counts below nothing and above all too."""
+    inside = np.clip(counts, 0, trials)
+    return np.where(counts < 0, 0.0, special.bdtr(inside, trials, share))
 
 
 def expectation_over_gamma(log_tails: Callable[[Floats], Floats], mean: float, variance: float) -> float:

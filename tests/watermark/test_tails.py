@@ -89,18 +89,40 @@ def test_the_promise_for_unmarked_text_is_that_of_a_uniform_p() -> None:
     assert promise == pytest.approx(-1.0, abs=0.03)
     counts = np.arange(51)
     exact = (stats.binom.pmf(counts, 50, 0.25) * tails.log_binomial_tails(counts, 50, 0.25)).sum()
-    guess = tails.expectation_over_counts(lambda g: tails.log_binomial_tails(g, 50, 0.25), 12.5, 50 * 3 / 16, 50)
-    assert guess == pytest.approx(exact, rel=0.03)
+    guess = tails.expectation_over_coins(lambda g: tails.log_binomial_tails(g, 50, 0.25), 12.5, 50 * 3 / 16, 50)
+    assert guess == pytest.approx(exact, rel=1e-6)
 
 
-@pytest.mark.parametrize(("trials", "chance"), [(10, 0.6), (60, 0.7), (4000, 0.6)])
-def test_the_promise_for_counts_is_the_expectation(trials: int, chance: float) -> None:
-    """Against the sum over all counts."""
-    counts = np.arange(trials + 1)
-    log_tails = tails.log_binomial_tails(counts, trials, 0.5)
-    exact = (stats.binom.pmf(counts, trials, chance) * np.maximum(log_tails, -1e6)).sum()
-    variance = trials * chance * (1 - chance)
-    guess = tails.expectation_over_counts(
-        lambda g: tails.log_binomial_tails(g, trials, 0.5), trials * chance, variance, trials
-    )
-    assert guess == pytest.approx(exact, rel=0.03)
+def _over_coins(chances: NDArray[np.float64]) -> tuple[float, float]:
+    """E[log p] of so many coins, by their moments and by adding one coin after the other."""
+    count = len(chances)
+    heads: NDArray[np.float64] = np.ones(1)
+    for chance in chances:
+        heads = np.convolve(heads, [1.0 - chance, chance])
+    log_p = np.maximum(tails.log_binomial_tails(np.arange(count + 1), count, 0.5), -1e6)
+    mean, variance = float(chances.sum()), float((chances * (1.0 - chances)).sum())
+    promise = tails.expectation_over_coins(lambda g: tails.log_binomial_tails(g, count, 0.5), mean, variance, count)
+    return promise, float((heads * log_p).sum())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=40))
+def test_the_promise_for_any_coins_is_the_expectation(near_ties: list[int]) -> None:
+    """Some choices among two near ties, some among many."""
+    promise, exact = _over_coins(1.0 - 0.5 ** np.array(near_ties))
+    assert promise == pytest.approx(exact, rel=1e-12 if len(near_ties) < 3 else 5e-3)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+def test_the_promise_for_two_coins_is_exact(one: float, other: float) -> None:
+    """Whatever their chances."""
+    promise, exact = _over_coins(np.array([one, other]))
+    assert promise == pytest.approx(exact, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize(("count", "chance"), [(10, 0.6), (60, 0.7), (4000, 0.6), (50, 1.0)])
+def test_the_promise_for_many_coins_is_the_expectation(count: int, chance: float) -> None:
+    """Also where not every count is looked at."""
+    promise, exact = _over_coins(np.full(count, chance))
+    assert promise == pytest.approx(exact, rel=1e-3)

@@ -24,7 +24,7 @@ from watermark.errors import SchemeError
 from watermark.jit import compiled
 from watermark.keys import Key
 from watermark.schemes.base import Choice, Contexts, Draws, Scheme, Scores
-from watermark.tails import Floats, expectation_over_counts, log_binomial_tails, split
+from watermark.tails import Floats, expectation_over_coins, log_binomial_tails, split
 
 ANCHOR_STREAM, COLOUR_STREAM = 1, 2  # Philox streams of the self-hash; stream 0 is everyone's
 
@@ -190,7 +190,7 @@ class Kgw(Scheme):
 
     def expected_log_tail(self, mean: float, variance: float, count: int) -> float:
         """Averaged over whole numbers of greens."""
-        return expectation_over_counts(
+        return expectation_over_coins(
             lambda greens: log_binomial_tails(greens, count, self.gamma), mean, variance, count
         )
 
