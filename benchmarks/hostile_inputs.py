@@ -24,6 +24,7 @@ from service.errors import ServiceError
 
 _SECRET = "s" * 32
 _STEPS = 24
+_MOST_TO_FINISH = 2_000  # a longer way costs minutes and shows nothing more
 
 
 @functools.cache
@@ -108,6 +109,8 @@ def _walk(grammar: Any, choices: bytes) -> None:
 def _finish(matcher: Any, row: Any) -> None:
     """Every accepted text can be brought to an end in as many tokens as the matcher says."""
     left = matcher.tokens_to_finish
+    if left > _MOST_TO_FINISH:
+        return
     while not matcher.is_accepting:
         matcher.fill_mask(row, budget=left)
         legal = np.flatnonzero(np.unpackbits(row.view(np.uint8), bitorder="little"))

@@ -4,8 +4,8 @@ What it is for: `engine.client` keeps one for each request over the lives of its
 replicas. What may not enter: sockets, who computes it next, clocks (times are arguments, on one monotonic clock).
 
 The idea: the next life is given the tokens that were received, and tells at the end what it has seen itself. What the
-earlier ones saw has to be added here: tokens that were forced, whether the budget closed the text, passes and seconds.
-Of guesses that came true nothing is known of a life that did not end well; those of the last one are told.
+earlier ones saw has to be added here: tokens that were forced or jumped over, guesses, passes, seconds, whether the
+budget closed the text. How much of the prompt was found in shared pages is the first life's to say.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from engine.errors import InternalError
-from engine.messages import Finish, FinishReason, Generate, Output
+from engine.finishes import joined
+from engine.messages import Finish, FinishReason, Generate, Guessed, Output
 
 _NOTHING = Finish(reason=FinishReason.ABORTED)
 
@@ -33,9 +34,12 @@ class Continued:
     _tells: bool = False  # tokens have come in this life
     _passes: int = 0  # of this life
     _until_told_s: float = 0.0  # of this life
-    _forced: int = 0
-    _closed_by_budget: bool = False
-    _earlier: Finish = _NOTHING  # passes and seconds of the lives before
+    _guessed: list[Guessed] = field(default_factory=list)  # in this life
+    _jumped: int = 0  # in this life
+    _closed_by_budget: bool = False  # in this life
+    _cached: int | None = None  # None: no token has come in any life
+    _forced: int = 0  # in all lives
+    _earlier: Finish = _NOTHING  # what the lives before counted, forced tokens excepted
 
     @property
     def received(self) -> int:
@@ -60,14 +64,25 @@ class Continued:
     def sent(self, now: float) -> None:
         """A life begins that will compute it; the time since the last one was lost counts as a queue's."""
         if self.resumed:
-            self._add(queue_s=now - self._since)
+            self._add(Finish(reason=FinishReason.ABORTED, queue_s=now - self._since))
         self._since, self._tells, self._passes = now, False, 0
+        self._guessed, self._jumped, self._closed_by_budget = [], 0, False
 
     def lost(self, now: float) -> None:
         """The life ended before the request; what it spent without a token counts as prefill."""
         spent = now - self._since
-        seconds = (self._until_told_s, spent) if self._tells else (spent, 0.0)
-        self._add(prefill_s=seconds[0], decode_s=seconds[1], passes=self._passes)
+        prefill_s, decode_s = (self._until_told_s, spent) if self._tells else (spent, 0.0)
+        self._add(
+            Finish(
+                reason=FinishReason.ABORTED,
+                closed_by_budget=self._closed_by_budget,
+                prefill_s=prefill_s,
+                decode_s=decode_s,
+                passes=self._passes,
+                guessed=self._guessed,
+                jumped_tokens=self._jumped,
+            )
+        )
         self._since, self.resumed = now, True
 
     def take(self, output: Output, now: float) -> Output:
@@ -80,25 +95,23 @@ class Continued:
         self.emitted.extend(token.token_id for token in output.tokens)
         self.evidence = output.evidence
         self._forced += sum(token.forced for token in output.tokens)
-        self._closed_by_budget = self._closed_by_budget or output.closed_by_budget
+        self._note(output)
         finish = output.finish
         if finish is not None and self.resumed:
             finish = self._whole(finish)
         return msgspec.structs.replace(output, request_id=self.request.request_id, finish=finish)
 
+    def _note(self, output: Output) -> None:
+        """What is told so far of this life, should it be lost."""
+        self._guessed = output.guessed or self._guessed
+        self._jumped, self._closed_by_budget = output.jumped_tokens, output.closed_by_budget
+        if output.tokens and self._cached is None:
+            self._cached = output.cached_tokens
+
     def _whole(self, last: Finish) -> Finish:
         """What the last life tells, with what it cannot know."""
-        before = self._earlier
-        return msgspec.structs.replace(
-            last,
-            forced_tokens=self._forced,
-            closed_by_budget=last.closed_by_budget or self._closed_by_budget,
-            passes=before.passes + last.passes,
-            queue_s=before.queue_s + last.queue_s,
-            prefill_s=before.prefill_s + last.prefill_s,
-            decode_s=before.decode_s + last.decode_s,
-        )
+        cached = last.cached_tokens if self._cached is None else self._cached
+        return msgspec.structs.replace(joined(self._earlier, last), forced_tokens=self._forced, cached_tokens=cached)
 
-    def _add(self, **amounts: float) -> None:
-        sums = {name: getattr(self._earlier, name) + amount for name, amount in amounts.items()}
-        self._earlier = msgspec.structs.replace(self._earlier, **sums)
+    def _add(self, part: Finish) -> None:
+        self._earlier = joined(self._earlier, part)

@@ -296,14 +296,16 @@ class EngineLoop:
         timing.last_token = now
         if self._draft_model is not None:
             self._draft_model.settle(part.sequence)
-        event = self._output(generation, tokens, self._timed(generation))
+        event = self._output(generation, tokens, self._timed(generation), verified=guessed)
         if generation.finish is not None:
             self._forget(generation)
         elif generation.speculator is not None:
             self._ends.append((generation.speculator, part.first_row + part.rows - 1 - missed))
         return [event]
 
-    def _output(self, generation: Generation, tokens: list[Token], finish: Finish | None) -> Output:
+    def _output(
+        self, generation: Generation, tokens: list[Token], finish: Finish | None, *, verified: int = 0
+    ) -> Output:
         first = generation.reported
         generation.reported += len(tokens)
         prompt = generation.take_prompt_tokens() if tokens else None
@@ -315,6 +317,9 @@ class EngineLoop:
             evidence=generation.evidence,
             finish=finish,
             closed_by_budget=generation.constraint is not None and generation.constraint.closed_by_budget,
+            guessed=generation.speculator.report() if verified and generation.speculator is not None else [],
+            jumped_tokens=generation.jumped,
+            cached_tokens=generation.sequence.cached_tokens,
         )
 
     def _timed(self, generation: Generation) -> Finish | None:

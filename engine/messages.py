@@ -190,7 +190,10 @@ class Output(msgspec.Struct, frozen=True, tag=True, kw_only=True, omit_defaults=
     prompt: list[PromptToken] | None = None  # once, with the first output, if prompt_logprobs was asked for
     evidence: tuple[float, float] | None = None  # of a marked request so far (`watermark.Embedder.evidence`)
     finish: Finish | None = None
-    closed_by_budget: bool = False  # so far: who goes on with the request elsewhere cannot see it
+    closed_by_budget: bool = False  # so far, as the next two: who goes on with the request elsewhere cannot see it
+    guessed: list[Guessed] = []  # told whenever guesses were verified
+    jumped_tokens: int = 0
+    cached_tokens: int = 0  # as in `Finish`
 
 
 class Failure(msgspec.Struct, frozen=True, tag=True):

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from engine import Engine
+from engine.finishes import joined
 from engine.messages import Finish, FinishReason, Generate, Token
 from engine.stops import StopScanner
 from engine.tokenizer import Tokenizer
@@ -157,12 +158,8 @@ class LimitedThought:
             return msgspec.structs.replace(finish, closed_by_budget=True)
         mark = finish.mark if finish.mark.applied or not first.mark.applied else first.mark
         return msgspec.structs.replace(
-            finish,
+            joined(first, finish),
             closed_by_budget=self.cut or finish.closed_by_budget,
             mark=msgspec.structs.replace(mark, eligible=finish.mark.eligible + first.mark.eligible),
-            forced_tokens=finish.forced_tokens + first.forced_tokens,
-            queue_s=finish.queue_s + first.queue_s,
-            prefill_s=finish.prefill_s + first.prefill_s,
-            decode_s=finish.decode_s + first.decode_s,
             cached_tokens=first.cached_tokens,
         )

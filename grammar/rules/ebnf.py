@@ -8,7 +8,7 @@ from grammar.rules.gbnf import parse_gbnf
 from grammar.rules.lark import parse_lark
 from grammar.rules.terms import Rules
 
-_DEFINES: Final = re.compile(r"^\s*[A-Za-z_][A-Za-z0-9_.-]*\s*::=", re.MULTILINE)
+_DEFINES: Final = re.compile(r"^[^\S\n]*[A-Za-z_][A-Za-z0-9_.-]*\s*::=", re.MULTILINE)
 _READERS: Final = {"lark": (parse_lark, "start"), "gbnf": (parse_gbnf, "root")}
 
 

@@ -35,7 +35,7 @@ from grammar.rules.terms import (
 
 _SPACE: Final = re.compile(r"(?:[ \t]+|//[^\n]*|#[^\n]*|\\\r?\n)*")
 _LINES: Final = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|#[^\n]*)*")
-_MORE: Final = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|#[^\n]*)*\|")
+_MORE: Final = re.compile(r"(?:[ \t\r\n]++|//[^\n]*+|#[^\n]*+)*+\|")  # takes nothing back: many blanks have one reading
 _RULE: Final = re.compile(r"_?[a-z][_a-z0-9]*")
 _TERMINAL: Final = re.compile(r"_?[A-Z][_A-Z0-9]*")
 _REGEX: Final = re.compile(r"/(?!/)((?:\\.|[^\\/\n])*)/([imslux]*)")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.continued import Continued
 from engine.errors import InternalError
-from engine.messages import Finish, FinishReason, Generate, Output, Sampling, Token
+from engine.messages import Finish, FinishReason, Generate, Guessed, Output, Sampling, Token
 
 
 def asked(**fields: object) -> Generate:
@@ -21,7 +21,7 @@ def output(first: int, count: int = 1, *, finish: Finish | None = None, closed: 
     return Output(request_id="r.1", first=first, tokens=tokens, finish=finish, closed_by_budget=closed)
 
 
-def ended(**fields: float) -> Finish:
+def ended(**fields: object) -> Finish:
     return Finish(reason=FinishReason.EOS, **fields)  # type: ignore[arg-type]
 
 
@@ -50,6 +50,26 @@ def test_seconds_of_all_lives_and_of_the_time_between_them_add_up() -> None:
     assert finish.passes == 3
     assert finish.forced_tokens == 2  # every other of three
     assert finish.closed_by_budget  # as the first life saw
+
+
+def test_guesses_jumps_and_passes_of_all_lives_add_up() -> None:
+    """What a life told last is what it counts for; how much was found in shared pages the first one said."""
+    lives = [
+        ([Guessed("ngram", 4, 1)], 2), ([], 0), ([Guessed("grammar", 3, 3), Guessed("ngram", 2, 2)], 5),
+    ]  # fmt: skip
+    continued = Continued(asked(), 0.0)
+    for number, (guessed, jumped) in enumerate(lives):
+        continued.sent(0.0)
+        first = output(2 * number)
+        continued.take(msgspec.structs.replace(first, guessed=guessed, jumped_tokens=jumped, cached_tokens=number), 0.0)
+        continued.take(msgspec.structs.replace(output(2 * number + 1), jumped_tokens=jumped), 0.0)
+        continued.lost(0.0)
+    continued.sent(0.0)
+    last = ended(passes=1, guessed=[Guessed("heads", 1, 0)], jumped_tokens=1, cached_tokens=9)
+    finish = continued.take(output(6, finish=last), 0.0).finish
+    assert finish is not None
+    assert finish.guessed == [Guessed("ngram", 6, 3), Guessed("grammar", 3, 3), Guessed("heads", 1, 0)]
+    assert (finish.jumped_tokens, finish.passes, finish.cached_tokens) == (8, 7, 0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(0, 9), st.floats(0, 9)), min_size=1, max_size=6))

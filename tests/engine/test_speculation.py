@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import grammar
 from engine.batch import StepBatch
+from engine.continued import Continued
 from engine.grammars import GrammarStore
 from engine.messages import ErrorCode, Finish, Generate, Mark, Plan
 from engine.model.heads import Foreseen
@@ -181,6 +182,38 @@ def test_a_resumed_request_goes_on_the_same() -> None:
         again = request("r", PROMPT, max_tokens=50, temperature=1.0, seed=3)
         rest = drive(made(guesses=16), [msgspec.structs.replace(again, emitted=whole.ids[:cut])])["r"]
         assert rest.ids == whole.ids[cut:]
+
+
+@pytest.mark.parametrize("jump", [False, True])
+def test_over_all_lives_each_pass_brings_one_token_and_those_that_were_guessed(*, jump: bool) -> None:
+    """Wherever the engine dies, the end tells of all lives as it would have told of one."""
+    constraint = grammar.compile_json_schema(SCHEMA, VOCABULARY, **OPTIONS)
+    wanted = request("r", PROMPT, max_tokens=60, temperature=1.0, seed=3)
+    wanted = msgspec.structs.replace(wanted, grammar=constraint.fingerprint, jump=jump)
+    whole = drive(made(constraint, guesses=16), [wanted])["r"]
+    assert whole.finish is not None
+    for cut in range(1, len(whole.outputs)):
+        lives = Continued(wanted, 0.0)
+        for outputs in (
+            whole.outputs[:cut],
+            drive(made(constraint, guesses=16), [_after(wanted, whole, cut)])["r"].outputs,
+        ):
+            lives.sent(0.0)
+            told = [lives.take(output, 0.0) for output in outputs][-1].finish
+            if told is None:
+                lives.lost(0.0)
+        assert told is not None
+        assert lives.emitted == whole.ids
+        assert told.jumped_tokens == whole.finish.jumped_tokens
+        assert (told.jumped_tokens > 0) == jump
+        if not jump:  # of tokens jumped over, a pass brings more; one that ends with a guess brings no token besides
+            assert told.passes + sum(each.accepted for each in told.guessed) - len(whole.ids) in {0, 1}
+
+
+def _after(wanted: Generate, whole: Answer, cut: int) -> Generate:
+    """What a life is asked for whose predecessor was heard of `cut` times."""
+    ids = [token.token_id for output in whole.outputs[:cut] for token in output.tokens]
+    return msgspec.structs.replace(wanted, emitted=ids)
 
 
 def test_what_came_of_the_guesses_is_told() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.messages import Finish, FinishReason
+from engine.messages import Finish, FinishReason, Guessed
 from service.families import THOUGHT_FORMS, call_form, thought_form
 from service.json_text import MemberText
 from tests.engine.scripted import ScriptedEngine, Step
@@ -220,6 +220,9 @@ async def test_free_text_may_end_in_its_reasoning(tmp_path: Path) -> None:
     assert choice["message"]["reasoning_content"] == "a b c"
 
 
+GUESSED = [Guessed("ngram", 5, 3)]
+
+
 class Limited(ScriptedEngine):
     """Reasons until the end mark or the limit, then answers."""
 
@@ -229,11 +232,11 @@ class Limited(ScriptedEngine):
 
     def play(self, limit: int) -> list[Step]:
         if len(self.requests) > 1:
-            return [BYTES.tokens(self.answer), [EOS], Finish(reason=FinishReason.EOS)]
+            return [BYTES.tokens(self.answer), [EOS], Finish(reason=FinishReason.EOS, passes=2, guessed=GUESSED)]
         said = BYTES.tokens(self.thought)[:limit]
         if len(said) < len(self.thought):
-            return [said, Finish(reason=FinishReason.LENGTH)]
-        return [said, Finish(reason=FinishReason.STOP, stop=b"</think>")]
+            return [said, Finish(reason=FinishReason.LENGTH, passes=1, guessed=GUESSED)]
+        return [said, Finish(reason=FinishReason.STOP, stop=b"</think>", passes=1, guessed=GUESSED)]
 
     def prompts(self) -> list[bytes]:
         return [bytes_of(request.prompt) for request, _ in self.requests]
@@ -251,7 +254,9 @@ async def test_reasoning_may_have_a_limit_of_its_own(tmp_path: Path, limit: int,
     assert [plan is not None for _, plan in engine.requests] == [False, True]
     assert engine.requests[0][0].sampling.max_tokens == limit
     assert engine.prompts()[1].endswith(f"<think>{told}</think>\n\n".encode())
-    assert answer["formwork"]["choices"][0]["closed_by_budget"] is (limit == 4)
+    facts = answer["formwork"]["choices"][0]
+    assert facts["closed_by_budget"] is (limit == 4)
+    assert (facts["passes"], facts["guesses"]) == (3, {"ngram": {"proposed": 10, "accepted": 6}})  # of both requests
     marks = len("<think></think>\n\n")
     assert small.json()["error"]["formwork"]["least_budget"] == marks + 5  # the scripted compiler's least budget
 

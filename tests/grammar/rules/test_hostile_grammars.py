@@ -72,6 +72,15 @@ def test_pieces_of_lark(source: str) -> None:
     survives(lambda: compile_ebnf(source, VOCABULARY, syntax="lark"))
 
 
+@pytest.mark.parametrize(
+    "source", ["start: \r" + "\r" * 300 + "x", "start: " + "#\n" * 300 + "x", "\n" * 2_000_000, " \n" * 1_000_000]
+)
+def test_blanks_are_read_once(source: str) -> None:
+    """Were each way of dividing them tried, or each line begun anew, none of these would come to an end."""
+    with pytest.raises(GrammarError):
+        compile_ebnf(source, VOCABULARY)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(GBNF_PIECES), max_size=14).map("".join))
 def test_pieces_of_gbnf(source: str) -> None:
