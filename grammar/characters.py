@@ -75,7 +75,7 @@ def character(mem: Int32, h: Int64, s: int, value: int, st: int, column: int) ->
             value = int(need)
         if least >= IMPOSSIBLE or (most >= 0 and value + least > most):
             return -1, value
-    elif kind == KEY:
+    elif kind >= KEY:
         spec = mem[h[SPEC] + s]
         words = mem[h[SPEC_WORDS] + spec]
         reach = mem[h[SPEC_OFFSET] + spec] + (target - mem[h[SPEC_BASE] + spec]) * words

@@ -18,7 +18,7 @@ from grammar import gathering
 from grammar.automaton import Automaton
 from grammar.kernels import kernel
 from grammar.states import Mask
-from grammar.tables import DEAD, KEY, KIND, STACK_DATA, STACK_DEPTH, STACK_PARENT, STACK_STATE
+from grammar.tables import DEAD, KEY, KIND, LISTED, STACK_DATA, STACK_DEPTH, STACK_PARENT, STACK_STATE
 
 Int32 = npt.NDArray[np.int32]
 UNSPELLABLE: Final = 1 << 28
@@ -218,7 +218,7 @@ class Closing:
         most: dict[tuple[int, int], int] = {}
         for state, node, above in stations:
             base, frames = node, [frame for frame, _ in above]
-            if not frames and tables.get(KIND, state) == KEY:
+            if not frames and tables.get(KIND, state) in (KEY, LISTED):
                 base, frames = tables.get(STACK_PARENT, node), [tables.get(STACK_STATE, node)]
             ways = automaton.bounds(state, frames[0] if frames else None)
             for frame in frames:

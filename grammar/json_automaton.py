@@ -17,6 +17,7 @@ from grammar.frames.arrays import UNKNOWN, ArrayFrame, Item
 from grammar.frames.languages import Machine, number_machine, string_machine
 from grammar.frames.members import Shape
 from grammar.frames.objects import Member, ObjectFrame
+from grammar.frames.remaining import WordLists, ending_with, listed_words, word_holds
 from grammar.frames.satisfy import Satisfiability
 from grammar.json_completions import Completions
 from grammar.kernels import fixed
@@ -26,6 +27,7 @@ from grammar.options import JsonOptions
 from grammar.places import PlaceKind
 from grammar.pointers import open_pointer, opening_bracket
 from grammar.schema.atoms import (
+    ALL_TYPES,
     ARRAY,
     FALSE_VALUE,
     NULL,
@@ -36,6 +38,7 @@ from grammar.schema.atoms import (
     Constant,
     Contains,
     ItemCount,
+    OfType,
     PropertyCount,
     Unique,
     possible_types,
@@ -43,7 +46,7 @@ from grammar.schema.atoms import (
 )
 from grammar.schema.constants import constant_in
 from grammar.states import column
-from grammar.tables import ALLOW_OFFSET, DEAD, KEY, PLAIN, POP, PUSH, SPEC, STACK_STATE, STEP, operation
+from grammar.tables import ALLOW_OFFSET, DEAD, KEY, LISTED, PLAIN, POP, PUSH, SPEC, STACK_STATE, STEP, operation
 from grammar.tables import STRING as STRING_KIND
 from grammar.vocabulary import Vocabulary
 
@@ -52,6 +55,7 @@ _PLACES: Final = {
     "in string": PlaceKind.STRING,
     "in pattern": PlaceKind.PATTERN_STRING,
     "in enum": PlaceKind.ENUM,
+    "in words": PlaceKind.ENUM,
     "in number": PlaceKind.NUMBER,
     "word": PlaceKind.LITERAL,
     "blank": PlaceKind.WHITESPACE,
@@ -84,6 +88,7 @@ class JsonAutomaton(Automaton):
         self._numbers_of: dict[tuple[int, tuple[int, ...]], Machine] = {}
         self._recorded: dict[int, Machine] = {}
         self._key_blocks: dict[int, int] = {}
+        self._word_lists = WordLists()
         self._allow_offsets: dict[tuple[int, int], int] = {}
         self.start = self.state(("start", root))
         self.completions = Completions(self)
@@ -164,10 +169,37 @@ class JsonAutomaton(Automaton):
     def _items(self, row: list[int], frame: ArrayFrame) -> None:
         item = frame.item
         if item is not None:
-            self._values(row, item.goal, item.tracked, self.state(("item", frame)), recorded=frame.is_recorded)
+            listed = self._listed_item(frame, item) if frame.is_recorded else None
+            self._values(
+                row,
+                item.goal if listed is None else self._no_string(item.goal),
+                item.tracked,
+                self.state(("item", frame)),
+                recorded=frame.is_recorded,
+            )
+            if listed is not None:
+                row[column(0x22)] = listed
             for byte, kind in _OPENING.items():
                 if not frame.surely_takes(kind):
                     row[column(byte)] = DEAD
+
+    def _listed_item(self, frame: ArrayFrame, item: Item) -> int | None:
+        """The push of an item's string, if a list says what it can be, and what it tells: the frame knows what is left.
+
+        The list's automaton is one for all frames, and the label of a word says which it was.
+        """
+        words = listed_words(restrict(self.pool, item.goal, STRING))
+        if not words or any(word_holds(restrict(self.pool, f, STRING), "") is None for f in item.tracked):
+            return None
+        held = self._word_lists.holding(words)
+        returning = self.state(("listed item", frame, held))
+        if not self.tables.get(ALLOW_OFFSET, returning):
+            self.tables.put(ALLOW_OFFSET, returning, self.tables.add_cells(bit_words(held.bits(words), held.size)))
+        base = self._reaching_block(held.machine, LISTED, "in words", held.size)
+        return operation(PUSH, self.tables.push_id(returning, base))
+
+    def _no_string(self, goal: Formula) -> Formula:
+        return self.pool.all_of([goal, self.pool.literal(OfType(ALL_TYPES - {STRING}))])
 
     def _push_key(self, row: list[int], frame: ObjectFrame) -> None:
         returning = self.state(("key", frame))
@@ -186,16 +218,22 @@ class JsonAutomaton(Automaton):
         found = self._key_blocks.get(id(shape))
         if found is None:
             machine = shape.machine
-            words = shape.words
-            reach = key_reach(fixed(machine.table), fixed(machine.labels), words)
             recorded = np.array([c.name is None for c in shape.classes])
             labels = machine.labels.copy()
             labels[labels >= 0] += np.where(recorded[labels[labels >= 0]], RECORDED_LABEL, 0).astype(np.int32)
             marked = Machine(machine.classes, machine.table, labels)
-            found = self.machine_block(marked, KEY, "in key", strict=self.strict)
-            self.tables.add_reach(self.tables.get(SPEC, found), reach.reshape(-1), words)
-            self._key_blocks[id(shape)] = found
             self._kept = [*getattr(self, "_kept", []), marked]
+            found = self._key_blocks[id(shape)] = self._reaching_block(marked, KEY, "in key", shape.words)
+        return found
+
+    def _reaching_block(self, machine: Machine, kind: int, tag: str, words: int) -> int:
+        """The block of a machine whose frames allow some of its labels; with what each of its states can reach."""
+        found = self._blocks.get(id(machine))
+        if found is None:
+            labels = np.where(machine.labels >= 0, machine.labels & (RECORDED_LABEL - 1), -1).astype(np.int32)
+            reach = key_reach(fixed(machine.table), fixed(labels), words)
+            found = self.machine_block(machine, kind, tag, strict=self.strict)
+            self.tables.add_reach(self.tables.get(SPEC, found), reach.reshape(-1), words)
         return found
 
     # ---------------------------------------------------------------- values
@@ -349,6 +387,9 @@ class JsonAutomaton(Automaton):
                 machine = self.machine_at(state)
                 far = self.completions.farthest(machine, string=key[0] != "in number")
                 return dict.fromkeys(np.unique(machine.labels[machine.labels >= 0]).tolist(), far)
+            case "in words":
+                assert parent is not None
+                return self._word_bounds(state, parent)
             case "in key":
                 assert parent is not None
                 frame = self.key_of(parent)[1]
@@ -357,6 +398,15 @@ class JsonAutomaton(Automaton):
             return None
         label, text = self.finish(state, 0, 0)
         return {label: len(text)}
+
+    def _word_bounds(self, state: int, parent: int) -> dict[int, int] | None:
+        """One word stands for all: what follows them differs in what is left only, where nothing is told of them."""
+        _, frame, held = self.key_of(parent)
+        if frame.tracked or frame.item.judged:
+            return None
+        machine, left = self.machine_at(state), self.words_left(parent)
+        some = machine.labels[ending_with(machine, left).argmax()]
+        return {int(some): self.completions.longest_word(held)}
 
     def bounds_above(self, ways: dict[int, int], parent: int) -> dict[int, int] | None:
         """As `Automaton.bounds_above`; the many keys of a simple object are bounded together."""
@@ -391,6 +441,8 @@ class JsonAutomaton(Automaton):
                 return self._after_key(key[1], label & (RECORDED_LABEL - 1))
             case "member":
                 return self._after_member(key[1].member(key[2]), label)
+            case "listed item":
+                return self._after_word(key[1].item, key[2].words[label])
             case "item":
                 value = UNKNOWN if key[1].is_recorded else None
                 return self._after_item(key[1].item, label & (RECORDED_LABEL - 1), value)
@@ -408,6 +460,10 @@ class JsonAutomaton(Automaton):
 
     def _after_item(self, item: Item, label: int, value: Constant | None) -> int:
         return self.state(("after item", item.frame.after(item.judged, self.labels.verdict(label), value)))
+
+    def _after_word(self, item: Item, word: str) -> int:
+        verdict = tuple(bool(word_holds(restrict(self.pool, f, STRING), word)) for f in item.tracked)
+        return self.state(("after item", item.frame.after(item.judged, verdict, (STRING, word))))
 
     def returned_item(self, parent: int, label: int, state: int, text: bytes | None) -> int:
         """As `returned`, for an item whose value, which ends in `state`, is to be remembered."""

@@ -20,11 +20,13 @@ from grammar.frames.arrays import ArrayFrame
 from grammar.frames.languages import Machine, characters_needed
 from grammar.frames.members import Shape, Way, lowest, numbers_of
 from grammar.frames.objects import Member, ObjectFrame
+from grammar.frames.remaining import WordList, ending_with
 from grammar.kernels import fixed
 from grammar.lexical.graphs import relax
 from grammar.schema.atoms import ARRAY, FALSE_VALUE, NULL, NUMBER, OBJECT, STRING, TRUE_VALUE, restrict
 from grammar.schema.constants import constant_in
 from grammar.steps import step
+from grammar.tables import STACK_STATE
 
 if TYPE_CHECKING:
     from grammar.json_automaton import JsonAutomaton
@@ -85,11 +87,18 @@ class Route:
 
     def from_state(self, state: int) -> Finished:
         """(label, bytes) of the cheapest word end from here."""
+        return self._along(state, self.distance)
+
+    def towards(self, state: int, final: npt.NDArray[np.bool_]) -> Finished:
+        """As `from_state`, where words may only end in these states."""
+        return self._along(state, self.distances(final))
+
+    def _along(self, state: int, distance: npt.NDArray[np.int64]) -> Finished:
         parts: list[bytes] = []
         machine = self.machine
-        while machine.labels[state] < 0:
+        while distance[state]:
             targets = machine.table[state]
-            costs = np.where(targets >= 0, self.distance[targets] + self.costs, _FAR)
+            costs = np.where(targets >= 0, distance[targets] + self.costs, _FAR)
             best = int(costs.argmin())
             parts.append(self._letters[best])
             state = int(targets[best])
@@ -188,6 +197,8 @@ class Completions:
                 return self._finish_string(state, register, stack)
             case "in key":
                 return self._finish_key(state, register, stack)
+            case "in words":
+                return self._finish_word(state, register, stack)
             case "blank":
                 label, text = self._finish_structure(key[1], self._taken(register))
                 return label, b" " + text
@@ -234,6 +245,14 @@ class Completions:
             label, rest = route.from_state(state - base)
         return label, prefix + rest + b'"'
 
+    def _finish_word(self, state: int, register: int, stack: int) -> Finished:
+        automaton = self._automaton
+        state, register, prefix = self._finish_escape(state, register, stack)
+        machine = automaton.machine_at(state)
+        final = ending_with(machine, automaton.words_left(automaton.tables.get(STACK_STATE, stack)))
+        label, rest = self._route(machine, string=True).towards(state - automaton.key_of(state)[1], final)
+        return label, prefix + rest + b'"'
+
     def _finish_escape(self, state: int, register: int, stack: int) -> tuple[int, int, bytes]:
         """Any end of the escape will do: the walk lets no escape begin that cannot be finished."""
         spelled = b""
@@ -262,6 +281,10 @@ class Completions:
                 found = int(distance[distance < _FAR].max(initial=0)) + _ESCAPE * string
             self._farthest[id(machine)] = found
         return found
+
+    def longest_word(self, words: WordList) -> int:
+        """The most bytes that finish a word of a list which was begun, an open escape and the quote included."""
+        return max(len(json.dumps(word, ensure_ascii=False).encode()) for word in words.words) + _ESCAPE
 
     def key_bounds(self, frame: ObjectFrame) -> dict[int, int]:
         """For each class of keys that may come: the most bytes that finish one that was begun."""

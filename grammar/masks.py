@@ -11,10 +11,12 @@ from grammar.frames.objects import ObjectFrame
 from grammar.kernels import fixed
 from grammar.states import Mask, States
 from grammar.tables import (
+    ALLOW_OFFSET,
     COUNTED,
     DATA_SEEN,
     KEY,
     KIND,
+    LISTED,
     PLAIN,
     SPEC,
     SPEC_OFFSET,
@@ -180,6 +182,9 @@ class Masks(States):
             return np.zeros(vocabulary.words, np.int32), [(vocabulary.trie, register)]
         content = self.content_at(state)
         at = state - content.base
+        if kind == LISTED:
+            reach, left = self._reach(content), self.words_left(self.tables.get(STACK_STATE, stack))
+            return content.plain_row(at, reach, left, is_finite=True), [(vocabulary.special_trie, register)]
         if kind != KEY:
             row, tries = content.begin(at, register >> 32)
             return row, [(trie, count << 32) for trie, count in tries]
@@ -240,10 +245,18 @@ class Masks(States):
 
     def _key_reach(self, content: Content, frame: ObjectFrame) -> tuple[Int32, Int32]:
         """The classes that each state of a key's machine can reach, and those that the object allows, as bit sets."""
+        reach = self._reach(content)
+        return reach, fixed(bit_words(frame.allowed, reach.shape[1]))
+
+    def _reach(self, content: Content) -> Int32:
+        """[state, word]: the labels that each state of a key's machine, or of a list's, can reach, as bit sets."""
         spec = self.tables.get(SPEC, content.base)
         words, offset = self.tables.get(SPEC_WORDS, spec), self.tables.get(SPEC_OFFSET, spec)
-        reach = self.tables.block(offset, len(content.machine.labels) * words).reshape(-1, words)
-        return fixed(reach), fixed(bit_words(frame.allowed, words))
+        return fixed(self.tables.block(offset, len(content.machine.labels) * words).reshape(-1, words))
+
+    def words_left(self, parent: int) -> Int32:
+        """The words of a list that are left for the item which returns to this state, as a bit set."""
+        return fixed(self.tables.block(self.tables.get(ALLOW_OFFSET, parent), self._keys[parent][2].size))
 
 
 def bit_words(bits: int, words: int) -> Int32:

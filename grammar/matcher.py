@@ -1,6 +1,5 @@
 """The position of one generation: the one mutable handle, over interned configurations. Cheap to create and clone."""
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy.typing as npt
 
 from grammar.closing import UNSPELLABLE
 from grammar.places import Place, PlaceKind
+from grammar.resettling import Resettling, Step
 from grammar.states import Mask
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Matcher:
         "_grammar",
         "_history",
         "_is_sparse",
+        "_resettling",
         "_text",
         "_value_tokens",
     )
@@ -42,7 +43,8 @@ class Matcher:
         self._finished = False
         self._text = bytearray()
         self._value_tokens = 0
-        self._history: list[tuple[int, int, int, bool]] = []
+        self._history: list[Step] = []
+        self._resettling: Resettling | None = None
 
     @property
     def text(self) -> bytes:
@@ -118,46 +120,38 @@ class Matcher:
         self._text += self._automaton.vocabulary.tokens[token_id]
         self._value_tokens = self._value_tokens + 1 if stayed else 0
         self._history.append(before)
-        if self._grammar.looks_for_room() and self._grammar.relieve(self._automaton, self._closing):
-            self._move()
+        if self._resettling is not None:
+            self._resettle(self._resettling)
+        elif self._grammar.looks_for_room() and self._grammar.relieve(self._automaton, self._closing):
+            self._grammar.with_room(self._automaton)
+            self._resettling = Resettling(self._grammar)
         return True
 
-    def _move(self) -> None:
-        """Go on in an automaton that has room, at the same place: the text is read again, token by token.
+    def _resettle(self, there: Resettling) -> None:
+        """Come nearer to an automaton that has room; once all is read there, go on in it, at the same place.
 
-        Only if what was promised there is kept, so that a budget which was enough stays enough.
+        Only if what was promised is kept there, so that a budget which was enough stays enough.
         """
-        grammar, old, closing = self._grammar, self._automaton, self._closing
-        grammar.with_room(old)
-        again = self._read_again()
-        if again is None or not self._keeps_promises(again):
+        is_read = there.read(self._text, self._history)
+        if is_read is False:
+            return
+        self._resettling = None
+        old, closing = self._automaton, self._closing
+        if is_read is None or not self._keeps_promises(there):
             old.base_bytes = old.kept_bytes + closing.kept_bytes  # Not before it has doubled once more.
             return
-        self._automaton, self._closing = grammar.automaton, grammar.closing
-        self._configuration, self._history = again[-1][0], again[:-1]
+        self._automaton, self._closing = there.automaton, there.closing
+        *before, self._configuration = there.configurations
+        self._history = [(new, *step[1:]) for new, step in zip(before, self._history, strict=True)]
         self._automaton.base_bytes = self._automaton.kept_bytes + self._closing.kept_bytes
 
-    def _read_again(self) -> list[tuple[int, int, int, bool]] | None:
-        """The history, and the position that it led to, in the automaton that the grammar has now."""
-        automaton, configuration, text = self._grammar.automaton, self._grammar.initial, bytearray()
-        found: list[tuple[int, int, int, bool]] = []
-        here = (self._configuration, len(self._text), self._value_tokens, self._finished)
-        for (_, start, value_tokens, finished), (_, stop, _, _) in pairwise([*self._history, here]):
-            found.append((configuration, start, value_tokens, finished))
-            moved = automaton.run(configuration, bytes(self._text[start:stop]), text)
-            if moved is None:
-                return None
-            configuration = moved[0]
-            text += self._text[start:stop]
-        return [*found, (configuration, *here[1:])]
-
-    def _keeps_promises(self, again: list[tuple[int, int, int, bool]]) -> bool:
+    def _keeps_promises(self, there: Resettling) -> bool:
         """Whether here, and as far back as drafts are taken back, no more tokens are needed than before."""
-        here = (self._configuration, len(self._text), self._value_tokens, self._finished)
-        closing = self._grammar.closing
-        for (old, length, _, _), (new, _, _, _) in list(zip([*self._history, here], again, strict=True))[-MOST_BACK:]:
+        here = [(old, length) for old, length, _, _ in self._history[-MOST_BACK + 1 :]]
+        here.append((self._configuration, len(self._text)))
+        for (old, length), new in zip(here, there.configurations[-len(here) :], strict=True):
             text = self._text[:length]
-            if closing.tokens(new, text) > self._closing.tokens(old, text):
+            if there.closing.tokens(new, text) > self._closing.tokens(old, text):
                 return False
         return True
 
@@ -174,6 +168,8 @@ class Matcher:
             self._configuration, length, self._value_tokens, self._finished = self._history[-count]
             del self._history[-count:]
             del self._text[length:]
+            if self._resettling is not None:
+                self._resettling.take_back(len(self._history))
 
     def clone(self) -> "Matcher":
         """An independent matcher at the same position."""
@@ -182,6 +178,7 @@ class Matcher:
         other._configuration, other._finished = self._configuration, self._finished
         other._text, other._value_tokens = bytearray(self._text), self._value_tokens
         other._history = list(self._history)
+        other._resettling = self._resettling and self._resettling.copy()
         return other
 
     @property

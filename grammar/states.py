@@ -32,6 +32,7 @@ from grammar.tables import (
     KEEP,
     KEY,
     KIND,
+    LISTED,
     MAX_BLANKS,
     OFFSET,
     PLAIN,
@@ -209,7 +210,7 @@ class States:
         meta = tables.h
         meta[BUMP] = meta[INTERNED] = tables.stacks
         kind = tables.get(KIND, state)
-        meta[VISIBLE] = 1 if kind == KEY else 0
+        meta[VISIBLE] = 1 if kind in (KEY, LISTED) else 0
         meta[DATA_SEEN] = 1 if kind == KEY and register >> 32 else 0
         meta[BASE_DEPTH] = tables.get(STACK_DEPTH, stack)
         return meta

@@ -69,7 +69,7 @@ def closes(mem: Int32, h: Int64, s: int, value: int, st: int, label: int) -> boo
     kind = mem[h[KIND] + s]
     if kind == COUNTED:
         return bool(value >= mem[h[SPEC_MINIMUM] + mem[h[SPEC] + s]])
-    if kind == KEY:
+    if kind >= KEY:
         number = label & (RECORDED_LABEL - 1)
         allow = mem[mem[h[ALLOW_OFFSET] + mem[h[STACK_STATE] + st]] + (number >> 5)]
         if not (allow >> (number & 31)) & 1:

@@ -40,6 +40,9 @@ PLAIN: Final = 0
 STRING: Final = 1
 COUNTED: Final = 2
 KEY: Final = 3
+LISTED: Final = 4
+"""A word of a list, of which the frame below says which are left: as a key (so kernels ask for kind >= KEY), but not
+remembered as used."""
 
 COLUMNS: Final = 290
 """256 raw bytes, then decoded control characters (256 + code), the decoded quote and backslash."""
@@ -65,7 +68,7 @@ STACK_ROOM: Final = 8
 ) = range(10, 10 + 2 * 23, 2)  # fmt: skip
 _HEADER: Final = 10 + 2 * 23
 _SMALL: Final = 64
-_GROWTH: Final = (1 << 13, 1 << 17, 1 << 25, 1 << 28, 1 << 31)
+_GROWTH: Final = (1 << 13, 1 << 17, 1 << 26, 1 << 28, 1 << 31)
 """The sizes of `mem`, in cells. What costs is to touch memory for the first time, some milliseconds a megabyte on a
 virtual machine, and so to copy: more than half a megabyte is hardly ever copied."""
 MOST_CELLS: Final = (1 << 31) - 1

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from grammar.errors import GrammarTooLarge
-from grammar.formula import FALSE, TRUE, Formula, Kind, atoms, evaluate, satisfying
+from grammar.formula import FALSE, TRUE, Formula, Kind, atoms, evaluate
 from grammar.frames.arrays import at_close, told
 from grammar.frames.languages import Machine, any_string, few_words, number_machine, string_machine
-from grammar.frames.members import is_text, numbers_of
+from grammar.frames.members import numbers_of
+from grammar.frames.remaining import listed_words
 from grammar.lexical import Dfa, canonical
 from grammar.lexical.regex import compile_regex
 from grammar.schema.atoms import (
@@ -32,7 +33,6 @@ from grammar.schema.atoms import (
     Items,
     OneOfArrays,
     OneOfNumbers,
-    OneOfStrings,
     restrict,
 )
 from grammar.schema.constants import equal_to
@@ -65,22 +65,14 @@ def values(judge: "Satisfiability", formula: Formula, most: int) -> frozenset[Co
 
 
 def _strings(judge: "Satisfiability", asked: Formula, most: int) -> set[Constant] | None:
-    if all(isinstance(atom, OneOfStrings) for atom in atoms(asked)):
-        return _from_lists(asked, most)
+    listed = listed_words(asked)
+    if listed is not None:
+        return None if len(listed) > most else {(STRING, text) for text in listed}
     machine = string_machine(judge.pool, asked, (), lambda _: 0)
     if _is_free(machine) or machine.least > MAX_LENGTH:
         return None if machine.most != 0 else {(STRING, "")}
     words = few_words(machine, 0, most)
     return None if words is None else {(STRING, word) for word in words}
-
-
-def _from_lists(asked: Formula, most: int) -> set[Constant] | None:
-    """The texts that satisfy a formula over lists of texts, without an automaton."""
-    if evaluate(asked, lambda _: False):
-        return None  # as do all that are in none of the lists
-    listed = frozenset[str]().union(*(atom.values for atom in atoms(asked)))
-    found = {text for text in satisfying(asked, lambda atom: atom.values, listed) if is_text(text)}
-    return None if len(found) > most else {(STRING, text) for text in found}
 
 
 def _is_free(machine: Machine) -> bool:
