@@ -21,7 +21,8 @@ from typing import Any, NoReturn, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from service.errors import BodyTimeout, BodyTooLarge, InvalidBody, Overloaded, UnsupportedMediaType, invalid_body
+from service.errors import BodyTimeout, BodyTooLarge, InvalidBody, Overloaded, UnsupportedMediaType
+from service.mistakes import invalid_body
 
 Model = TypeVar("Model", bound=BaseModel)
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # only where one is escaped can one be alone
@@ -82,7 +83,7 @@ def parse(value: Any, model: type[Model]) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise invalid_body(error, field_names(model)) from None
+        raise invalid_body(error, value, field_names(model)) from None
     except RecursionError:
         raise InvalidBody("the body is nested too deeply") from None
 

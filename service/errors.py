@@ -19,13 +19,12 @@ anywhere else in the service.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
-
-from pydantic import ValidationError
+from typing import Any, Literal
 
 from engine import (
     BudgetTooSmall,
@@ -62,9 +61,9 @@ class ServiceError(Exception):
 
 
 class InvalidBody(ServiceError):
-    """The body is not what the route takes; `out_of_range`: a number that is too small or too large."""
+    """The body is not what the route takes; `out_of_range`: a number or a list is too small or too large."""
 
-    out_of_range = False
+    out_of_range: Literal["below", "above"] | None = None
 
 
 class TemplateFailure(InvalidBody):
@@ -264,17 +263,23 @@ def tgi_problem(error: BaseException) -> Problem:
     return Problem(row.tgi_status, body, _headers(error, row.tgi_status))
 
 
-_TGI_RANGES = {
-    "parameters.temperature": "`temperature` must be strictly positive",
-    "parameters.repetition_penalty": "`repetition_penalty` must be strictly positive",
+_BOTH_ENDS = {
     "parameters.frequency_penalty": "`frequency_penalty` must be >= -2.0 and <= 2.0",
     "parameters.top_p": "`top_p` must be > 0.0 and < 1.0",
     "parameters.typical_p": "`typical_p` must be > 0.0 and < 1.0",
-    "parameters.top_k": "`top_k` must be strictly positive",
-    "parameters.max_new_tokens": "`max_new_tokens` must be strictly positive",
-    "parameters.truncate": "`truncate` must be strictly positive",
-    "parameters.best_of": "`best_of` must be > 0",
-    "parameters.top_n_tokens": "`top_n_tokens` must be >= 0",
+    "parameters.top_n_tokens": "`top_n_tokens` must be >= 0 and <= 20",
+}
+_TGI_RANGES: Mapping[Literal["below", "above"] | None, Mapping[str, str]] = {
+    "above": {"parameters.stop": "`stop` supports up to 16 stop sequences", **_BOTH_ENDS},
+    "below": {
+        "parameters.temperature": "`temperature` must be strictly positive",
+        "parameters.repetition_penalty": "`repetition_penalty` must be strictly positive",
+        "parameters.top_k": "`top_k` must be strictly positive",
+        "parameters.max_new_tokens": "`max_new_tokens` must be strictly positive",
+        "parameters.truncate": "`truncate` must be strictly positive",
+        "parameters.best_of": "`best_of` must be > 0",
+        **_BOTH_ENDS,
+    },
 }
 """TGI's sentences for values outside of their range, which its users' code may look for."""
 
@@ -284,8 +289,8 @@ def _tgi_message(error: BaseException) -> str:
     param = _param(error)
     if isinstance(error, GrammarError):
         return f"grammar is not valid: {_message(error)}"
-    if isinstance(error, InvalidBody) and error.out_of_range and param in _TGI_RANGES:
-        return _TGI_RANGES[param]
+    if isinstance(error, InvalidBody) and (sentence := _TGI_RANGES.get(error.out_of_range, {}).get(param or "")):
+        return sentence
     named = isinstance(error, ServiceError) and error.message.startswith(("`", "you must"))
     return error.message if named and isinstance(error, ServiceError) else _message(error)
 
@@ -344,15 +349,26 @@ def gemini_problem(error: BaseException) -> Problem:
 
 @contextmanager
 def renaming(names: Mapping[str, str]) -> Iterator[None]:
-    """Tells errors by the fields that the client sent, where a request was first put into another dialect's words."""
+    """Tells errors by the fields that the client sent, where a request was first put into another dialect's words.
+
+    `*` in a name is an index in a list, which its other name has too.
+    """
     try:
         yield
     except (ServiceError, GrammarError) as error:
         where = _param(error)
-        found = next((name for name in names if where is not None and (where + ".").startswith(name + ".")), None)
-        if where is not None and found is not None:
-            error.__dict__["param"] = names[found] + where[len(found) :]
+        renamed = (_renamed(where, name, told) for name, told in names.items() if where is not None)
+        if (found := next(filter(None, renamed), None)) is not None:
+            error.__dict__["param"] = found
         raise
+
+
+def _renamed(where: str, name: str, told: str) -> str | None:
+    """`where` by its other name, if `name` is it or stands above it."""
+    match = re.match(re.escape(name).replace(r"\*", r"(\d+)") + r"(?=\.|$)", where)
+    if match is None:
+        return None
+    return told.replace("*", "".join(match.groups())) + where[match.end() :]
 
 
 def _message(error: BaseException) -> str:
@@ -385,33 +401,3 @@ def _headers(error: BaseException, status: int) -> dict[str, str]:
     if status >= 500:
         return {"x-should-retry": "false"}
     return {"www-authenticate": "Bearer"} if status == 401 else {}
-
-
-def invalid_body(error: ValidationError, accepted: Sequence[str]) -> InvalidBody:
-    """pydantic's report as one sentence: the field, what was wrong with it, and what would be accepted."""
-    problems = error.errors(include_url=False, include_context=True)
-    # A union reports one problem per member: the deepest one is about the member that was meant.
-    first = max(problems, key=lambda problem: len(problem["loc"]))
-    if extra := next((problem for problem in problems if problem["type"] == "extra_forbidden"), None):
-        first = extra if len(extra["loc"]) >= len(first["loc"]) - 1 else first
-    path = ".".join(str(part) for part in first["loc"] if not _is_union_tag(part))
-    if first["type"] == "extra_forbidden":
-        name = path.rsplit(".", 1)[-1]
-        hint = f"accepted: {', '.join(accepted)}" if "." not in path else "see /docs for what is accepted there"
-        return InvalidBody(f"{name!r} is not a known field; {hint}", param=path)
-    message = first["msg"]
-    if "input" in first and isinstance(first["input"], str | int | float | bool | None):
-        message += f"; got {str(first['input'])[:80]!r}"
-    found = InvalidBody(message, param=path or None)
-    found.out_of_range = first["type"] in _RANGES
-    return found
-
-
-_RANGES = frozenset({"greater_than", "greater_than_equal", "less_than", "less_than_equal"})
-
-
-def _is_union_tag(part: str | int) -> bool:
-    """pydantic puts the name of a union's member between the fields: `stop.list[str].0`, `messages.0.content.str`."""
-    if not isinstance(part, str):
-        return False
-    return "[" in part or part in {"str", "int", "float", "bool", "none"} or part[:1].isupper() or "-" in part

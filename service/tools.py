@@ -15,7 +15,7 @@ from typing import Any
 from grammar.errors import GrammarError
 from grammar.rules.families import Reasoning
 from grammar.rules.offers import CUSTOM_INPUT, NO_PARAMETERS
-from schemas.base import FormworkRequest
+from schemas.base import FormworkRequest, JsonSchema
 from schemas.chat import (
     AllowedToolsChoice,
     ChatRequest,
@@ -146,8 +146,25 @@ def _function(tool: FunctionTool, param: str) -> OfferedTool:
     function = tool.function
     # No parameters at all: OpenAI's meaning is an empty object.
     parameters = dict(NO_PARAMETERS) if function.parameters is None else function.parameters
-    source = {"type": "function", "function": {"name": function.name, "parameters": parameters}}
+    arguments = {"name": function.name, "parameters": _of_objects(parameters, param)}
+    source = {"type": "function", "function": arguments}
     return OfferedTool(function.name, source, _shown(function.name, parameters, function.description), False, param)
+
+
+_NO_OBJECTS = frozenset({"array", "boolean", "integer", "null", "number", "string"})
+
+
+def _of_objects(parameters: JsonSchema, param: str) -> JsonSchema:
+    """The schema of a call's arguments, which every client reads as an object, whatever else the schema would allow."""
+    if isinstance(parameters, bool):
+        return {"type": "object"} if parameters else parameters
+    kind = parameters.get("type")
+    kinds = kind if isinstance(kind, list) else [kind]
+    if "object" in kinds:
+        return {**parameters, "type": "object"}
+    if kinds and all(isinstance(each, str) and each in _NO_OBJECTS for each in kinds):
+        raise InvalidBody(f"a tool's arguments are an object; this schema is of type {kind!r}", param=param)
+    return parameters
 
 
 def _custom(tool: CustomTool, param: str) -> OfferedTool:

@@ -338,6 +338,9 @@ def _check_chat(body: ChatRequest) -> None:
         raise InvalidBody("top_logprobs needs logprobs: true", param="top_logprobs")
     if body.formwork is not None and body.formwork.events is not None and not body.stream:
         raise InvalidBody("events come on a stream: send stream: true", param="formwork.events")
+    for index, message in enumerate(body.messages):
+        if message.content is None and message.role != "assistant":  # whose turn may be calls, or a refusal
+            raise InvalidBody(f"a {message.role}'s message has content", param=f"messages.{index}.content")
     _check_stream(body)
 
 

@@ -105,21 +105,21 @@ class Documents:
         """Whether some resource has a dynamic anchor, so that scopes matter."""
         return bool(self._dynamic)
 
-    def resolve(self, place: Place, reference: str) -> Place:
-        """The subschema that `reference` names, seen from `place`."""
+    def resolve(self, place: Place, reference: str, keyword: str = "$ref") -> Place:
+        """The subschema that `reference`, the value of `keyword`, names, seen from `place`."""
         known = self._resolved.get((place.base, reference))
         if known is None:
-            known = self._resolved[place.base, reference] = self._resolve(place, reference)
+            known = self._resolved[place.base, reference] = self._resolve(place, reference, keyword)
         return known
 
-    def _resolve(self, place: Place, reference: str) -> Place:
+    def _resolve(self, place: Place, reference: str, keyword: str) -> Place:
         uri, fragment = urldefrag(urljoin(place.base, reference) if reference[:1] != "#" else place.base + reference)
         resource = self._resources.get(uri) or self._load(uri, place)
         if resource is None:
             raise GrammarError(
                 f"reference {reference!r} names no known document; give it in `documents`",
                 pointer=place.pointer,
-                keyword="$ref",
+                keyword=keyword,
             )
         if not fragment:
             return resource
@@ -127,9 +127,9 @@ class Documents:
         if not fragment.startswith("/"):
             anchored = self._anchors.get((uri, fragment))
             if anchored is None:
-                raise GrammarError(f"reference {reference!r}: no such anchor", pointer=place.pointer, keyword="$ref")
+                raise GrammarError(f"reference {reference!r}: no such anchor", pointer=place.pointer, keyword=keyword)
             return anchored
-        return self._descend(resource, fragment, place, reference)
+        return self._descend(resource, fragment, place, reference, keyword)
 
     def has_vocabulary(self, place: Place, name: str) -> bool:
         """Whether keywords of a vocabulary mean something here: a metaschema given along may leave them out."""
@@ -156,7 +156,11 @@ class Documents:
         """The dynamic anchor `anchor` of resource `uri`, if it has one."""
         return self._anchors[uri, anchor] if (uri, anchor) in self._dynamic else None
 
-    def _descend(self, resource: Place, fragment: str, place: Place, reference: str) -> Place:
+    def dynamic_anchors(self, uri: str) -> list[Place]:
+        """All dynamic anchors of resource `uri`."""
+        return [place for at, place in self._anchors.items() if at in self._dynamic and at[0] == uri]
+
+    def _descend(self, resource: Place, fragment: str, place: Place, reference: str, keyword: str) -> Place:
         raw, base, draft, scope_pointer = resource.raw, resource.base, resource.draft, resource.pointer
         for step in fragment[1:].split("/"):
             key = step.replace("~1", "/").replace("~0", "~")
@@ -166,7 +170,7 @@ class Documents:
                 raw = raw[int(key)]
             else:
                 raise GrammarError(
-                    f"reference {reference!r}: there is no {key!r}", pointer=place.pointer, keyword="$ref"
+                    f"reference {reference!r}: there is no {key!r}", pointer=place.pointer, keyword=keyword
                 )
             scope_pointer += "/" + step
             if isinstance(raw, dict) and not isinstance(raw.get("$ref"), str):

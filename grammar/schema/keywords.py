@@ -162,7 +162,7 @@ class Schema:
     @cached_property
     def reach(self) -> Reach:
         """Every schema object that a value or a part of one may be judged by, once."""
-        return Reach.of(self.documents)
+        return Reach.of(self.documents, self.references)
 
     def check(self) -> None:
         """Refuse what cannot be enforced anywhere within reach, before any of it is entered. Builds no automaton."""
@@ -207,7 +207,7 @@ class Schema:
     def target(self, place: Place, keyword: str) -> Place:
         """The subschema that a reference names, on the dynamic scope where that matters."""
         reference = place.raw[keyword]
-        target = self.documents.resolve(place, reference)
+        target = self.documents.resolve(place, reference, keyword)
         if self.documents.is_dynamic:
             target = Place(target.raw, target.base, target.pointer, target.draft, place.scope)
             if keyword != "$ref":

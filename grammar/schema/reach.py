@@ -18,8 +18,12 @@ class Reach:
     """Whether references also depend on how a subschema was reached, so that anything may lead anywhere."""
 
     @classmethod
-    def of(cls, documents: Documents) -> "Reach":
-        """All that the root of these documents leads to. Definitions that nothing refers to are left out."""
+    def of(cls, documents: Documents, references: Callable[[Place], list[str]]) -> "Reach":
+        """All that the root of these documents leads to, by holding it or by the keywords that `references` names.
+
+        Definitions that nothing refers to are left out. Where a dynamic reference ends depends on the way to it, so
+        every dynamic anchor of a resource that is entered counts as reached.
+        """
         places, links = list[Place](), list[tuple[int, int]]()
         todo, seen = [(documents.root, 0)], set()
         while todo:
@@ -35,10 +39,10 @@ class Reach:
                 continue
             seen.add(key)
             places.append(place)
-            if isinstance(raw.get("$ref"), str):
-                todo.append((documents.resolve(place, raw["$ref"]), at))
-                if place.draft <= Draft.DRAFT7:
-                    continue
+            todo.extend([(documents.resolve(place, raw[keyword], keyword), at) for keyword in references(place)])
+            if place.draft <= Draft.DRAFT7 and isinstance(raw.get("$ref"), str):
+                continue
+            todo.extend([(found, at) for found in documents.dynamic_anchors(place.base)])
             todo.extend([(child, at) for child in subschemas(place, applied=True)])
         return cls(places, links, documents.is_dynamic)
 

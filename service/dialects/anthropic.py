@@ -33,6 +33,7 @@ NAMES = {
     "response_format.json_schema": "output_config.format",
     "response_format": "output_config.format",
     "stop": "stop_sequences",
+    "tools.*.function.parameters": "tools.*.input_schema",
 }
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _EFFORTS = {"max": "xhigh"}

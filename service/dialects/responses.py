@@ -40,6 +40,8 @@ NAMES = {
     "max_tokens": "max_output_tokens",
     "verbosity": "text.verbosity",
     "reasoning_effort": "reasoning.effort",
+    "tools.*.function": "tools.*",
+    "tools.*.custom": "tools.*",
 }
 
 Event = dict[str, Any]

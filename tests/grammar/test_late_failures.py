@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grammar import GrammarTooLarge, UnsupportedConstraint, Vocabulary, compile_json_schema
+from grammar import GrammarError, GrammarTooLarge, UnsupportedConstraint, Vocabulary, compile_json_schema
 
 BYTES = Vocabulary([bytes([byte]) for byte in range(256)] + [b""], [256])
 
@@ -111,3 +111,27 @@ def test_many_negated_object_schemas_are_broken_together() -> None:
     members = ",".join(f'"p{i}":1' for i in range(16))
     assert accepts({"type": "object", "allOf": negated}, "{" + members + "}")
     assert not accepts({"type": "object", "allOf": negated}, "{" + members.removesuffix("1") + '"x"}')
+
+
+DEEP = "/properties/a/items/properties/b"
+
+
+def deep(schema: dict[str, Any], **beside: Any) -> dict[str, Any]:
+    """The subschema at `DEEP`, where nothing looks before a text has come so far."""
+    return {"properties": {"a": {"items": {"properties": {"b": schema}}}}, **beside}
+
+
+@pytest.mark.parametrize("keyword", ["$ref", "$dynamicRef"])
+@pytest.mark.parametrize("reference", ["#nowhere", "#/$defs/nowhere", "https://example.com/nowhere"])
+def test_a_reference_to_nothing_is_refused_wherever_it_stands(keyword: str, reference: str) -> None:
+    with pytest.raises(GrammarError, match="nowhere") as refused:
+        compile_json_schema(deep({keyword: reference}), BYTES)
+    assert (refused.value.pointer, refused.value.keyword) == (DEEP, keyword)
+
+
+def test_what_only_a_dynamic_reference_leads_to_is_checked() -> None:
+    back = {"$dynamicAnchor": "node", "pattern": r"(a)\1"}
+    generic = {"$id": "list", "$dynamicAnchor": "node", "items": {"$dynamicRef": "#node"}}
+    with pytest.raises(UnsupportedConstraint, match="back-reference") as refused:
+        compile_json_schema(deep({"$ref": "list"}, **{"$defs": {"list": generic, "mine": back}}), BYTES)
+    assert refused.value.pointer == "/$defs/mine/pattern"

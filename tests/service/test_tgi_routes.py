@@ -124,7 +124,7 @@ async def test_truncate_keeps_the_last_tokens(tmp_path: Path) -> None:
             "`seed` must not be set when `best_of` > 1",
         ),
         ({"inputs": "x", "parameters": {"top_n_tokens": -1}}, "`top_n_tokens` must be >= 0"),
-        ({"inputs": "x", "parameters": {"stop": ["a"] * 17}}, "at most 16"),
+        ({"inputs": "x", "parameters": {"stop": ["a"] * 17}}, "`stop` supports up to 16 stop sequences"),
         (
             {"inputs": "x", "parameters": {"grammar": {"type": "json", "value": {"title": "refused"}}}},
             "grammar is not valid: parameters.grammar.value",
