@@ -69,7 +69,8 @@ class _Bounded(HttpToolsProtocol):
     _in_head = True
     _frame_bytes = 0  # of chunk sizes, extensions and trailers since the last byte of a body
     _refused = False
-    _turned_away = False  # the request whose body arrives has its answer
+    _turned_away = False  # the request whose body arrives was answered by `front`
+    _in_body = False
     _clock: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -113,8 +114,9 @@ class _Bounded(HttpToolsProtocol):
         if size > self.limits.head_bytes or len(self.headers) > _MOST_HEADERS:
             self._refuse(b"431 Request Header Fields Too Large")
             return
+        self._in_body = True
         front = self.limits.front
-        if front is not None and (self.cycle is None or self.cycle.response_complete):  # else it has to wait its turn
+        if front is not None and self._is_answered:  # else it has to wait its turn
             answer = front(self.parser.get_method(), self.url, self.headers)
             if answer is not None:
                 self._turn_away(answer)
@@ -130,7 +132,25 @@ class _Bounded(HttpToolsProtocol):
         self._frame_bytes = 0
         if not self._refused and not self._turned_away:
             super().on_message_complete()
-        self._turned_away = False
+        self._in_body = self._turned_away = False
+        if self._clock is not None and not self._refused:  # it was for the rest of this body
+            self._stop_clock()
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._in_body and self._is_answered and not self.transport.is_closing():
+            # What is left of the body unsets uvicorn's clock for idle connections with each byte.
+            self._stop_clock()
+            self._clock = self.loop.call_later(self.limits.head_s, self.transport.close)
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether nothing of this connection is being worked on."""
+        return self.cycle is None or self.cycle.response_complete
 
     def _turn_away(self, answer: Answer) -> None:
         """Answers by the head; the body is read and dropped, or the connection ends.

@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from service.connections import ConnectionLimits, bounded
+from service.connections import Answer, ConnectionLimits, bounded
 from service.streaming import EventStream
 
 pytestmark = pytest.mark.anyio
@@ -113,6 +113,33 @@ async def test_a_head_that_is_too_large_is_refused(head: bytes) -> None:
     async with listening() as port:
         assert b" 431 " in await said(port, head)
         assert b"200 OK" in await said(port, HELLO, wait_s=0.5)
+
+
+@pytest.mark.parametrize("fronted", [False, True])
+async def test_the_rest_of_a_body_that_was_answered_already_is_not_awaited_for_ever(fronted: bool) -> None:
+    """By the head alone, or by a route that reads no body: uvicorn would wait as long as a byte comes now and then."""
+    refusal = Answer(b"503 Service Unavailable", [], b"")
+    front = (lambda method, _target, _headers: refusal if method == b"PUT" else None) if fronted else None
+    head = b"PUT / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n"
+    async with listening(front=front) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head)
+        answer = b""
+        async with asyncio.timeout(5.0):
+            with suppress(ConnectionError):
+                while True:
+                    writer.write(b"x")
+                    await writer.drain()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(0.1):
+                            if not (data := await reader.read(4096)):
+                                break
+                            answer += data
+        writer.close()
+        assert answer.count(b"HTTP/1.1 ") == 1
+        whole = b"PUT / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\n"
+        both = await said(port, whole, b"abc", whole, b"abc" + HELLO, pause_s=0.1, wait_s=1.0)
+    assert (both.count(b"HTTP/1.1 "), both.count(b"200 OK")) == (3, 1)
 
 
 CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
