@@ -313,7 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--keys", type=int, default=60, help="keys tried on them: with 20, chance alone moves the pooled 1e-3 by 16 %%"
     )
     parser.add_argument(
-        "--share", type=int, default=20, help="marked documents of each key, and as many spans made of them"
+        "--share", type=int, default=25, help="marked documents of each key, and as many spans made of them"
     )
     options = parser.parse_args(arguments)
     # Fixed secrets: a benchmark is run again to see the same numbers.

@@ -25,10 +25,11 @@ import torch
 from benchmarks.engine import plan_of, requests_of
 from benchmarks.random_llama import random_llama
 from engine.config import EngineConfig
+from engine.drawing import Row, Rule
 from engine.loop import EngineLoop, Rooms
 from engine.messages import Generate, Mark, Sampling
 from engine.process import build
-from engine.sampler import CpuSampler, Row, Rule
+from engine.sampler import CpuSampler
 
 CONCURRENCY, ROUNDS = 16, 6
 TOKENS = {"free": 48, "schema": 112}  # the schema's shortest answer must fit

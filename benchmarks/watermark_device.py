@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from engine.device_sampler import DeviceSampler
+from engine.drawing import Drawn, Marking, Row, Rule, Sampler
 from engine.messages import Sampling
-from engine.sampler import CpuSampler, Drawn, Marking, Row, Rule, Sampler
+from engine.sampler import CpuSampler
 from watermark import SCHEMES, Embedder, Key, Kind, scheme
 
 KEY = Key.derive(b"benchmark of a device", id="k")

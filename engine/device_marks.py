@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine import triton_marking as kernels
-from engine.sampler import Row
+from engine.drawing import Row
 from engine.settling import NEAR_TIE, RACE, UNMARKED
 from engine.triton_sampling import Ruled, log_sum
 from watermark import Scheme, tensors

@@ -23,10 +23,11 @@ from engine import device_marks
 from engine import triton_sampling as kernels
 from engine.device_marks import Drawing, Group
 from engine.device_masks import DeviceMasks
+from engine.drawing import Drawn, Rejected, Row
 from engine.masks import NO_NAMES, Names
 from engine.messages import Alternative
 from engine.noise import uniforms
-from engine.sampler import CpuSampler, Drawn, Rejected, Row
+from engine.sampler import CpuSampler
 from engine.triton_sampling import Ruled
 from watermark import Choice, Scheme
 

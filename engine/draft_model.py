@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from engine.batch import Piece, Runner, pack
+from engine.drawing import Drawn, Row, Sampler
 from engine.generation import Generation
 from engine.masks import MaskRows
-from engine.sampler import Drawn, Row, Sampler
 from engine.scheduler import Scheduler, StepPlan
 from engine.sequence import Sequence
 from engine.speculation.worth import Worth

@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 from engine.admission import Admission
 from engine.batch import Runner, StepBatch
+from engine.drawing import Drawn, Rejected, Row, Sampler
 from engine.generation import Generation
 from engine.loop import Rooms
 from engine.masks import NO_NAMES, Names
 from engine.messages import Generate, ModelInfo
-from engine.sampler import Drawn, Rejected, Row, Sampler
 from engine.scheduler import Part, Scheduler
 
 _HANG_S = 3600.0

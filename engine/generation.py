@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.canonical import Canonical
+from engine.drawing import Drawn, Marking, Rejected, Row, Rule
 from engine.errors import GrammarDeadEnd, NumericError
 from engine.grammars import Constraint
 from engine.history import TokenCounts
 from engine.marking import MARKED_PLACES, is_choice, standing
 from engine.masks import MaskRows
 from engine.messages import Finish, FinishReason, Generate, MarkReport, PromptToken, Token
-from engine.sampler import Drawn, Marking, Rejected, Row, Rule
 from engine.speculation import ForcedText, Source, Speculator
 from engine.stops import StopScanner
 

@@ -26,13 +26,13 @@ import torch
 from engine.admission import Admission
 from engine.batch import Runner
 from engine.draft_model import DraftModel
+from engine.drawing import Row, Sampler
 from engine.errors import DeadlineExceeded, EngineError, EngineOverloaded, EngineUnavailable, InvalidRequest
 from engine.generation import Generation
 from engine.mask_helper import MaskHelper
 from engine.masks import MaskRows
 from engine.measures import Measures
 from engine.messages import ErrorCode, Failure, Finish, FinishReason, Generate, ModelInfo, Output, Plan, Stats, Token
-from engine.sampler import Row, Sampler
 from engine.scheduler import Part, Scheduler, StepPlan
 from engine.sequence import Sequence
 from engine.speculation import Source, Speculation, Speculator

@@ -37,6 +37,7 @@ from engine.canonical import Canonical
 from engine.checkpoint import locate
 from engine.config import EngineConfig
 from engine.draft_model import DraftModel
+from engine.drawing import Sampler
 from engine.faults import FaultPoints, FaultySocket, Site, injected, parse_faults
 from engine.generation import Spelling
 from engine.grammars import GrammarStore
@@ -60,7 +61,7 @@ from engine.messages import (
 from engine.model import ModelError, ModelRunner, RunnerConfig, UnsupportedModel, default_page_size
 from engine.model.memory import usable_cores
 from engine.pages import PagePool
-from engine.sampler import CpuSampler, Sampler
+from engine.sampler import CpuSampler
 from engine.scheduler import Scheduler
 from engine.speculation.setup import heads_folder, speculation_of
 from engine.step_times import StepTimes

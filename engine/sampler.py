@@ -14,19 +14,17 @@ they are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import pairwise
-from typing import Protocol
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from engine import logits as passes
-from engine.history import History
+from engine.drawing import Drawn, Marking, Rejected, Row, Rule
 from engine.masks import NO_NAMES, Names
 from engine.messages import Alternative, Sampling
 from engine.noise import uniform as uniform_at
@@ -47,170 +45,12 @@ from engine.settling import (
 )
 from engine.truncation import scratch, truncate
 from engine.typical import typical
-from watermark import Choice, Embedder, Kind
-from watermark.schemes import Gumbel, Kgw, SelfHash
+from watermark import Choice
+from watermark.schemes import Kgw
 
 _EVERYTHING = np.empty(0, np.int32)  # stands for "no mask" in the kernels
 _RESPELLINGS = 16  # unusual spellings in a row after which the first is taken
 _WORTH_A_THREAD = 1 << 18  # logits: about 50 µs of work
-
-
-class Rule(msgspec.Struct, frozen=True):
-    """How a request draws, as the kernels read it; the same for all of its rows."""
-
-    numbers: tuple[float, ...]  # the columns of `settling.settle`'s rules
-    packed: bytes  # the same as float64: a step's rules are these, one behind the other
-    seed: int
-    typical_p: float
-    bias_ids: list[int]
-    bias: list[float]
-
-    @classmethod
-    def of(cls, sampling: Sampling) -> Rule:
-        """`temperature == 0` is greedy: then nothing is scaled or truncated."""
-        greedy = sampling.temperature == 0.0
-        numbers = (
-            1.0 if greedy else 1.0 / sampling.temperature,
-            float(greedy),
-            float(sampling.top_k or 0),
-            sampling.top_p,
-            sampling.min_p,
-            sampling.repetition_penalty,
-            sampling.frequency_penalty,
-            sampling.presence_penalty,
-        )
-        return cls(
-            numbers=numbers,
-            packed=np.array(numbers, np.float64).tobytes(),
-            seed=sampling.seed & 0xFFFFFFFFFFFFFFFF,
-            typical_p=1.0 if greedy else sampling.typical_p,
-            bias_ids=list(sampling.logit_bias),
-            bias=list(sampling.logit_bias.values()),
-        )
-
-    @property
-    def scale(self) -> float:
-        return self.numbers[0]
-
-    @property
-    def is_greedy(self) -> bool:
-        return self.numbers[1] > 0.0
-
-    @property
-    def limits(self) -> NDArray[np.float64]:
-        """(top_k or 0, top_p, min_p)."""
-        return np.array(self.numbers[2:5])
-
-    @property
-    def truncates(self) -> bool:
-        """Whether some legal tokens may not be drawn."""
-        top_k, top_p, min_p = self.numbers[2:5]
-        return not self.is_greedy and (top_k > 0 or top_p < 1.0 or min_p > 0.0 or self.typical_p < 1.0)
-
-    @property
-    def is_typical(self) -> bool:
-        """Whether the survivors are not simply the likeliest."""
-        return self.typical_p < 1.0
-
-    @property
-    def penalises(self) -> bool:
-        """Whether rows of this request need a History."""
-        return self.numbers[5:8] != (1.0, 0.0, 0.0)
-
-
-class Marking(msgspec.Struct, frozen=True):
-    """The watermark's view of one position: eligible, with `context` standing before it in its value."""
-
-    embedder: Embedder
-    context: list[int]
-    kind: Kind
-    keeps: Callable[[int], bool] | None = None  # whether a token is the usual spelling; None: any will do
-
-    @property
-    def marks(self) -> bool:
-        """Whether the scheme chooses here."""
-        return self.embedder.marks(self.context, self.kind)
-
-    @property
-    def seeds(self) -> tuple[np.uint64, ...]:
-        """What kernels must know to choose here, where the scheme does."""
-        return self.embedder.seeds(self.context, self.kind)
-
-
-class Row(msgspec.Struct, frozen=True):
-    """One row of logits to choose a token from, or to score a known one with."""
-
-    rule: Rule
-    position: int  # of the token among those emitted
-    mask: int | None = None  # row of the masks: the grammar alone
-    drawn_from: int | None = None  # row of the masks: what may be drawn
-    alternatives: int = 0  # how many log-probs to report beside the token's own
-    known: int | None = None
-    forced: bool = False  # exactly one token is legal under the grammar alone
-    history: History | None = None
-    marking: Marking | None = None
-
-    @property
-    def is_marked(self) -> bool:
-        """Whether the watermark chooses its token, by what is committed now."""
-        marking = self.marking
-        if marking is None or self.known is not None:
-            return False
-        return (marking.embedder.scheme.marks_greedy or not self.rule.is_greedy) and marking.marks
-
-    @property
-    def way(self) -> int:
-        """Who makes the choice, here and on a device: UNMARKED, RACE, NEAR_TIE, or BY_ROW for all without a kernel."""
-        if self.marking is None or self.rule.is_typical or not self.is_marked:
-            return UNMARKED
-        scheme = self.marking.embedder.scheme
-        if isinstance(scheme, Gumbel):
-            return RACE
-        is_list = isinstance(scheme, Kgw) and not isinstance(scheme, SelfHash)
-        return NEAR_TIE if is_list and self.rule.is_greedy else BY_ROW
-
-    def stands(self, token: int, *, was_marked: bool) -> bool:
-        """Whether a token that was chosen with the step's other rows stays, now that all before it are committed.
-
-        It does not if a draft's token has just used its context, or if it is no usual spelling.
-        """
-        if self.marking is None or self.known is not None:
-            return True
-        return self.is_marked == was_marked and (self.marking.keeps is None or self.marking.keeps(token))
-
-
-class Drawn(msgspec.Struct, frozen=True):
-    """What came of a row. Natural logarithms."""
-
-    token_id: int
-    logprob: float
-    constrained_logprob: float
-    legal_mass: float
-    alternatives: list[Alternative] = []
-    choice: Choice | None = None  # of the watermark, if the position was eligible
-
-
-class Rejected(msgspec.Struct, frozen=True):
-    """Nothing can be drawn from this row: its logits are not finite, or no token is legal."""
-
-    is_numeric: bool
-
-
-class Sampler(Protocol):
-    """Draws for the rows of a step; the loop's, where logits lie."""
-
-    def measure(
-        self, logits: torch.Tensor, rows: Sequence[Row], masks: NDArray[np.int32], names: Names = NO_NAMES
-    ) -> None:
-        """Takes a step's rows: `logits` (R, V) float32 and the masks must stay until the last `draw`.
-
-        `names`: what some rows of the masks are known by, step after step (`MaskRows.names`).
-        """
-        ...
-
-    def draw(self, index: int) -> Drawn | Rejected:
-        """What row `index` of the step gives; the logits are as they were."""
-        ...
 
 
 class CpuSampler:
@@ -222,7 +62,7 @@ class CpuSampler:
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="sampler") if threads > 1 else None
         self._rows: Sequence[Row] = []
-        self._out = _buffers(16, width)
+        self._out, self._one = _buffers(16, width), _buffers(1, width)
         self._rooms = [scratch(width) for _ in range(threads)]
 
     def measure(
@@ -294,7 +134,8 @@ class CpuSampler:
         if token < 0 and token != LEFT_OUT:
             return Rejected(is_numeric=token == NOT_FINITE)
         settled = (token, self._choice(index, row)) if token >= 0 and row.is_marked == was_marked else None
-        token, choice = self._choose(index, row, settled)
+        by_candidates = row.rule.truncates or row.way == BY_ROW
+        token, choice = (self._choose if by_candidates else self._settled_again)(index, row, settled)
         if token < 0:
             return Rejected(is_numeric=False)
         logit = float(self._logits[index, token])
@@ -310,10 +151,7 @@ class CpuSampler:
 
     def _choice(self, index: int, row: Row) -> Choice:
         """Of a row that was settled."""
-        assert row.marking is not None
-        if self._marks.kinds[index] == UNMARKED:
-            return Choice(0, False)
-        return row.marking.embedder.scheme.as_choice(self._tokens[index], float(self._out.marked[index]))
+        return _choice(row, int(self._marks.kinds[index]), self._tokens[index], float(self._out.marked[index]))
 
     def _alternatives(self, index: int) -> list[Alternative]:
         count = self._rows[index].alternatives
@@ -324,6 +162,52 @@ class CpuSampler:
         return [Alternative(int(token), float(value) - raw_lse) for token, value in zip(ids, values, strict=True)]
 
     # Rows that are drawn alone
+
+    def _settled_again(self, index: int, row: Row, settled: tuple[int, Choice] | None) -> tuple[int, Choice | None]:
+        """As `_choose`, by the compiled call: what is no usual spelling leaves the mask, and the rest is settled.
+
+        Greedy rows end with the likeliest of what is left, unmarked.
+        """
+        assert row.marking is not None
+        mask = np.full((self._width + 31) // 32, -1, np.int32) if row.drawn_from is None else self._mask_of(row).copy()
+        first = settled
+        if settled is not None:
+            _leave_out(mask, settled[0])
+        for tries in range(int(settled is not None), _RESPELLINGS * (1 + row.rule.is_greedy)):
+            kind = row.way if tries < _RESPELLINGS else UNMARKED
+            token, figure = self._settle_alone(index, row, mask, kind, tries)
+            if token < 0:
+                break
+            found = token, _choice(row, kind, token, figure)
+            if row.marking.keeps is None or row.marking.keeps(token):
+                return found
+            first = first or found
+            _leave_out(mask, token)
+        return first or (-1, None)
+
+    def _settle_alone(self, index: int, row: Row, mask: NDArray[np.int32], kind: int, tries: int) -> tuple[int, float]:
+        """The token of one row under another mask, and what is to be said of its mark; each try has its own noise."""
+        marks = _no_marks(1)
+        if kind != UNMARKED:
+            _mark(marks, 0, row)
+        noise = self._noise[index] if tries == 0 else uniform_at(row.rule.seed, row.position + (tries << 48))
+        here, only, draws = slice(index, index + 1), np.zeros(1, np.int64), np.full(1, -1, np.int64)
+        settle(
+            self._logits[here],
+            mask[None],
+            only,
+            only,
+            draws,
+            self._rules[here],
+            np.full(1, noise),
+            _changes([row]),
+            marks,
+            self._one,
+            self._rooms[0],
+            0,
+            1,
+        )
+        return int(self._one.tokens[0]), float(self._one.marked[0])
 
     def _choose(self, index: int, row: Row, settled: tuple[int, Choice] | None) -> tuple[int, Choice | None]:
         """The token and, where the watermark looked at the position, its choice; −1 if no token is legal.
@@ -341,25 +225,18 @@ class CpuSampler:
             restore(logits, self._changes, index, saved)
 
     def _draw(self, index: int, row: Row) -> tuple[int, Choice | None]:
-        logits, rule, marking, mask = self._logits[index], row.rule, row.marking, self._mask_of(row)
-        peaks, sums, uniform = self._out.peaks[index], self._out.sums[index], float(self._noise[index])
-        choice = Choice(0, False)
+        ids, values = self._candidates(row, self._logits[index], self._mask_of(row), self._out.peaks[index])
+        if not len(ids):
+            return -1, None
+        marking, uniform, choice = row.marking, float(self._noise[index]), Choice(0, False)
         if marking is not None and marking.marks:
-            ids, values = self._candidates(row, logits, mask, peaks)
-            if not len(ids):
-                return -1, None
             choice = self._marked(row, marking, ids, values, uniform)
             token = int(ids[choice.index])
-        elif rule.is_greedy:
-            token = passes.best_legal(logits, mask, peaks)
-        elif not rule.truncates:
-            token = passes.draw(logits, mask, rule.scale, peaks, sums, uniform)
         else:
-            ids, values = self._candidates(row, logits, mask, peaks)
-            token = int(ids[passes.pick(values, uniform)]) if len(ids) else -1
+            token = int(ids[passes.pick(values, uniform)])
         if marking is None:
             return token, None
-        if token < 0 or marking.keeps is None or marking.keeps(token):
+        if marking.keeps is None or marking.keeps(token):
             return token, choice
         return self._respelled(index, row, (token, choice))
 
@@ -435,6 +312,16 @@ def look_at_spellings(rows: Sequence[Row], tokens: Sequence[int]) -> None:
                 marking.keeps(token)
 
 
+def _choice(row: Row, kind: int, token: int, figure: float) -> Choice:
+    """What the watermark says of a token that `settle` chose."""
+    assert row.marking is not None
+    return Choice(0, False) if kind == UNMARKED else row.marking.embedder.scheme.as_choice(token, figure)
+
+
+def _leave_out(mask: NDArray[np.int32], token: int) -> None:
+    mask.view(np.uint32)[token >> 5] &= np.uint32(0xFFFFFFFF ^ (1 << (token & 31)))
+
+
 def _known(row: Row, kind: int) -> int:
     """What `settle` is told: a token to score, to draw, or to leave out what it cannot draw."""
     if row.known is not None:
@@ -448,13 +335,17 @@ def _marks(rows: Sequence[Row]) -> tuple[Marks, dict[int, Exception]]:
     What goes wrong with a row is its own request's affair: it is kept, and raised when that row is drawn.
     """
     broken: dict[int, Exception] = {}
-    made = Marks(np.full(len(rows), UNMARKED), np.zeros(len(rows), np.uint64), np.zeros(len(rows)), np.zeros(len(rows)))
+    made = _no_marks(len(rows))
     for index, row in enumerate(rows):
         try:
             _mark(made, index, row)
         except Exception as error:  # one request's guard
             broken[index] = error
     return made, broken
+
+
+def _no_marks(rows: int) -> Marks:
+    return Marks(np.full(rows, UNMARKED), np.zeros(rows, np.uint64), np.zeros(rows), np.zeros(rows))
 
 
 def _mark(made: Marks, index: int, row: Row) -> None:

@@ -14,8 +14,9 @@ from tokenizers import Tokenizer as BpeTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from engine.canonical import Canonical
+from engine.drawing import Drawn, Marking, Row, Rule
 from engine.messages import Sampling
-from engine.sampler import CpuSampler, Drawn, Marking, Row, Rule
+from engine.sampler import CpuSampler
 from engine.tokenizer import Tokenizer
 from watermark import Embedder, Key, Kind, scheme
 
@@ -122,6 +123,24 @@ def test_the_draw_is_the_models_own_among_usual_spellings(name: str, short: bool
     common = wanted >= 5
     observed = [*counts[common], counts[~common].sum()]
     assert stats.chisquare(observed, [*wanted[common], wanted[~common].sum()]).pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize(("name", "temperature"), [("kgw", 0.0), ("gumbel", 0.7)])
+def test_what_is_no_usual_spelling_leaves_the_candidates_and_the_scheme_chooses_again(
+    name: str, temperature: float
+) -> None:
+    """Token by token as the scheme itself would of the candidates that are left."""
+    usual = np.argsort(-LOGITS)[3:]  # of the near ties some are left, and the best is not
+    scaled = (LOGITS * np.float32(1.0 / (temperature or 1.0))).astype(np.float32)
+    for number, token in enumerate(drawn(name, 60, temperature=temperature, keeps=lambda token: token in usual)):
+        key, ids = Key("k", None, np.array([number, 9], np.uint64)), np.arange(WIDTH, dtype=np.int32)
+        while True:
+            choice = scheme(name).choose(ids, scaled[ids], [1, 2], key, 0.5, greedy=temperature == 0.0)
+            chosen = int(ids[choice.index])
+            if chosen in usual:
+                break
+            ids = ids[ids != chosen]
+        assert token == chosen
 
 
 def test_greedy_takes_the_best_usual_spelling_where_it_is_not_marked() -> None:

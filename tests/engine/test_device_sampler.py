@@ -15,9 +15,10 @@ import torch
 
 from engine.device_masks import DeviceMasks
 from engine.device_sampler import DeviceSampler, survivors
+from engine.drawing import Drawn, Marking, Rejected, Row, Rule
 from engine.history import History
 from engine.messages import Sampling
-from engine.sampler import CpuSampler, Drawn, Marking, Rejected, Row, Rule
+from engine.sampler import CpuSampler
 from tests.engine.test_logits import packed, slow_truncate
 from watermark import SCHEMES, Embedder, Key, Kind, scheme
 

@@ -19,9 +19,10 @@ from scipy import stats
 
 import grammar
 from engine.batch import StepBatch
+from engine.drawing import Drawn, Row, Rule
 from engine.grammars import GrammarStore
 from engine.messages import Generate, Mark, Plan, Sampling
-from engine.sampler import CpuSampler, Drawn, Row, Rule
+from engine.sampler import CpuSampler
 from tests.engine.houses import House, drafter, drive, house, request
 from tests.engine.slots import SlotRunner, logits_of
 from tests.oracles.renormalised import distribution

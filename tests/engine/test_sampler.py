@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
+from engine.drawing import Drawn, Rejected, Row, Rule
 from engine.history import History
 from engine.messages import Sampling
-from engine.sampler import CpuSampler, Drawn, Rejected, Row, Rule
+from engine.sampler import CpuSampler
 from tests.engine.test_logits import packed
 
 WIDTH = 50
