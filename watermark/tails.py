@@ -2,7 +2,7 @@
 
 Normal approximations are wrong where it matters: at z = 4 and a share of 1/4 they make p too small by 3 to 14 times for
 10 to 200 tokens. So binomial and Gamma tails come from the incomplete beta and gamma functions, and, where those would
-underflow, from their finite sums in log space: p = 1e-500 is still a number.
+underflow, from their finite sums by the largest term: p = 1e-500 is still a number.
 """
 
 from collections.abc import Callable
@@ -22,28 +22,44 @@ def log_binomial_tails(successes: ArrayLike, trials: ArrayLike, share: float) ->
     possible = (k > 0) & (k <= n)
     tails = special.betainc(np.where(possible, k, 1.0), np.where(possible, n - k + 1.0, 1.0), share)
     out = np.where(possible, np.log(np.maximum(tails, _DEEP)), np.where(k <= 0, 0.0, -np.inf))
-    for i in np.argwhere(possible & (tails < _DEEP)):
-        at = tuple(i)
-        out[at] = special.logsumexp(_log_binomial_terms(np.arange(k[at], n[at] + 1.0), n[at], share))
+    deep = possible & (tails < _DEEP)
+    k, n = k[deep], n[deep]
+    odds = share / (1.0 - share)
+    out[deep] = _log_binomial_terms(k, n, share) + _log_falling(
+        lambda step: odds * (n - k - step) / (k + step + 1.0), k
+    )
     return np.asarray(out, dtype=np.float64)
 
 
-def _log_binomial_terms(k: Floats, trials: float, share: float) -> Floats:
+def _log_falling(ratio: Callable[[int], Floats], like: Floats) -> Floats:
+    """log of 1 + r₀ + r₀·r₁ + … elementwise, for ratios that fall from below 1, to rounding: a tail by its first term.
+
+    Deep tails only: there the ratios are well below 1 (.95 for two hundred thousand draws), and a few hundred steps do.
+    """
+    term, total, step = np.ones_like(like), np.ones_like(like), 0
+    while np.any(term > 1e-17 * total):
+        term = term * np.maximum(ratio(step), 0.0)
+        total += term
+        step += 1
+    return np.log(total)
+
+
+def _log_binomial_terms(k: Floats, trials: Floats, share: float) -> Floats:
     choose = special.gammaln(trials + 1.0) - special.gammaln(k + 1.0) - special.gammaln(trials - k + 1.0)
     return np.asarray(choose + k * np.log(share) + (trials - k) * np.log1p(-share))
 
 
 def log_gamma_tails(totals: ArrayLike, counts: ArrayLike) -> Floats:
     """log P(Gamma(count, 1) ≥ total), elementwise; deep down a Poisson sum, exp(−total) · Σ total^k / k! for k <
-    count.
+    count, from its largest term down.
     """
     total, count = np.broadcast_arrays(np.asarray(totals, dtype=np.float64), np.asarray(counts, dtype=np.float64))
     tails = np.where((count > 0) & (total > 0), special.gammaincc(np.maximum(count, 1.0), np.maximum(total, 0.0)), 1.0)
     out = np.log(np.maximum(tails, _DEEP))
-    for i in np.argwhere(tails < _DEEP):
-        at = tuple(i)
-        k = np.arange(count[at])
-        out[at] = special.logsumexp(k * np.log(total[at]) - total[at] - special.gammaln(k + 1.0))
+    deep = tails < _DEEP
+    n, x = count[deep], total[deep]
+    first = (n - 1.0) * np.log(x) - x - special.gammaln(n)
+    out[deep] = first + _log_falling(lambda step: (n - 1.0 - step) / x, x)
     return np.asarray(out, dtype=np.float64)
 
 

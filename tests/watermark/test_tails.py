@@ -43,6 +43,27 @@ def test_tails_stay_numbers_where_probabilities_underflow() -> None:
     assert np.abs(np.diff(around, 2)).max() < 1e-4
 
 
+@pytest.mark.parametrize(("count", "total"), [(1, 700.0), (40, 900.0), (2000, 4200.0), (60_000, 70_000.0)])
+def test_deep_gamma_tails_equal_all_terms_of_their_sum(count: int, total: float) -> None:
+    """Not only those near the largest."""
+    k = np.arange(count)
+    every = special.logsumexp(k * log(total) - total - special.gammaln(k + 1.0))
+    assert every < -640
+    assert tails.log_gamma_tails([total], [count])[0] == pytest.approx(every, rel=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "share"), [(2600, 3000, 0.5), (1500, 3000, 0.25), (52_500, 100_000, 0.5), (900, 900, 0.25)]
+)
+def test_deep_binomial_tails_equal_all_terms_of_their_sum(successes: int, trials: int, share: float) -> None:
+    """Beside shallow ones, which are found in another way."""
+    k = np.arange(successes, trials + 1)
+    every = special.logsumexp(stats.binom.logpmf(k, trials, share))
+    deep, shallow = tails.log_binomial_tails([successes, trials * share], trials, share)
+    assert deep == pytest.approx(every, rel=1e-11)
+    assert shallow == pytest.approx(log(0.5), abs=0.1)
+
+
 def test_no_evidence_is_certainty() -> None:
     """Nothing scored, or nothing above the least."""
     assert tails.log_gamma_tails([0.0, 3.0], [4.0, 0.0]).tolist() == [0.0, 0.0]
