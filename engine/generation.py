@@ -315,8 +315,7 @@ class Generation:
         scored = row.marking is not None and draw.choice is not None and not is_end
         eligible = False
         if scored and row.marking is not None:
-            eligible = row.marking.embedder.marks(row.marking.context, row.marking.kind)
-            row.marking.embedder.observe(token, row.marking.context, row.marking.kind, draw.choice)
+            eligible = row.marking.embedder.observe(token, row.marking.context, row.marking.kind, draw.choice)
         self.forced_tokens += row.forced
         if self.constraint is not None and row.mask != row.drawn_from:
             self.constraint.closed_by_budget = True

@@ -85,7 +85,7 @@ class CpuSampler:
         )
         self._settle()
         self._tokens: list[int] = self._out.tokens[: len(rows)].tolist()
-        look_at_spellings(rows, self._tokens)
+        self._usual = usual_spellings(rows, self._tokens)
         self._figures: list[list[float]] = self._out.figures[: len(rows)].tolist()
 
     def _settle(self) -> None:
@@ -127,7 +127,7 @@ class CpuSampler:
             raise self._broken[index]
         token, row = self._tokens[index], self._rows[index]
         was_marked = bool(self._marks.kinds[index] != UNMARKED)
-        if token >= 0 and row.stands(token, was_marked=was_marked):
+        if token >= 0 and (index in self._usual or row.stands(token, was_marked=was_marked)):
             logprob, constrained_logprob, legal_mass = self._figures[index]
             choice = self._choice(index, row) if row.marking is not None and row.known is None else None
             return Drawn(token, logprob, constrained_logprob, legal_mass, self._alternatives(index), choice)
@@ -295,21 +295,26 @@ class CpuSampler:
         return typical(ids, values * np.float32(rule.scale), rule.typical_p, rule.limits)
 
 
-def look_at_spellings(rows: Sequence[Row], tokens: Sequence[int]) -> None:
-    """Asks of every request's first new token whether it is the usual spelling, one after the other.
+def usual_spellings(rows: Sequence[Row], tokens: Sequence[int]) -> set[int]:
+    """Of the first rows of requests, those whose tokens are usual spellings: they stand, since nothing precedes them.
 
-    The answers are kept (`canonical`). Asked for when a row is drawn, amid all else, each would take several times as
-    long: the tokenizer is then no longer in the processor's caches.
+    Asked for when a row is drawn, amid all else, each answer would take several times as long: the tokenizer is then no
+    longer in the processor's caches. A request's rows share its rule, and no other's do.
     """
-    before = None
-    for row, token in zip(rows, tokens, strict=True):
+    usual: set[int] = set()
+    for index, row in enumerate(rows):
         marking = row.marking
-        if marking is None or marking.embedder is before or row.known is not None or token < 0:
+        if (
+            marking is None
+            or row.known is not None
+            or tokens[index] < 0
+            or (index and rows[index - 1].rule is row.rule)
+        ):
             continue
-        before = marking.embedder
-        if marking.keeps is not None:
-            with suppress(Exception):  # it is asked again in the guard of its own request
-                marking.keeps(token)
+        with suppress(Exception):  # it is asked again in the guard of its own request
+            if marking.keeps is None or marking.keeps(tokens[index]):
+                usual.add(index)
+    return usual
 
 
 def _choice(row: Row, kind: int, token: int, figure: float) -> Choice:

@@ -107,8 +107,8 @@ class Embedder:
             return self._scheme.choose(ids, logits, narrow, self._key, uniform, greedy=greedy)
         return Choice(int(plain_draw(logits, uniform, greedy)), marked=False)
 
-    def observe(self, token_id: int, context: Sequence[int], kind: Kind, choice: Choice | None = None) -> None:
-        """Commit an eligible choice that was emitted.
+    def observe(self, token_id: int, context: Sequence[int], kind: Kind, choice: Choice | None = None) -> bool:
+        """Commit an eligible choice that was emitted; whether it could carry the mark, as `marks` said before.
 
         Without its `Choice` (a replay) it is taken as marked where it could be, and promises no evidence: what the
         model thought of it is no longer known, unless someone kept it for `recall`.
@@ -116,7 +116,7 @@ class Embedder:
         self._eligible += 1
         narrow = self._narrow(context, kind)
         if narrow is None:
-            return
+            return False
         unit = narrow if self._scheme.once_per_context else (token_id,)
         first = unit not in self._seen
         self._remember(unit)
@@ -131,6 +131,7 @@ class Embedder:
             self._scored += 1
             self._mean += mean
             self._variance += variance
+        return first or not self._scheme.once_per_context
 
     @property
     def evidence(self) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
 from watermark import Key, prf, scheme
 from watermark.schemes.gumbel import expected_score, race
@@ -70,6 +70,14 @@ def test_the_promised_score_is_that_of_beta_distributed_noise(probability: float
     mean, variance = expected_score(probability)
     assert scores.mean() == pytest.approx(mean, rel=0.01)
     assert scores.var() == pytest.approx(variance, rel=0.02)
+
+
+@given(st.floats(1e-9, 1.0))
+def test_the_promised_score_is_what_the_polygamma_functions_say(probability: float) -> None:
+    """H(1/p), and π²/6 − ψ′(1 + 1/p)."""
+    mean, variance = expected_score(probability)
+    assert mean == pytest.approx(special.psi(1 + 1 / probability) + np.euler_gamma, rel=1e-12)
+    assert variance == pytest.approx(np.pi**2 / 6 - special.polygamma(1, 1 + 1 / probability), rel=1e-11)
 
 
 def test_at_temperature_zero_the_best_candidate_is_taken_unmarked() -> None:
