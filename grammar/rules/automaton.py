@@ -349,17 +349,25 @@ class RuleAutomaton(JsonAutomaton):
             child = self._entered(cell)
             if child is None:
                 continue
-            after = self._row(child)
-            targets = {second: self._entered(second) for second in np.unique(after[after >= 0]).tolist()}
             for within, parted in found.items():
-                stays = np.zeros(256, np.bool_)
-                for second, target in targets.items():
-                    if target is not None and self._stays_under(target, within):
-                        stays |= after == second
+                after, stays = self._second_bytes(child, within)
                 parted.append((cell, after, stays))
                 count[within] += int(np.count_nonzero(cells == cell) * np.count_nonzero(stays))
         best = max(count, key=lambda within: count[within])
         return Pairs.of(best, cells, found[best]) if count[best] >= FEWEST_BYTES * FEWEST_BYTES // 2 else None
+
+    def _second_bytes(self, state: int, within: bytes) -> tuple[Any, Bools]:
+        """(256,): where each byte leads from the state, and whether that is where some reading goes on in the set."""
+        stays = np.zeros(256, np.bool_)
+        if self._stays_under(state, within):
+            stays[list(within)] = True
+            return np.full(256, DEAD), stays  # What no byte of the set tells apart need not be known.
+        after = self._row(state)
+        for cell in np.unique(after[after >= 0]).tolist():
+            target = self._entered(cell)
+            if target is not None and self._stays_under(target, within):
+                stays |= after == cell
+        return after, stays
 
     def _entered(self, cell: int) -> int | None:
         """The state that a step or a push leads to, if it is one of rules."""
@@ -377,9 +385,14 @@ class RuleAutomaton(JsonAutomaton):
         return self.tables.block(offset, self._positions.count)[self._positions.classes]
 
     def _stays_under(self, state: int, within: bytes) -> bool:
+        """Whether some reading stands where every byte of the set leaves it: then any run of such bytes may come.
+
+        Others may stand beside it: without a lexer a keyword can begin at each letter of a name that it may follow.
+        """
         found = self._lasts.get((state, within))
         if found is None:
-            found = self._lasts[state, within] = bool((self._row(state)[list(within)] == operation(STEP, state)).all())
+            readings, _ = self._readings(self.key_of(state)[1])
+            found = self._lasts[state, within] = any(self._positions.lasts(top, within) for top in readings)
         return found
 
     # ---------------------------------------------------------------- values

@@ -70,6 +70,7 @@ class Positions:
         end = Position((), (), (), ends=False, beyond=0)
         done = Position((), (), (), ends=True, beyond=network.after_any_rule)
         self._known: list[Position | None] = [end, done]
+        self._classes_of: dict[bytes, frozenset[int]] = {}
         self._entries: dict[str, int] = {}
         self._starred: dict[int, bool] = {}
         self._costs: dict[int, int] = {}
@@ -119,6 +120,15 @@ class Positions:
         if found is None:
             found = self._starred[number] = self.at(number).ends and self._comes_back(number)
         return found
+
+    def lasts(self, number: int, within: bytes) -> bool:
+        """Whether every byte of the set leaves a reading at this position where it is."""
+        if number in self._explorers:
+            return False  # Not made of words: to look at each byte there would cost more than it saves.
+        classes = self._classes_of.get(within)
+        if classes is None:
+            classes = self._classes_of[within] = frozenset(self.classes[list(within)].tolist())
+        return classes <= {cls for cls, to in self.at(number).moves if to == number}
 
     def cost(self, number: int) -> int:
         """The bytes of the shortest way to the end of the rule."""
