@@ -335,7 +335,8 @@ class Arrays:
         path = None if goal is FALSE or following is FALSE else self._path(following)
         if not path:
             return goal
-        lists = [self.satisfiable.values(g, len(path) + 1) for g in dict.fromkeys(path)]
+        # A goal with more values than there are goals can be met last, whatever the others and this item took.
+        lists = [self.satisfiable.values(g, len(path)) for g in dict.fromkeys(path)]
         needed = sorted({value for found in lists if found is not None for value in found}, key=repr)
         bad = [v for v in needed if not self.feasible(told(self.pool, following, v))]
         return self.pool.all_of([goal, self.pool.negate(equal_to(self.pool, bad))])

@@ -33,7 +33,8 @@ def _matched(lists: Sequence[frozenset[Constant]]) -> bool:
     owner: dict[Constant, int] = {}
 
     def place(number: int, tried: set[Constant]) -> bool:
-        for value in lists[number]:
+        free = next((value for value in lists[number] if value not in owner), None)
+        for value in lists[number] if free is None else (free,):
             if value in tried:
                 continue
             tried.add(value)

@@ -30,7 +30,7 @@ from grammar.places import PlaceKind
 from grammar.rules.contents import Contents
 from grammar.rules.network import build
 from grammar.rules.positions import DONE, END, Position, Positions
-from grammar.rules.slices import FEWEST_BYTES, Bools, Slice, loops, slice_of
+from grammar.rules.slices import FEWEST_BYTES, OTHER, Bools, Pairs, Run, Slice, loops, pairs_of, slice_of
 from grammar.rules.stacks import BASE, NOTHING, Items, Stacks
 from grammar.rules.terms import Rules
 from grammar.schema.atoms import Derived
@@ -74,34 +74,6 @@ Begun = tuple[int, int, int, int]
 """A JSON text that may begin: (schema number, the position after it, what may follow it, the stack set below that)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pairs:
-    """What the first two bytes of a token decide in one state, for tokens that go on in a set of bytes."""
-
-    within: bytes
-    cells: Any
-    """(256,): where the first byte leads."""
-    good: Bools
-    """(256, 256): they lead into a state that the set leaves alone."""
-    open: Bools
-    """(256, 256): they lead somewhere else."""
-    unclear: Bools
-    """(256,): the first byte leads to where the second is not looked at."""
-
-    @classmethod
-    def of(cls, within: bytes, cells: Any, found: "Sequence[tuple[int, Any, Bools]]") -> "Pairs":
-        """From (cell of the first byte, cells of the second, second bytes after which the set stays) each."""
-        inside = np.zeros(256, np.bool_)
-        inside[list(within)] = True
-        good, open_, unclear = np.zeros((256, 256), np.bool_), np.zeros((256, 256), np.bool_), cells >= 0
-        for cell, after, stays in found:
-            firsts = cells == cell
-            good[firsts] = stays & inside
-            open_[firsts] = (after >= 0) & inside & ~stays
-            unclear = unclear & ~firsts
-        return cls(within, cells, good, open_, unclear)
-
-
 @dataclass(frozen=True, slots=True)
 class Value:
     """What the JSON texts of one schema satisfy, and the recursive grammars that strings in them may follow."""
@@ -133,7 +105,7 @@ class RuleAutomaton(JsonAutomaton):
         self._positions = Positions(self._network, bytewise=bool(goals))
         self._stacks = Stacks(self._positions)
         self._lasting = loops(self._positions.languages)
-        self._lasts: dict[tuple[int, bytes], bool] = {}
+        self._lasts: dict[tuple[int, Run], bool] = {}
         self._rule_map = self.tables.add_map(self._column_map())
         self._readings_of: dict[int, tuple[dict[int, int], bool]] = {}
         self._options = options
@@ -309,14 +281,14 @@ class RuleAutomaton(JsonAutomaton):
         pairs = self._parted(state) if self._lasting and self.key_of(state)[0] == "rules" else None
         if pairs is None:
             return super()._compute(state, register, stack)
-        parts = slice_of(self.vocabulary, pairs.within)
+        parts = slice_of(self.vocabulary, pairs.run)
         row = parts.row(pairs.good.reshape(-1), self.vocabulary.words)
         meta = self._begin(state, register, stack)
         self._walk(parts.rest, -1, -1, row)
         self._walk_from(parts, pairs, (state, register, stack), row)
         return row, int(meta[VISIBLE]), bool(meta[DATA_SEEN])
 
-    def _walk_from(self, parts: Slice, pairs: "Pairs", here: tuple[int, int, int], row: Any) -> None:
+    def _walk_from(self, parts: Slice, pairs: Pairs, here: tuple[int, int, int], row: Any) -> None:
         """Walk those tokens of a slice whose first two bytes do not decide."""
         tables, places = self.tables, []
         for first in np.flatnonzero(pairs.unclear).tolist():
@@ -338,28 +310,46 @@ class RuleAutomaton(JsonAutomaton):
         self._work[: len(places), 5:7] = codes.UNFILLED, here[0]  # which is filled: the walk only goes on from there
         self._complete(parts.trie, len(places), row)
 
-    def _parted(self, state: int) -> "Pairs | None":
-        """Which first two bytes lead into a state that all bytes of some set leave alone; None if too few do."""
+    def _parted(self, state: int) -> Pairs | None:
+        """Which first two characters lead to where some run stays; None if too few do."""
         cells = self._row(state)
         if np.count_nonzero(cells >= 0) < FEWEST_BYTES:
             return None
-        found: dict[bytes, list[tuple[int, Any, Bools]]] = {within: [] for within in self._lasting}
+        found: dict[Run, list[tuple[int, Any, Bools]]] = {run: [] for run in self._lasting}
         count = dict.fromkeys(found, 0)
-        for cell in np.unique(cells[cells >= 0]).tolist():
+        for cell in _live(cells[:128]):
             child = self._entered(cell)
             if child is None:
                 continue
-            after = self._row(child)
-            targets = {second: self._entered(second) for second in np.unique(after[after >= 0]).tolist()}
-            for within, parted in found.items():
-                stays = np.zeros(256, np.bool_)
-                for second, target in targets.items():
-                    if target is not None and self._stays_under(target, within):
-                        stays |= after == second
+            for run, parted in found.items():
+                after, stays = self._second_characters(child, run)
                 parted.append((cell, after, stays))
-                count[within] += int(np.count_nonzero(cells == cell) * np.count_nonzero(stays))
-        best = max(count, key=lambda within: count[within])
-        return Pairs.of(best, cells, found[best]) if count[best] >= FEWEST_BYTES * FEWEST_BYTES // 2 else None
+                count[run] += int(np.count_nonzero(cells[:128] == cell) * np.count_nonzero(stays))
+        best = max(count, key=lambda run: count[run])
+        if count[best] < FEWEST_BYTES * FEWEST_BYTES // 2:
+            return None
+        return pairs_of(best, cells, found[best], self._goes_on_after(state, cells, best))
+
+    def _second_characters(self, state: int, run: Run) -> tuple[Any, Bools]:
+        """(256,): where each byte leads from the state, and whether a character leads to where the run stays."""
+        if self._stays_under(state, run):
+            return np.full(256, DEAD), run.seconds  # What nothing of the run tells apart need not be known.
+        after, stays = self._row(state), np.zeros(256, np.bool_)
+        for cell in _live(after):
+            target = self._entered(cell)
+            if target is not None and self._stays_under(target, run):
+                stays |= after == cell
+        if run.others:
+            stays[OTHER:] = False
+            stays[OTHER] = bool(self._goes_on_after(state, after, run))
+        return after, stays
+
+    def _goes_on_after(self, state: int, cells: Any, run: Run) -> bool | None:
+        """Whether a run that takes all characters beyond ASCII stays after one of them; None if that is not clear."""
+        if (cells[OTHER:] == DEAD).all():
+            return False
+        readings, _ = self._readings(self.key_of(state)[1])
+        return True if any(self._positions.goes_on_after(top, run) for top in readings) else None
 
     def _entered(self, cell: int) -> int | None:
         """The state that a step or a push leads to, if it is one of rules."""
@@ -376,10 +366,15 @@ class RuleAutomaton(JsonAutomaton):
         offset = self.tables.get(OFFSET, state) - 1
         return self.tables.block(offset, self._positions.count)[self._positions.classes]
 
-    def _stays_under(self, state: int, within: bytes) -> bool:
-        found = self._lasts.get((state, within))
+    def _stays_under(self, state: int, run: Run) -> bool:
+        """Whether some reading stays where it is under the run: then any tokens of its characters may come.
+
+        Others may stand beside it: without a lexer a keyword can begin at each letter of a name that it may follow.
+        """
+        found = self._lasts.get((state, run))
         if found is None:
-            found = self._lasts[state, within] = bool((self._row(state)[list(within)] == operation(STEP, state)).all())
+            readings, _ = self._readings(self.key_of(state)[1])
+            found = self._lasts[state, run] = any(self._positions.lasts(top, run) for top in readings)
         return found
 
     # ---------------------------------------------------------------- values
@@ -597,6 +592,11 @@ class RuleAutomaton(JsonAutomaton):
             assert moved is not None, "the text was generated here"
             at = moved[0]
         return begun
+
+
+def _live(cells: Any) -> list[int]:
+    """The cells that lead somewhere, each once."""
+    return [cell for cell in set(cells.tolist()) if cell >= 0]
 
 
 def _is_unclear(begun: dict[int, int], values: list[Begun]) -> bool:

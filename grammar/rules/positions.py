@@ -17,6 +17,7 @@ import numpy.typing as npt
 from grammar.errors import GrammarTooLarge
 from grammar.lexical import Dfa
 from grammar.rules.network import Network
+from grammar.rules.slices import Run, ends_of_characters
 from grammar.rules.terms import Json, Word
 
 END: Final = 0
@@ -70,6 +71,8 @@ class Positions:
         end = Position((), (), (), ends=False, beyond=0)
         done = Position((), (), (), ends=True, beyond=network.after_any_rule)
         self._known: list[Position | None] = [end, done]
+        self._lasting: dict[tuple[int, Run], bool] = {}
+        self._classes_of: dict[bytes, frozenset[int]] = {}
         self._entries: dict[str, int] = {}
         self._starred: dict[int, bool] = {}
         self._costs: dict[int, int] = {}
@@ -119,6 +122,34 @@ class Positions:
         if found is None:
             found = self._starred[number] = self.at(number).ends and self._comes_back(number)
         return found
+
+    def lasts(self, number: int, run: Run) -> bool:
+        """Whether every character of the run leaves a reading at this position where it is."""
+        found = self._lasting.get((number, run))
+        if found is None:
+            stays = number not in self._explorers and self._stays(number, run.ascii)
+            found = stays and (not run.others or ends_of_characters(self._step_to, number) == {number})
+            self._lasting[number, run] = found
+        return found
+
+    def goes_on_after(self, number: int, run: Run) -> bool:
+        """Whether each character beyond ASCII leads a reading at this position to where the run stays."""
+        if not run.others or number in self._explorers:
+            return False
+        return all(to is not None and self.lasts(to, run) for to in ends_of_characters(self._step_to, number))
+
+    def _stays(self, number: int, within: bytes) -> bool:
+        classes = self._classes_of.get(within)
+        if classes is None:
+            classes = self._classes_of[within] = frozenset(self.classes[list(within)].tolist())
+        return classes <= {cls for cls, to in self.at(number).moves if to == number}
+
+    def _step_to(self, number: int, byte: int) -> int | None:
+        """The position that a byte leads to; what is not made of words is not looked at."""
+        cls = int(self.classes[byte])
+        if number in self._explorers:
+            return None
+        return next((to for at, to in self.at(number).moves if at == cls), None)
 
     def cost(self, number: int) -> int:
         """The bytes of the shortest way to the end of the rule."""

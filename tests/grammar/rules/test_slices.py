@@ -22,14 +22,20 @@ NAME: /[a-zA-Z_][a-zA-Z0-9_]*/
 WS: /[ \n]+/
 %ignore WS
 """
+BESIDE = r"""
+start: (NAME | /[^ "]*\+/) (SELECT start | ("é" | "1") /[^\n]+/ "\n")?
+SELECT: "se"i "l"i?
+NAME: /[a-zA-Z_][a-zA-Z0-9_]*/
+"""
+NOT_ALL = 'start: /[^é"]*/ ("\\"" /[a-zé0-9_A-Z]+/ "," start)?'
 TEXTS = 'start: /[^"\\\\]*/ ("\\"" start "\\"")?'
 
 
-@pytest.mark.parametrize("source", [ARITHMETIC, JSON, KEYWORDS, TEXTS])
+@pytest.mark.parametrize("source", [ARITHMETIC, JSON, KEYWORDS, TEXTS, BESIDE, NOT_ALL])
 def test_a_mask_holds_what_may_be_taken(source: str) -> None:
     """Every token, at every step of a few walks."""
     grammar, random = compile_ebnf(source, VOCABULARY), Random(3)
-    for _ in range(3):
+    for _ in range(4):
         matcher = grammar.matcher()
         for _ in range(7):
             legal = mask(matcher, None, VOCABULARY)
