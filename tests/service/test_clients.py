@@ -91,7 +91,7 @@ def test_anthropics_tool_runner(server: Running) -> None:
     tool = anthropic.beta_tool(get_weather, description="The weather in a city.", input_schema=PARAMETERS)
     turns = [{"role": "user", "content": "What is the weather in Porto?"}]
     runner = client.beta.messages.tool_runner(
-        model="default", max_tokens=96, temperature=0, messages=turns, tools=[tool], max_iterations=3
+        model="default", max_tokens=96, messages=turns, tools=[tool], tool_choice={"type": "any"}, max_iterations=2
     )
     ends = [message.stop_reason for message in runner]
     assert ends[0] == "tool_use"
