@@ -50,7 +50,7 @@ def _of_derived(schema: Any, vocabulary: Vocabulary, chosen: JsonOptions, option
 
 def _json_grammar(schema: Any, vocabulary: Vocabulary, chosen: JsonOptions, options: dict[str, Any]) -> Grammar:
     def read() -> Schema:
-        source = Schema(schema, chosen.documents, formats=chosen.formats, source=chosen.source)
+        source = Schema(schema, chosen.documents, formats=chosen.formats, source=chosen.source, tidy=chosen.is_tidy)
         source.check()
         return source
 

@@ -44,6 +44,11 @@ class JsonOptions:
             raise ValueError("max_whitespace must be between 0 and 65536")
 
     @property
+    def is_tidy(self) -> bool:
+        """Whether texts are spelled as writers of JSON spell them, so that more is forced and nothing surprises."""
+        return self.whitespace != "json"
+
+    @property
     def spelling(self) -> list[str]:
         """What no text under these options has although JSON allows it."""
         return [*([_ORDERED] if self.property_order == "schema" else []), self._gaps(), *_ALWAYS]
@@ -55,7 +60,10 @@ class JsonOptions:
                 f"{self.max_whitespace} blanks or tabs; nothing stands around the value"
             )
         gaps = '", " and ": "' if self.whitespace == "spaced" else '"," and ":"'
-        return f"{gaps} separate members and items, and nothing else; listed strings and keys have no needless escapes"
+        return (
+            f"{gaps} separate members and items, and nothing else; listed strings and keys have no needless escapes, "
+            "numbers that must be integers neither point nor exponent"
+        )
 
 
 _ORDERED = "properties come in the order in which the schema names them, others last"

@@ -115,6 +115,10 @@ class MessagesRequest(Request):
     speed: Literal["standard"] | None = None
     user_profile_id: str | None = Field(default=None, description="Accepted.")
     container: None = Field(default=None, description="Not supported; null is accepted.")
+    thread: dict[str, Any] | None = Field(
+        default=None,
+        description="Refused as a server does that holds no conversation, upon which clients send it whole.",
+    )
     cache_control: CacheControl | None = _CACHED
     seed: Seed | None = Field(default=None, description="Not in Anthropic's API: repeats an answer.")
     formwork: FormworkRequest | None = None
@@ -198,6 +202,7 @@ class MessageEvent(Reply):
 class AnthropicErrorDetail(Reply):
     type: str
     message: str
+    details: dict[str, Any] | None = None
     formwork: dict[str, Any] | None = None
 
 

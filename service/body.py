@@ -69,11 +69,20 @@ class Reception:
 
 def _check_media(request: Request) -> None:
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media != "application/json" and not media.endswith("+json"):
+    if media != "application/json" and not media.endswith("+json") and not _is_ollamas(request, media):
         raise UnsupportedMediaType(f"send Content-Type: application/json; this is {media or 'missing'}")
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity":  # a small body could be unpacked into any size
         raise UnsupportedMediaType(f"send the body as it is; Content-Encoding {coding[:40]} is not accepted")
+
+
+def _is_ollamas(request: Request, media: str) -> bool:
+    """Ollama never asks for a media type, and its clients, curl in its own examples too, declare none or a form.
+
+    A browser may send such a body to any site, but not without an Origin.
+    """
+    undeclared = media in {"", "application/x-www-form-urlencoded"} and "origin" not in request.headers
+    return undeclared and request.url.path.startswith("/api/")
 
 
 def parse(value: Any, model: type[Model]) -> Model:

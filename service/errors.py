@@ -91,6 +91,10 @@ class ConversationNotFound(InvalidBody):
     """The response that the conversation should go on from is not kept here, or no longer."""
 
 
+class NoThreads(InvalidBody):
+    """Anthropic's conversations that the server holds; its clients go on without when they are told so."""
+
+
 class ModelNotFound(ServiceError):
     """No such model here."""
 
@@ -174,6 +178,7 @@ TABLE: dict[type[Exception], Row] = {
     UnsupportedConstraint: _bad("unsupported_constraint"),
     UnsatisfiableConstraint: _bad("unsatisfiable_constraint"),
     GrammarTooLarge: _bad("constraint_too_large"),
+    NoThreads: _bad("invalid_value"),
     ModelNotFound: Row(404, "model_not_found", _BAD, 404, "validation", _VALIDATION),
     Unauthorized: Row(401, "invalid_api_key", _BAD, 401, "unauthorized"),
     Forbidden: Row(403, "forbidden", _BAD, 403, "forbidden"),
@@ -311,6 +316,8 @@ def anthropic_problem(error: BaseException) -> Problem:
     status = row_of(error).status
     kind = _ANTHROPIC.get(status, "invalid_request_error" if status < 500 else "api_error")
     detail: dict[str, Any] = {"type": kind, "message": _message(error)}
+    if isinstance(error, NoThreads):
+        detail["details"] = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
     if facts := _facts(error):
         detail["formwork"] = facts
     return Problem(status, {"type": "error", "error": detail}, _headers(error, status))

@@ -540,6 +540,8 @@ def _capped_counts(machine: Machine, label: int, most: int) -> npt.NDArray[np.in
 
 def number_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: Verdict) -> Machine:
     """The number spellings that satisfy `goal`, labelled with the truth of each tracked formula."""
+    if _is_tidy(goal) and all(_is_small(atom) for f in (goal, *tracked) for atom in atoms(f)):
+        return _integer_machine(pool, goal, tracked, label)
     goal, *others = _enumerated(pool, goal, tracked)
     listed = _listed(goal, others, label)
     if listed is not None:
@@ -552,6 +554,50 @@ def number_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], la
 
     language = number_language if universe == any_number() else within
     return labelled(pool, goal, others, label, language, universe)
+
+
+def _is_tidy(goal: Formula) -> bool:
+    """Whether nothing but integers satisfies the goal, and they are to be spelled as integers are."""
+    if goal.kind is Kind.LITERAL:
+        return goal.positive and isinstance(goal.atom, Whole) and goal.atom.tidy
+    if goal.kind is Kind.AND:
+        return any(map(_is_tidy, goal.args))
+    return goal.kind in (Kind.OR, Kind.ONE) and all(map(_is_tidy, goal.args))
+
+
+_SMALL: Final = Decimal(10) ** 20
+
+
+def _is_small(atom: Any) -> bool:
+    """Whether the integers that this atom tells apart have few digits.
+
+    Then whatever holds of some integer holds of one that can be spelled plainly, and nothing becomes unsatisfiable.
+    """
+    if isinstance(atom, Range):
+        return all(abs(bound) < _SMALL for bound in (atom.least, atom.most) if bound is not None)
+    if isinstance(atom, MultipleOf):
+        return atom.step < _SMALL
+    return not isinstance(atom, OneOfNumbers) or all(abs(value) < _SMALL for value in atom.values)
+
+
+@lru_cache(maxsize=1)
+def plain_integers() -> Dfa:
+    """Every integer without point and exponent."""
+    return spelled_numbers(NumberSpec(integer=True, plain=True)).dfa
+
+
+def _integer_machine(pool: Formulas, goal: Formula, tracked: Sequence[Formula], label: Verdict) -> Machine:
+    """As `number_machine`, of plain integers alone, for which every atom is decided."""
+    universe = plain_integers()
+
+    def within(atom: Any) -> Dfa:
+        if isinstance(atom, OneOfNumbers):
+            return number_language(atom).intersect(universe)
+        spec = atom.spec if isinstance(atom, _Numbers) else number_spec([atom])
+        return spelled_numbers(replace(spec, plain=True)).dfa.intersect(universe)
+
+    goal, *others = [_merged(pool, f) for f in _enumerated(pool, goal, tracked)]
+    return labelled(pool, goal, others, label, within, universe)
 
 
 def _listed(goal: Formula, tracked: Sequence[Formula], label: Verdict) -> Machine | None:

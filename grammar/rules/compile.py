@@ -72,7 +72,8 @@ def _source(schema: Embedded, pool: Formulas, options: JsonOptions) -> tuple[Sch
 
 
 def _read(schema: Embedded, pool: Formulas, options: JsonOptions) -> Schema:
-    source = Schema(schema.value, options.documents, formats=options.formats, source=options.source, pool=pool)
+    documents, tidy = options.documents, options.is_tidy
+    source = Schema(schema.value, documents, formats=options.formats, source=options.source, tidy=tidy, pool=pool)
     source.check()
     return source
 

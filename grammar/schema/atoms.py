@@ -119,9 +119,13 @@ class OneOfStrings:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """The number has no fraction; `plain`: nor is it spelled with one or with an exponent (draft 4's integers)."""
+    """The number has no fraction; `plain`: nor is it spelled with one or with an exponent (draft 4's integers).
+
+    `tidy`: where it must hold, it is to be spelled so. Its negation is about values still: 1.0 is no other than 1.
+    """
 
     plain: bool = False
+    tidy: bool = False
     domain = NUMBER
 
 

@@ -111,6 +111,7 @@ class Schema:
         *,
         formats: str = "assert",
         source: str | None = None,
+        tidy: bool = False,
         pool: Formulas | None = None,
     ) -> None:
         if not isinstance(raw, (dict, bool)):
@@ -118,6 +119,7 @@ class Schema:
         self.pool = Formulas() if pool is None else pool
         self.documents = Documents(raw, documents, Draft.DRAFT2020, check)
         self.formats = formats
+        self.tidy = tidy
         self._source = source
         self._quotations: dict[bool, WordOf] = {}
         self._contents: dict[int, WordOf | Derived] = {}
@@ -335,7 +337,8 @@ def _type(schema: Schema, place: Place, keyword: str) -> Formula:
         if name != "integer" or "number" in names:
             plain |= _TYPE_NAMES[name]
     if "integer" in names and "number" not in names and "any" not in names:
-        parts.append(pool.all_of([_of(pool, NUMBER), pool.literal(Whole(plain=place.draft is Draft.DRAFT4))]))
+        whole = Whole(plain=True) if place.draft is Draft.DRAFT4 else Whole(tidy=schema.tidy)
+        parts.append(pool.all_of([_of(pool, NUMBER), pool.literal(whole)]))
     if plain:
         parts.append(TRUE if plain == ALL_TYPES else pool.literal(OfType(frozenset(plain))))
     return pool.any_of(parts)

@@ -18,7 +18,7 @@ from service import wishes
 from service.desk import Visit, counted, receive, whole
 from service.dialects.anthropic import NAMES, MessagesVoice, chat_of, prompt_of
 from service.dialects.asking import translated
-from service.errors import Family, renaming
+from service.errors import Family, NoThreads, renaming
 from service.gathering import gather
 from service.generation import Generation, Prepared, beats, prepare
 from service.openapi import DOCUMENTED
@@ -53,6 +53,8 @@ async def _messages(visit: Visit) -> Response:
     house = visit.house
     body = await visit.body(MessagesRequest)
     model = house.model_named(body.model)
+    if body.thread is not None:
+        raise NoThreads("no conversation is held here; send all of its messages", param="thread")
     with renaming(NAMES):
         wish = await wishes.of_chat(house, chat_of(body), visit.tenant)
         prepared = await attended(visit.request, prepare(house, wish, "msg_"))

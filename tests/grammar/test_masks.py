@@ -115,6 +115,49 @@ def test_masks_at_chosen_places(schema: Any, prefix: bytes, whitespace: str) -> 
     assert describe(mask(matcher) - {END}) == describe(reference.mask(threads, TOKENS))
 
 
+INTEGER = {"type": "integer"}
+ABOUT_NUMBERS = st.one_of(
+    schemas.numeric(),
+    st.sampled_from(
+        [INTEGER, {"not": INTEGER}, {"enum": [1, 2, 2.5]}, {"multipleOf": 1}, {"type": ["integer", "null"]}]
+    ),
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(["allOf", "anyOf", "oneOf"]), st.lists(ABOUT_NUMBERS, min_size=1, max_size=3), randoms)
+def test_integers_are_spelled_plainly_where_nothing_else_may_stand(key: str, parts: list[Any], random: Random) -> None:
+    """The reference tells them apart by value; only the spelling of what must be an integer is narrower."""
+    same_masks_along_a_walk({"allOf": [{key: parts}, {"not": {"const": 7}}]}, random, steps=8, whitespace="compact")
+
+
+@pytest.mark.parametrize("whitespace", ["spaced", "compact"])
+@pytest.mark.parametrize(
+    ("schema", "accepted", "refused"),
+    [
+        (INTEGER, ["5", "0", "-12", 40 * "9"], ["5.0", "5e0", "50e-1", "0E0000", "1e39", 41 * "9"]),
+        ({"type": "integer", "enum": [1, 20]}, ["1", "20"], ["1.0", "2e1"]),
+        ({"anyOf": [INTEGER, {"type": "string"}]}, ["5"], ["5.0"]),
+        ({"anyOf": [INTEGER, {"type": "number"}]}, ["5", "5.0", "5e0"], []),
+        ({"type": "integer", "minimum": 10**45}, ["1e45", "10.0e44"], ["1e44"]),
+        ({"type": "number", "not": INTEGER}, ["1.5"], ["1.0", "1e0", "1"]),
+        ({"oneOf": [INTEGER, {"type": "number"}]}, ["1.5"], ["1.0", "1e0", "1"]),
+    ],
+)
+def test_an_integer_as_writers_of_json_spell_it(
+    schema: Any, accepted: list[str], refused: list[str], whitespace: str
+) -> None:
+    """`1.0` stays the integer that it is: no schema that excludes integers lets it in."""
+    grammar = compiled(schema, whitespace=whitespace)
+
+    def whole(text: str) -> bool:
+        matcher = grammar.matcher()
+        return take(matcher, text.encode()) and matcher.is_accepting
+
+    assert [text for text in accepted if not whole(text)] == []
+    assert [text for text in refused if whole(text)] == []
+
+
 @settings(max_examples=8, deadline=None)
 @given(schemas.core(2), randoms)
 def test_the_mask_allows_exactly_what_advance_accepts(schema: Any, random: Random) -> None:

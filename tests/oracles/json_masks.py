@@ -3,7 +3,8 @@
 A reader is a set of threads, each one way to read the text so far; a thread is a stack of half-read values and only
 exists while it can be finished. Where the text may be read in two ways, there are two threads. So a text is a viable
 prefix iff a thread is left, and complete iff a thread has closed the root value. Assumed beside JSON Schema itself: no
-duplicate keys, no lone surrogates, numbers judged by value in any spelling (`frugal`: see json_numbers.py).
+duplicate keys, no lone surrogates, numbers judged by value in any spelling (`frugal`: see json_numbers.py), except that
+what must be an integer has neither point nor exponent where whitespace is not "json".
 """
 
 from collections.abc import Iterable, Iterator
@@ -185,18 +186,20 @@ class Reference:
     def value(self, goal: Goal, byte: int, below: Thread) -> Iterator[Thread]:
         """The first byte of a value."""
         for kind in KINDS:
-            for branch in self.reading.branches(goal, kind):
-                for frame in self.opened(goal, kind, branch, byte):
+            branches = list(self.reading.branches(goal, kind))
+            whole = all(any(atom[0] == "integer" for atom in branch) for branch in branches)
+            for branch in branches:
+                for frame in self.opened(goal, kind, branch, byte, whole=whole):
                     yield (*below, frame)
 
-    def opened(self, goal: Goal, kind: str, branch: Branch, byte: int) -> Iterator[Frame]:
+    def opened(self, goal: Goal, kind: str, branch: Branch, byte: int, *, whole: bool) -> Iterator[Frame]:
         match kind, chr(byte):
             case "null", "n":
                 yield Word(b"ull")
             case "boolean", "t" | "f":
                 yield from truth(branch, byte)
             case "number", "-" | "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9":
-                rule = number_rule(branch, frugal=self.frugal)
+                rule = number_rule(branch, frugal=self.frugal, plain=whole and self.whitespace != "json")
                 if rule.viable(chr(byte)):
                     yield Number(rule, chr(byte))
             case "string", '"':

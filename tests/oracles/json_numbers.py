@@ -4,7 +4,8 @@ A prefix such as `-1.2` reaches the magnitudes [1.2, 1.3) x 10^t for any t (more
 that the missing exponent digits give. A part has at most 40 digits, an exponent at most 4.
 
 An implementation may leave out exponents after long mantissas (and must say so). A `frugal` rule knows exponents only
-after a single digit: what it calls viable must be allowed, what a plain rule does not call viable must not.
+after a single digit: what it calls viable must be allowed, what another rule does not call viable must not. A `plain`
+rule knows neither point nor exponent.
 """
 
 import math
@@ -39,6 +40,7 @@ class NumberRule:
     values: frozenset[Fraction] | None = None
     excluded: frozenset[Fraction] = frozenset()
     frugal: bool = False
+    plain: bool = False
 
     def allows(self, value: Fraction) -> bool:
         """Is this value in the set?"""
@@ -56,7 +58,9 @@ class NumberRule:
         return bool(COMPLETE.match(text)) and self.spelled(text) and self.allows(exact(text))
 
     def spelled(self, text: str) -> bool:
-        """Is the exponent, if there is one, where this rule knows it?"""
+        """Are point and exponent, if there are any, where this rule knows them?"""
+        if self.plain:
+            return text.lstrip("-").isdigit() or text in ("", "-")
         return not self.frugal or re.match(r"[^eE]*\Z|-?[0-9][eE]", text) is not None
 
     @cache  # noqa: B019  (rules are small values, and this is the slowest question)
@@ -71,8 +75,8 @@ class NumberRule:
         """Intervals [low, high) of values that completions take, or single values (low, low, True)."""
         minus, whole, _, part, mark, sign, exponent = found.groups()
         negative = minus == "-"
-        if self.frugal and not mark:
-            yield from frugal_reaches(negative, whole, part)
+        if (self.frugal or self.plain) and not mark:
+            yield from frugal_reaches(negative, whole, part, plain=self.plain)
             return
         if whole is None:
             for power in POWERS:
@@ -119,12 +123,14 @@ def _signed(low: Fraction, high: Fraction, negative: bool) -> Iterator[tuple[Fra
     yield (-high, -low, False) if negative else (low, high, False)
 
 
-def frugal_reaches(negative: bool, whole: str | None, part: str | None) -> Iterator[tuple[Fraction, Fraction, bool]]:
-    """More digits as they stand, or an exponent after a single digit."""
+def frugal_reaches(
+    negative: bool, whole: str | None, part: str | None, *, plain: bool = False
+) -> Iterator[tuple[Fraction, Fraction, bool]]:
+    """More digits as they stand, or an exponent after a single digit (`plain`: none at all)."""
     if whole is None:
         for digit in "0123456789":
             for sign in {negative, True}:
-                yield from frugal_reaches(sign, digit, None)
+                yield from frugal_reaches(sign, digit, None, plain=plain)
         return
     places = len(part or "")
     mantissa = Fraction(int(whole + (part or "")), 10**places)
@@ -135,7 +141,7 @@ def frugal_reaches(negative: bool, whole: str | None, part: str | None) -> Itera
     for power in [Fraction(10) ** t for t in range(longer + 1)]:
         yield from _signed(mantissa * power, top * power, negative)
         yield value * power, value * power, True
-    if part is None and len(whole) == 1:
+    if part is None and len(whole) == 1 and not plain:
         for power in POWERS:
             yield value * power, value * power, True
 

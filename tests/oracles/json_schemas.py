@@ -160,7 +160,7 @@ class Reading:
         if kind in names:
             return TRUE if wanted else FALSE
         if kind == "number" and "integer" in names:
-            return only(("multiple", Fraction(1))) if wanted else only(("not multiple", Fraction(1)))
+            return only(("integer", Fraction(1))) if wanted else only(("not multiple", Fraction(1)))
         return FALSE if wanted else TRUE
 
     def apply_const(self, _: Any, value: Any, kind: Kind, wanted: bool) -> Branches:
@@ -328,8 +328,8 @@ def string_language(branch: Branch) -> Language:
     return language
 
 
-def number_rule(branch: Branch, *, frugal: bool = False) -> NumberRule:
-    """The numbers that meet these atoms."""
+def number_rule(branch: Branch, *, frugal: bool = False, plain: bool = False) -> NumberRule:
+    """The numbers that meet these atoms; `plain` and `frugal` are about their spelling."""
 
     def tagged(tag: str) -> list[Any]:
         return [atom[1] for atom in branch if atom[0] == tag]
@@ -344,11 +344,12 @@ def number_rule(branch: Branch, *, frugal: bool = False) -> NumberRule:
         low_open=low_open,
         high=high,
         high_open=not high_closed,
-        multiples=tuple(sorted(set(tagged("multiple")))),
+        multiples=tuple(sorted({*tagged("multiple"), *tagged("integer")})),
         not_multiples=tuple(sorted(set(tagged("not multiple")))),
         values=frozenset({values[0]} if len(set(values)) == 1 else ()) if values else None,
         excluded=frozenset(tagged("not value")),
         frugal=frugal,
+        plain=plain,
     )
 
 

@@ -78,6 +78,26 @@ def test_anthropic(server: Running) -> None:
     assert client.messages.count_tokens(model="default", messages=turns).input_tokens > 5
 
 
+def test_anthropics_tool_runner(server: Running) -> None:
+    """It begins by asking the server to hold the conversation, and does not mind that this one does not."""
+    anthropic = client_of("anthropic")
+    client = anthropic.Anthropic(base_url=server.url, api_key="unused", max_retries=0, timeout=120)
+    asked: list[str] = []
+
+    def get_weather(**arguments: Any) -> str:
+        asked.append(json.dumps(arguments))
+        return "sunny"
+
+    tool = anthropic.beta_tool(get_weather, description="The weather in a city.", input_schema=PARAMETERS)
+    turns = [{"role": "user", "content": "What is the weather in Porto?"}]
+    runner = client.beta.messages.tool_runner(
+        model="default", max_tokens=96, messages=turns, tools=[tool], tool_choice={"type": "any"}, max_iterations=2
+    )
+    ends = [message.stop_reason for message in runner]
+    assert ends[0] == "tool_use"
+    valid(asked[0], PARAMETERS)
+
+
 def test_ollama(server: Running) -> None:
     client = client_of("ollama").Client(host=server.url)
     options = {"num_predict": 96, "temperature": 1.0}
@@ -182,6 +202,8 @@ def test_litellm(server: Running) -> None:
     valid(called.choices[0].message.tool_calls[0].function.arguments, PARAMETERS)
     parts = list(litellm.completion(**asked, response_format=FORMAT, max_tokens=96, stream=True))
     valid("".join(part.choices[0].delta.content or "" for part in parts))
+    native = {"model": "ollama_chat/default", "api_base": server.url, "messages": MESSAGES}
+    valid(litellm.completion(**native, response_format=FORMAT, max_tokens=96).choices[0].message.content)
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,16 @@ async def test_errors_have_anthropics_shape(tmp_path: Path) -> None:
     assert (late[-1]["type"], late[-1]["error"]["type"]) == ("error", "api_error")
 
 
+async def test_a_conversation_held_here_is_refused_so_that_the_client_sends_it_whole(tmp_path: Path) -> None:
+    """Its tool runner begins with one, and goes on without when it reads this code."""
+    async with served(tmp_path, saying("Hi")) as (client, _):
+        response = await client.post(URL, json={**ASK, "thread": {"type": "create"}})
+    told = AnthropicError.model_validate_json(response.content).error
+    assert (response.status_code, told.type) == (400, "invalid_request_error")
+    assert told.message.startswith("thread: ")
+    assert told.details == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+
+
 async def test_a_schema_is_refused_in_this_dialects_words(tmp_path: Path) -> None:
     wish = {"output_config": {"format": {"type": "json_schema", "schema": {"title": "refused"}}}}
     async with served(tmp_path, []) as (client, _):

@@ -50,6 +50,18 @@ async def test_ollamas_chat_streams_lines_unless_told_not_to(tmp_path: Path) -> 
     assert (engine.requests[1][0].sampling.max_tokens, engine.requests[1][0].sampling.seed) == (9, 4)
 
 
+@pytest.mark.parametrize("media", [None, "application/x-www-form-urlencoded"])
+async def test_ollamas_routes_do_not_ask_what_a_body_is(tmp_path: Path, media: str | None) -> None:
+    """Its own examples, run by curl, call theirs a form; but what a web page sends anywhere is not taken."""
+    headers = {} if media is None else {"content-type": media}
+    content = json.dumps({**CHAT, "stream": False})
+    async with served(tmp_path, saying("Hi")) as (client, _):
+        told = await client.post("/api/chat", content=content, headers=headers)
+        assert (told.status_code, told.json()["message"]["content"]) == (200, "Hi")
+        for path, more in (("/api/chat", {"origin": "https://example.com"}), ("/v1/chat/completions", {})):
+            assert (await client.post(path, content=content, headers={**headers, **more})).status_code == 415
+
+
 @pytest.mark.parametrize("format_", ["json", SCHEMA])
 async def test_ollamas_format_is_a_constraint(tmp_path: Path, format_: Any) -> None:
     async with served(tmp_path, saying("{}")) as (client, engine):
