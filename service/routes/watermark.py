@@ -123,13 +123,15 @@ async def _background(
     house: House, compiled: CompiledConstraint | None, texts: Sequence[str], tenant: str
 ) -> list[Readings]:
     """Unmarked texts, read like the one that is judged; what does not satisfy the constraint says nothing."""
-    found: list[Readings] = []
+    each: list[list[int]] = []
     left = MOST_TOKENS
     for text in texts:
-        tokens = await wishes.encode(house, text, "background", special=False)
-        left -= len(tokens)
+        each.append(await wishes.encode(house, text, "background", special=False))
+        left -= len(each[-1])
         if left < 0:
             raise InvalidBody(f"at most {MOST_TOKENS} tokens of background are read at once", param="background")
+    found: list[Readings] = []
+    for tokens in each:
         replayed = await house.compiler.replay(compiled, tokens, house.marker.context, tenant)
         found.append(readings_of(replayed.readings, tokens))
     return found
