@@ -110,7 +110,7 @@ class EngineClient:
 
     @property
     def stats(self) -> Stats:
-        """The latest counters of the current process."""
+        """The latest counters of the current process; between two, all who wait for the next one."""
         return self._stats
 
     @property
@@ -266,6 +266,9 @@ class EngineClient:
         self._crashes = [crash for crash in self._crashes if crash > now - rules.window_s] + [now]
         self._state = EngineState.RESTARTING
         self._count_resumptions()
+        # Nothing runs and no page is held; the next process counts from nothing.
+        before = self._stats
+        self._stats = Stats(waiting=len(self._live), pages_total=before.pages_total, queue_s_p50=before.queue_s_p50)
         logger.error("the engine process ended; restarting (%d live requests)", len(self._live))
         if len(self._crashes) >= rules.crashes:
             self._state = EngineState.BROKEN

@@ -77,8 +77,7 @@ class Generation:
     stopped_by: bytes | int | None = None
     forced_tokens: int = 0
     passes: int = 0  # that brought tokens
-    jumping: list[int] = field(default_factory=list)  # tokens that come next, whatever the model says
-    jumped: int = 0
+    jumped: int = 0  # tokens that came whatever the model said
     finish: Finish | None = None
     rule: Rule = field(init=False)
     counts: TokenCounts | None = field(init=False)  # None: no penalty asks for them
@@ -114,9 +113,7 @@ class Generation:
             left, matcher = self.max_tokens - len(self.emitted), None
         else:
             left, matcher = self.constraint.budget, self.constraint.matcher
-        if self.forced is not None and not self.jumping:
-            self.jumping = self._jump(self.forced)
-        self.speculator.guess(self.sequence.tokens, matcher, left - 1, self.jumping)
+        self.speculator.guess(self.sequence.tokens, matcher, left - 1, self._jump())
         return self.chances
 
     @property
@@ -134,21 +131,31 @@ class Generation:
         if self.speculator is not None:
             self.speculator.replace(tokens[: max(0, left - 1)])
 
-    def _jump(self, forced: ForcedText) -> list[int]:
-        """The usual tokens of the forced text that comes next, but for the last, which may join with what follows."""
-        constraint, taken = self.constraint, list[int]()
-        if constraint is None:
+    def _jump(self) -> list[int]:
+        """The tokens that come next whatever the model says, as far as it is worth knowing now."""
+        taken = list[int]()
+        if self.constraint is None:
             return taken
-        for token in forced.after(constraint.matcher)[:-1]:
-            if not self._try(token):
-                break
+        while len(taken) < _MOST_JUMPED and (token := self._known(len(taken))) is not None:
+            self.constraint.matcher.advance(token)
             taken.append(token)
-            if constraint.matcher.tokens_to_finish > constraint.budget - len(taken):
-                constraint.matcher.rollback(1)
-                taken.pop()
-                break
-        constraint.matcher.rollback(len(taken))
+        self.constraint.matcher.rollback(len(taken))
         return taken
+
+    def _known(self, ahead: int) -> int | None:
+        """The first of the usual tokens of forced text, unless it is the last, which may join with what follows.
+
+        It goes by where the matcher stands, `ahead` tokens behind the certain ones, and by nothing that was thought
+        before: so no draft changes it, and no resumption.
+        """
+        if self.forced is None or self.constraint is None:
+            return None
+        token = self.forced.first(self.constraint.matcher)
+        if token is None or not self._try(token):
+            return None
+        fits = self.constraint.matcher.tokens_to_finish <= self.constraint.budget - ahead - 1
+        self.constraint.matcher.rollback(1)
+        return token if fits else None
 
     def take(self, count: int) -> None:
         """The next pass verifies the first `count` guesses."""
@@ -207,7 +214,7 @@ class Generation:
             alone,
             drawn_from,
             self.request.sampling.top_logprobs,
-            known=self.jumping[len(ahead)] if len(ahead) < len(self.jumping) else None,
+            known=self._known(len(ahead)),
             forced=forced,
             history=None if self.counts is None else self.counts.history(ahead),
             marking=None if forced or self.embedder is None else self._marking(self.embedder, ahead),
@@ -269,7 +276,7 @@ class Generation:
         """
         self.passes += part.is_last
         if part.is_last and part.rows == 1:
-            return self._landed([self._drawn(rows[0], draw(0))])
+            return [self._drawn(rows[0], draw(0))]
         scored = part.rows - (1 + len(self.sequence.draft)) if part.is_last else part.rows
         self._score_prompt([draw(index) for index in range(scored)])
         if not part.is_last:
@@ -283,13 +290,6 @@ class Generation:
                 break
         if self.speculator is not None:
             self.speculator.learn([token.token_id for token in tokens], len(self.sequence.draft))
-        return self._landed(tokens)
-
-    def _landed(self, tokens: list[Token]) -> list[Token]:
-        """What was jumped over is behind us; a stop string changes what may follow, so what is left is thought over."""
-        if self.jumping:
-            self.jumped += min(len(tokens), len(self.jumping))
-            self.jumping = [] if self.stopped_by is not None else self.jumping[len(tokens) :]
         return tokens
 
     def _drawn(self, row: Row, drawn: Drawn | Rejected) -> Token:
@@ -317,6 +317,7 @@ class Generation:
         if scored and row.marking is not None:
             eligible = row.marking.embedder.observe(token, row.marking.context, row.marking.kind, draw.choice)
         self.forced_tokens += row.forced
+        self.jumped += row.known is not None
         if self.constraint is not None and row.mask != row.drawn_from:
             self.constraint.closed_by_budget = True
         self._advance(token)
@@ -428,4 +429,5 @@ class Generation:
         )
 
 
+_MOST_JUMPED = 32  # guesses at text that is decided; more would wait for the next pass
 _WIDEST_CONTEXT = 8  # more than any scheme reads

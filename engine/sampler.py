@@ -14,6 +14,7 @@ they are asked for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -144,7 +145,7 @@ class CpuSampler:
             token,
             logit - raw_lse,
             logit - legal_lse,
-            min(1.0, float(np.exp(legal_lse - raw_lse))),
+            min(1.0, math.exp(legal_lse - raw_lse)),  # libm's, as in the kernel: numpy's own differs in the last bit
             self._alternatives(index),
             choice,
         )

@@ -2,7 +2,8 @@
 
 What it is for: that tokenisation is very likely what the model writes. What may not enter: anything that takes it for
 granted. A forced text has several tokenisations and the distribution over them is the model's, so these tokens are a
-guess like any other: each position is drawn, and the guess only says how far one pass may reach.
+guess like any other: each position is drawn, and the guess only says how far one pass may reach. A request that jumps
+gives that up: what `first` says is taken.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from grammar import Matcher, PlaceKind
 
 _CACHED = 4096  # texts
 _CACHED_TOKENS = 1 << 20  # of all of them: a schema's constant may be as long as the context
+_SEEN = 256  # bytes by which the first token of a long text goes
 
 
 class ForcedText:
@@ -30,6 +32,13 @@ class ForcedText:
             return []
         forced = matcher.forced_bytes()
         return self.spelled(forced) if forced else []
+
+    def first(self, matcher: Matcher) -> int | None:
+        """The first token of a forced text that has several; of a very long text only its beginning is looked at."""
+        if matcher.place_kind == PlaceKind.STRING:
+            return None
+        usual = self.spelled(matcher.forced_bytes()[:_SEEN])
+        return usual[0] if len(usual) > 1 else None
 
     def spelled(self, text: bytes) -> list[int]:
         """The usual tokens of a text."""

@@ -285,6 +285,27 @@ def test_jumping_takes_forced_text_as_it_is_usually_spelled(guesses: int, stop: 
     assert others, "the imaginary model spells otherwise when it may"
 
 
+def test_what_is_jumped_over_goes_by_the_text_alone() -> None:
+    """However far drafts reach and wherever a life ends: else a token more or less would shift all later draws."""
+    names = ("xy", "name", "age", "true", "null", "false")
+    schema = {**SCHEMA, "properties": {name: {"type": "string", "maxLength": 8} for name in names}, "required": names}
+    constraint = grammar.compile_json_schema(json.loads(json.dumps(schema)), VOCABULARY, **OPTIONS)
+    prompt = encode('"ab", "ab", "ab", "12", "12", "ab", "ab" ')
+    for seed in (0, 1, 13):
+        wanted = request("r", prompt, seed=seed, temperature=1.0, max_tokens=150)
+        wanted = msgspec.structs.replace(wanted, grammar=constraint.fingerprint, jump=True)
+        whole, *others = (drive(made(constraint, guesses=guesses), [wanted])["r"] for guesses in (16, 1, 3))
+        assert whole.finish is not None
+        assert whole.finish.jumped_tokens > 5
+        for other in others:
+            assert other.ids == whole.ids
+            assert other.finish is not None
+            assert other.finish.jumped_tokens == whole.finish.jumped_tokens
+        for cut in range(1, len(whole.outputs)):
+            after = _after(wanted, whole, cut)
+            assert after.emitted + drive(made(constraint, guesses=16), [after])["r"].ids == whole.ids
+
+
 def test_jumping_keeps_the_budget() -> None:
     constraint = grammar.compile_json_schema(SCHEMA, VOCABULARY, **OPTIONS)
     for spare in range(3):

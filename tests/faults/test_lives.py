@@ -110,6 +110,7 @@ def test_27_a_request_that_kills_its_engine_is_given_up_and_the_breaker_opens(
             assert client.continuity.resumptions == 2
             assert client.continuity.lost == 1
             assert client.state is EngineState.BROKEN
+            assert (client.stats.running, client.stats.waiting, client.stats.pages_used) == (0, 0, 0)
             with pytest.raises(EngineUnavailable, match="broken"):
                 await collected(client, request("early", 1))
             async with asyncio.timeout(120):
