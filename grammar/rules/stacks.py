@@ -39,6 +39,8 @@ class Stacks:
         self._numbers: dict[tuple[Items, bool], int] = {((), True): BASE, ((), False): NOTHING}
         self._unions: dict[tuple[int, int], int] = {}
         self._based: dict[tuple[int, int], int] = {}
+        self._parts: dict[tuple[int, int], int] = {}
+        """The part of a set above another that all its stacks pass: sets of one place have much of it in common."""
         self._costs: dict[int, int] = {BASE: 0, NOTHING: 0}
 
     def number(self, found: dict[int, int], *, on_base: bool = False) -> int:
@@ -101,7 +103,7 @@ class Stacks:
     def cut(self, stacks: int, is_clear: Callable[[int], bool]) -> tuple[int, int]:
         """(the part above the first choke point where that is clear, the part from there on): BASE if there is none."""
         for choke in self._chokes(stacks):
-            above = self._without(stacks, choke, {})
+            above = self._without(stacks, choke)
             if is_clear(above):
                 return above, choke
         return stacks, BASE
@@ -146,11 +148,11 @@ class Stacks:
             len(items) > 1 and any(self._positions.is_starred(t) for t, _ in items)
         )
 
-    def _without(self, stacks: int, choke: int, done: dict[int, int]) -> int:
+    def _without(self, stacks: int, choke: int) -> int:
         if stacks == choke:
             return BASE
-        known = done.get(stacks)
+        known = self._parts.get((stacks, choke))
         if known is None:
-            found = {top: self._without(below, choke, done) for top, below in self.items[stacks]}
-            known = done[stacks] = self.number(found)
+            found = {top: self._without(below, choke) for top, below in self.items[stacks]}
+            known = self._parts[stacks, choke] = self.number(found)
         return known

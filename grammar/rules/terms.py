@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from grammar.errors import GrammarError
 from grammar.lexical import Dfa, literal_language
 
@@ -31,7 +33,8 @@ class Word:
     @cached_property
     def first_bytes(self) -> int:
         """The bytes that a word can begin with, as a bit set."""
-        return sum(1 << byte for byte in range(256) if self.language.step(0, byte) >= 0)
+        begins = self.language.table[0, self.language.classes] >= 0
+        return int.from_bytes(np.packbits(begins, bitorder="little").tobytes(), "little")
 
     @cached_property
     def shortest(self) -> bytes:
