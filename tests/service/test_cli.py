@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
 
 import pytest
 
@@ -212,3 +216,32 @@ def test_compile_explains_every_kind_of_constraint(
 def test_every_benchmark_that_is_offered_is_there(name: str) -> None:
     """Found, not run."""
     assert find_spec(f"benchmarks.{name}") is not None
+
+
+class _Detector(BaseHTTPRequestHandler):
+    """Answers every question, and keeps it."""
+
+    asked: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        self.asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        self.send_response(200)
+        self.end_headers()
+        told = {"p_value": 1.0, "log10_p_value": 0.0, "threshold": 1e-4, "scored": 0, "tokens": 1}
+        answer = {"watermarked": False, "reading": "text", "key_id": "k", "scheme": "gumbel", **told}
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_the_line_break_that_ends_a_file_is_no_part_of_its_text(tmp_path: Path) -> None:
+    """Editors and `echo` put one there, and under a constraint it would be illegal."""
+    text = tmp_path / "text"
+    with HTTPServer(("127.0.0.1", 0), _Detector) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        for content in ('{"a": 1}\n', '{"a": 1}', "one\n\n"):
+            text.write_text(content)
+            assert main(["detect", str(text), "--url", f"http://127.0.0.1:{server.server_port}"]) == 0
+        server.shutdown()
+    assert [body["text"] for body in _Detector.asked] == ['{"a": 1}', '{"a": 1}', "one\n"]
