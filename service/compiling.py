@@ -253,9 +253,17 @@ class Compiler:
     async def replay(
         self, compiled: CompiledConstraint | None, tokens: list[int], context: int, tenant: str = ""
     ) -> Replayed:
-        """Which tokens were free choices; see `engine.marking`."""
+        """Which tokens were free choices; see `engine.marking`. InvalidBody if it takes a compilation's limits."""
         plan = compiled.plan.data if compiled else None
-        answer = await self._ask(Replay(plan=plan, tokens=tokens, context=context), tenant)
+        try:
+            answer = await self._ask_twice(Replay(plan=plan, tokens=tokens, context=context), tenant)
+        except TimeoutError:
+            self.counters.timeouts += 1
+            taken = f"these {len(tokens)} tokens could not be read within {self._limits.timeout_s:g} s"
+            raise InvalidBody(f"{taken}: send a part of them") from None
+        except WorkerDied:
+            taken = f"reading these {len(tokens)} tokens broke its limit of time or memory"
+            raise InvalidBody(f"{taken}: send a part of them") from None
         if isinstance(answer, Refused):
             raise _error(answer, None)
         assert isinstance(answer, Replayed)
@@ -301,7 +309,7 @@ class Compiler:
         except WorkerDied:
             raise GrammarTooLarge("compiling broke its limit of time or memory") from None
 
-    async def _ask_twice(self, job: Job, tenant: str, begin: Callable[[], None]) -> Answer:
+    async def _ask_twice(self, job: Job, tenant: str, begin: Callable[[], None] = _nothing) -> Answer:
         """A worker may have been somebody else's victim; a constraint that two have died of is to blame itself."""
         try:
             return await self._ask(job, tenant, begin)

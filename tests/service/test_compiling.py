@@ -194,6 +194,24 @@ async def test_a_replay_returns_choices() -> None:
     await pool.close()
 
 
+@pytest.mark.parametrize("dies", [False, True])
+async def test_a_text_that_takes_too_long_to_read_is_refused_with_a_reason(*, dies: bool) -> None:
+    """Not told as a defect of ours; and the worker is replaced."""
+
+    async def play(job: Job) -> Answer:
+        if isinstance(job, Replay) and len(job.tokens) > 2:
+            await asyncio.sleep(0 if dies else 60)
+            raise WorkerDied("killed", spent=True)
+        return Replayed(readings={}, illegal=None)
+
+    pool = Pool(play, timeout_s=0.05)
+    await pool.start()
+    with pytest.raises(InvalidBody, match="these 3 tokens"):
+        await pool.replay(None, [1, 2, 3], 4)
+    assert (await pool.replay(None, [1, 2], 4)).illegal is None
+    await pool.close()
+
+
 async def test_limits_hold_before_any_work() -> None:
     async def play(job: Job) -> Answer:
         return compiled()
