@@ -228,7 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--times", type=float, default=10.0, help="arrivals, in capacities")
     parser.add_argument("--tokens", type=int, default=128, help="of each answer")
     parser.add_argument("--deadline", type=float, default=20.0, help="seconds a client waits in all")
-    parser.add_argument("--clients", default="8,16,32", help="for the peak")
+    parser.add_argument("--clients", default="16,32,64", help="for the peak")
     parser.add_argument("--peak-seconds", type=float, default=20.0, help="of each")
     parser.add_argument("--inside", type=int, default=64, help="the server's max-concurrent-requests")
     parser.add_argument("--model", default="models/formwork-mini")
