@@ -24,6 +24,7 @@ from engine.recent import Recent
 from engine.wire import Launch, client_side
 
 _GRACE_S = 5.0  # between asking and killing
+_SECOND_LOOK_S = 0.5  # many times what a message takes from the socket to its reader
 
 
 class Incarnation:
@@ -71,13 +72,20 @@ class Incarnation:
                     raise
 
     async def events(self, silence_s: float) -> AsyncGenerator[Event, None]:
-        """All events until the process ends or is silent for `silence_s`."""
+        """All events until the process ends or is silent for `silence_s`.
+
+        If it was this process that stood still (stopped, suspended), what came meanwhile is not read yet when the time
+        is over; so silence is believed at a second look only.
+        """
         while True:
             receiving = asyncio.ensure_future(self._socket.recv_multipart())
             try:
-                done, _ = await asyncio.wait(
-                    {receiving, self._exit}, timeout=silence_s, return_when=asyncio.FIRST_COMPLETED
-                )
+                for patience_s in (silence_s, _SECOND_LOOK_S):
+                    done, _ = await asyncio.wait(
+                        {receiving, self._exit}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    if done:
+                        break
             finally:
                 if not receiving.done():
                     receiving.cancel()

@@ -10,6 +10,7 @@
     ├── NotFound, MethodNotAllowed, UnsupportedMediaType, BodyTooLarge, BodyTimeout
     ├── KeyLimited            this key has used up its own limit
     ├── Overloaded            too many requests in the house; nothing was done
+    ├── StorageUnavailable    the disk took nothing more
     └── CompilerUnavailable   the compile workers are being restarted
 
 Beside them stand `grammar.GrammarError` and `engine.EngineError` with their own trees. What may not enter: a status
@@ -135,6 +136,10 @@ class Overloaded(ServiceError):
     """Too many requests in the house; nothing was done."""
 
 
+class StorageUnavailable(ServiceError):
+    """What was to be kept could not be written: a full disk, a folder that went away."""
+
+
 class CompilerUnavailable(ServiceError):
     """No compile worker could answer."""
 
@@ -189,6 +194,7 @@ TABLE: dict[type[Exception], Row] = {
     BodyTimeout: Row(408, "body_timeout", _BAD, 408, "validation", _VALIDATION),
     KeyLimited: Row(429, "rate_limit_exceeded", "rate_limit_error", 429, "overloaded", "Model is overloaded: "),
     Overloaded: _busy("overloaded"),
+    StorageUnavailable: _busy("storage_unavailable"),
     CompilerUnavailable: _busy("compiler_unavailable"),
     EngineOverloaded: _busy("overloaded"),
     EngineUnavailable: _busy("unavailable"),

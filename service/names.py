@@ -14,6 +14,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import msgspec
 from grammar.errors import GrammarError
 from grammar.sealed import seal, unseal
 from service.constraints import Constraint, ConstraintKind
-from service.errors import InvalidBody
+from service.errors import InvalidBody, StorageUnavailable
 
 _LIMIT = 1000
 _LIMIT_BYTES = 16 << 20  # of one key's constraints, as they were sent
@@ -97,6 +98,16 @@ class NameFolder:
         return self.folder / f"{digest.hexdigest()[:40]}.named"
 
 
+@contextmanager
+def _disk() -> Iterator[None]:
+    """What goes wrong there is told as ours, and as what it is."""
+    try:
+        yield
+    except OSError as error:
+        _LOG.warning("the folder of names: %s", error)
+        raise StorageUnavailable(f"the change could not be kept: {error.strerror}") from error
+
+
 @dataclass(slots=True)
 class Names:
     """The names in use; with a folder they are read from it at first, and every change is written to it."""
@@ -109,7 +120,7 @@ class Names:
             self._by_tenant.setdefault(tenant, {})[name] = constraint
 
     def keep(self, tenant: str, name: str, constraint: Constraint) -> None:
-        """Names a constraint; the same name again replaces it. Raises InvalidBody, or OSError from the disk."""
+        """Names a constraint; the same name again replaces it. Raises InvalidBody or StorageUnavailable."""
         named = self._by_tenant.setdefault(tenant, {})
         if name not in named and len(named) >= _LIMIT:
             raise InvalidBody(f"{_LIMIT} names are in use; delete one first", param="name")
@@ -117,7 +128,8 @@ class Names:
         if others + len(constraint.source) > _LIMIT_BYTES:
             raise InvalidBody(f"named constraints may have {_LIMIT_BYTES} characters in all", param="name")
         if self.kept is not None:
-            self.kept.write(tenant, name, constraint)
+            with _disk():
+                self.kept.write(tenant, name, constraint)
         named[name] = constraint
 
     def find(self, tenant: str, name: str) -> Constraint:
@@ -129,12 +141,13 @@ class Names:
         return found
 
     def drop(self, tenant: str, name: str) -> bool:
-        """Forgets a name; False if there was none."""
-        if self._by_tenant.get(tenant, {}).pop(name, None) is None:
+        """Forgets a name; False if there was none. Raises StorageUnavailable, and then it is still there."""
+        if name not in self._by_tenant.get(tenant, {}):
             return False
         if self.kept is not None:
-            self.kept.remove(tenant, name)
-        return True
+            with _disk():
+                self.kept.remove(tenant, name)
+        return self._by_tenant[tenant].pop(name, None) is not None
 
     def of(self, tenant: str) -> Mapping[str, Constraint]:
         return self._by_tenant.get(tenant, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from service import constraints
-from service.errors import InvalidBody
+from service.errors import InvalidBody, StorageUnavailable
 from service.names import NameFolder, Names
 from tests.service.houses import BYTES, EOS, served
 
@@ -63,6 +64,24 @@ def test_the_folder_is_bounded(tmp_path: Path) -> None:
         names.keep("ann", "word", large)
     assert names.find("ann", "word") == WORD
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_disk_that_takes_nothing_costs_the_change_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory says what the disk says: neither a name that the next start has not, nor one that comes back then."""
+    names = Names(NameFolder(tmp_path / "kept", 10_000))
+    names.keep("ann", "age", AGE)
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("service.names.os.fsync", full)
+        patch.setattr(Path, "unlink", full)
+        for change in (lambda: names.keep("ann", "word", WORD), lambda: names.drop("ann", "age")):
+            with pytest.raises(StorageUnavailable, match="No space left"):
+                change()
+    assert list(names.of("ann")) == ["age"]
+    assert names.drop("ann", "age")
 
 
 def test_one_keys_names_are_bounded_in_number_and_in_size() -> None:
