@@ -169,6 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--greedy", action="store_true", help="temperature 0 instead of 1")
     parser.add_argument("--peer", action="store_true", help="transformers' continuous batching, too")
     parser.add_argument("--no-drafts", action="store_true", help="do not guess at forced text")
+    parser.add_argument(
+        "--host", action="store_true", help="the host's part alone, with options of its own: --host --help"
+    )
     options = parser.parse_args(given)
     if options.model is not None:
         measure(Path(options.model), options)
