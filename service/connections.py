@@ -7,8 +7,9 @@ The idea: uvicorn's fast parser buffers a head of any size and waits for it for 
 head are counted, a clock runs while one is awaited, and what is over a limit is answered once (431, 408, 503) and cut
 off. Behind a chunked body the parser takes fields too, for as long as they come, and puts them among the head's: they
 are counted as well and dropped, since nobody may say who he is after he was let in (RFC 9110, 6.5.1). Between requests
-uvicorn's own keep-alive clock runs. A handler can cut the connection by `abort_of(scope)`: closing it would wait for
-what the client does not read.
+uvicorn's own keep-alive clock runs; where there are too many connections, the one that has waited for a head the
+longest makes room, so that idle ones keep nobody out. A handler can cut the connection by `abort_of(scope)`: closing it
+would wait for what the client does not read.
 
 A `Front` may answer a request by its head alone: under overload most of what a server does is to refuse, and to make a
 request, a task and a response for each costs three times what must be done.
@@ -54,7 +55,7 @@ class ConnectionLimits:
 
 def bounded(limits: ConnectionLimits) -> type[HttpToolsProtocol]:
     """The protocol class to hand to uvicorn."""
-    return type("BoundedHttp", (_Bounded,), {"limits": limits})
+    return type("BoundedHttp", (_Bounded,), {"limits": limits, "waiting": {}})
 
 
 def abort_of(scope: Scope) -> Callable[[], None] | None:
@@ -65,6 +66,7 @@ def abort_of(scope: Scope) -> Callable[[], None] | None:
 
 class _Bounded(HttpToolsProtocol):
     limits: ClassVar[ConnectionLimits]
+    waiting: ClassVar[dict[_Bounded, None]]  # for a head, or the rest of one; the longest first
     _head_bytes = 0
     _in_head = True
     _frame_bytes = 0  # of chunk sizes, extensions and trailers since the last byte of a body
@@ -75,7 +77,7 @@ class _Bounded(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        if len(self.connections) > self.limits.connections:
+        if len(self.connections) > self.limits.connections and not self._make_room():
             self._refuse(b"503 Service Unavailable", b"retry-after: 1\r\n")
             return
         self._wait_for_head()
@@ -83,6 +85,19 @@ class _Bounded(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
         super().connection_lost(exc)
+
+    def _make_room(self) -> bool:
+        """Ends the connection that has been waiting for a head the longest; False where all are being worked for."""
+        oldest = next((each for each in self.waiting if each._is_answered), None)
+        if oldest is None:
+            return False
+        if oldest._in_head and oldest._head_bytes:
+            oldest._refuse(b"408 Request Timeout")
+        else:  # nothing was asked, so nothing is answered
+            oldest._refused = True
+            oldest._stop_clock()
+            oldest.transport.close()
+        return True
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -139,13 +154,18 @@ class _Bounded(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+            self.waiting[self] = None
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._in_body and self._is_answered and not self.transport.is_closing():
+        if not self._is_answered or self.transport.is_closing():
+            return
+        if self._in_body:
             # What is left of the body unsets uvicorn's clock for idle connections with each byte.
             self._stop_clock()
             self._clock = self.loop.call_later(self.limits.head_s, self.transport.close)
+        else:
+            self.waiting[self] = None
 
     @property
     def _is_answered(self) -> bool:
@@ -177,8 +197,10 @@ class _Bounded(HttpToolsProtocol):
     def _wait_for_head(self) -> None:
         self._stop_clock()
         self._clock = self.loop.call_later(self.limits.head_s, self._refuse, b"408 Request Timeout")
+        self.waiting[self] = None
 
     def _stop_clock(self) -> None:
+        self.waiting.pop(self, None)
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None

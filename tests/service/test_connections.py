@@ -180,18 +180,41 @@ async def test_a_head_that_does_not_come_is_not_awaited() -> None:
     assert answers[2].count(b"200 OK") == 1
 
 
-async def test_connections_are_counted() -> None:
+async def test_connections_are_counted_and_those_that_are_worked_for_stay() -> None:
+    stream = b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n"
     async with listening(connections=3, head_s=30.0) as port:
-        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        held = [await asyncio.open_connection("127.0.0.1", port, limit=1024) for _ in range(3)]
+        for _, writer in held:
+            writer.write(stream + b"GET / HT")  # the head of a second request does not make it an idle one
         await asyncio.sleep(0.1)
         refused = await said(port, HELLO)
+        begun = [await reader.read(12) for reader, _ in held]
         for _, writer in held:
-            writer.close()
-        await asyncio.sleep(0.2)
+            writer.transport.abort()
+        await asyncio.sleep(0.3)
         served = await said(port, HELLO, wait_s=0.5)
     assert b" 503 " in refused
     assert b"retry-after" in refused
+    assert begun == [b"HTTP/1.1 200"] * 3
     assert b"200 OK" in served
+
+
+async def test_connections_that_wait_for_a_head_make_room_the_longest_first() -> None:
+    """However many are held open idle, in half of a head or after an answer, the next request is served."""
+    async with listening(connections=3, head_s=30.0) as port:
+        pairs = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        (first, _), (second, half), (third, kept) = pairs
+        half.write(b"GET / HT")
+        kept.write(HELLO)
+        assert b"200 OK" in await third.readuntil(b"[]")
+        answers = [await said(port, HELLO, wait_s=0.3) for _ in range(5)]
+        assert all(b"200 OK" in answer for answer in answers)
+        others = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        async with asyncio.timeout(5):
+            ends = [await reader.read() for reader in (first, second, third)]
+        assert [b" 408 " in end for end in ends] == [False, True, False]
+        for _, writer in (*pairs, *others):
+            writer.close()
 
 
 async def test_a_stream_that_nobody_reads_is_cut_and_its_work_ended(caplog: pytest.LogCaptureFixture) -> None:
