@@ -132,6 +132,19 @@ def test_cancelling_gives_all_pages_back_and_disturbs_nobody(wanted: list[Genera
             assert answers[one.request_id].ids == alone.ids
 
 
+@pytest.mark.parametrize("steps", range(7))
+def test_what_was_cancelled_holds_no_page_when_the_next_step_begins(steps: int) -> None:
+    """Waiting, with its prompt in pieces, decoding: the process reads an abort between two steps."""
+    made = house(SlotRunner(pages=12))
+    made.loop.generate(request("r", list(range(1, 12)), max_tokens=20, ignore_eos=True))
+    for _ in range(steps):
+        made.loop.step()
+    assert (made.scheduler.pool.held > 0) == (steps > 0)
+    made.loop.abort("r")
+    assert made.scheduler.pool.held == 0
+    assert made.loop.is_idle
+
+
 def test_pages_run_out_and_nothing_is_lost() -> None:
     made = house(SlotRunner(pages=8), max_sequences=4)
     wanted = [request(f"r{index}", [index + 1] * 3, max_tokens=20, ignore_eos=True) for index in range(4)]
