@@ -188,7 +188,7 @@ def formwork_block(prepared: Prepared, summary: Summary, told: Sequence[Told] = 
         if told:
             facts["tokens"] = token_facts(all_shown(told[index].pieces))
         choices.append(facts | value_facts(prepared, (summary.pieces or {}).get(index, ())))
-    finishes = list(summary.finishes.values())
+    finishes = [finish for _, finish in sorted(summary.finishes.items())]  # not in the order in which they ended
     block: dict[str, Any] = {
         "seed": prepared.seed,
         "watermark": watermark_block(finishes),

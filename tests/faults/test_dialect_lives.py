@@ -154,7 +154,7 @@ def told(text: str) -> Told:
     """What a reply says, by place: how it was cut into events is chance, so text is joined and repeats are one."""
     found: Told = {}
     for event in events(text):
-        for path, value in leaves(event, subject(event)):
+        for path, value in parts(event):
             values = found.setdefault(path[-1:] if path[-1] in COUNTS else path, [])
             if path[-1] in COUNTS:
                 values[:] = [value]
@@ -165,12 +165,20 @@ def told(text: str) -> Told:
     return found
 
 
-def subject(event: Any) -> tuple[str, ...]:
-    """What an event is about: its type, and the choice if it tells of one alone."""
+def parts(event: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The leaves of an event, with its type, and with the number of the choice if it tells of one alone.
+
+    What it says of the whole answer stands beside the choice that happened to end last.
+    """
     if not isinstance(event, dict):
-        return ()
+        yield from leaves(event, ())
+        return
+    kind = (str(event.get("type", "")),)
     choices = event.get("choices") or event.get("candidates") or []
-    return (str(event.get("type", "")), *(f"#{choices[0]['index']}" for _ in choices[:1] if len(choices) == 1))
+    one = (*kind, f"#{choices[0]['index']}") if len(choices) == 1 else kind
+    for name, value in event.items():
+        of_all = name == "usageMetadata" or (name == "formwork" and "choices" in value)
+        yield from leaves({name: value}, kind if of_all else one)
 
 
 def events(text: str) -> list[Any]:
