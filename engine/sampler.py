@@ -407,6 +407,4 @@ def warm() -> None:
     sampler.draw(1)
     peaks = np.zeros(1, np.float32)
     truncate(logits[0].numpy(), masks[0], 1.0, peaks, np.array([3.0, 0.9, 0.1]), scratch(40))
-    passes.best_legal(logits[0].numpy(), masks[0], peaks)
-    passes.draw(logits[0].numpy(), masks[0], 1.0, peaks, peaks, 0.5)
     passes.weigh(logits[0].numpy(), masks[0], 1.0, peaks, peaks.copy())

@@ -18,6 +18,7 @@ from service.connections import Answer, Front, Headers
 from service.desk import authorization_of, report
 from service.errors import Overloaded, ServiceError
 from service.house import House
+from service.logs import of_request
 from service.routes import chat, completions, messages, ollama, peers, responses, tgi, vertex
 from service.settings import Settings
 from service.stamp import family_of, new_id, note_access
@@ -54,9 +55,11 @@ def front_of(app: FastAPI, settings: Settings) -> Front | None:
         refused = _refused(house, headers)
         if refused is None:
             return None
-        answer = _told(house, refused, path)
-        if settings.access_log:
-            note_access("POST", path, int(answer.status[:3]), 0.0)
+        request_id = new_id()
+        with of_request(request_id):
+            answer = _told(house, refused, path, request_id)
+            if settings.access_log:
+                note_access("POST", path, int(answer.status[:3]), 0.0)
         return answer
 
     return front
@@ -77,12 +80,12 @@ def _refused(house: House, headers: Headers) -> Overloaded | None:
     return None
 
 
-def _told(house: House, refused: Overloaded, path: str) -> Answer:
+def _told(house: House, refused: Overloaded, path: str, request_id: str) -> Answer:
     told = report(house, refused, family_of(path))
     headers = [(name.encode(), value.encode()) for name, value in told.headers.items()]
     headers += [
         (b"content-type", b"application/json"),
-        (b"x-request-id", new_id().encode()),
+        (b"x-request-id", request_id.encode()),
         (b"openai-processing-ms", b"0"),
     ]
     return Answer(_REASONS[told.status], headers, msgspec.json.encode(told.body))

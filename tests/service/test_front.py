@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import re
 from collections.abc import AsyncGenerator
@@ -18,6 +19,7 @@ from service.connections import ConnectionLimits
 from service.errors import Overloaded
 from service.front import crowded_paths, front_of
 from service.house import House
+from service.logs import JsonLines
 from tests.service.houses import saying, served
 from tests.service.test_connections import listening_to, said
 
@@ -66,6 +68,31 @@ async def test_it_says_what_the_route_would(path: str, tmp_path: Path, monkeypat
     assert house.gate.refused == 2
     for before, after in zip(counted[1:], (house.metrics.errors.values, house.metrics.failures.values), strict=True):
         assert after == {label: 2 * count for label, count in before.items()}  # each way counted the same
+
+
+async def test_its_line_in_the_log_is_the_routes_and_names_the_request(tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(json.loads(self.format(record)))
+
+    kept, log = Kept(), logging.getLogger("formwork.access")
+    kept.setFormatter(JsonLines())
+    async with full(tmp_path, access_log=True) as (port, _, client):
+        log.addHandler(kept)
+        log.setLevel(logging.INFO)
+        try:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as direct:
+                replies = [await each.post(CHAT.decode(), json=HELLO) for each in (direct, client)]
+        finally:
+            log.removeHandler(kept)
+            log.setLevel(logging.NOTSET)
+    assert [line["request_id"] for line in told] == [reply.headers["x-request-id"] for reply in replies]
+    near, far = (
+        {k: v for k, v in line.items() if k not in {"request_id", "seconds", "timestamp", "message"}} for line in told
+    )
+    assert near == far
 
 
 async def test_the_connection_goes_on_and_its_next_request_is_served(tmp_path: Path) -> None:
